@@ -1,0 +1,576 @@
+"""The command line: `crossglg-edge`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from edge import control
+from edge.config import Config, config_toml, read_config
+from edge.control import open_library
+from edge.daemon import Daemon
+from edge.doctor import examine
+from edge.enrollment import Mode, one_body
+from streams.cameras import Refused, clock_name, open_camera
+from streams.errors import ControlError, CrossGLGError
+from streams.frame import SkeletonFrame
+from streams.playback import is_archive, read_clip, read_frames, repeated
+from streams.recording import RecordingWriter
+from streams.sockets import ControlClient, EventSubscriber, FramePublisher
+
+# Exit codes: 0 done, 1 done but the answer is bad news (doctor), 2 refused, 3 no daemon answers.
+_BAD_NEWS, _REFUSED, _UNREACHABLE = 1, 2, 3
+
+app = typer.Typer(
+    name="crossglg-edge",
+    help="Show it an action once: live one-shot recognition of skeleton actions.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+gallery_app = typer.Typer(no_args_is_help=True, help="The enrolled actions: list, show, change, move.")
+app.add_typer(gallery_app, name="gallery")
+
+out = Console()
+err = Console(stderr=True)
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="TOML file; default: the user's own, see `config`.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
+
+
+def main() -> None:
+    """Run the command line; errors become one message, a hint and an exit code."""
+    for command in entry_points(group="crossglg_edge.commands"):
+        loaded = command.load()
+        if isinstance(loaded, typer.Typer):
+            app.add_typer(loaded, name=command.name)
+        else:
+            app.command(command.name)(loaded)
+    try:
+        app()
+    except CrossGLGError as error:
+        err.print(f"[bold red]error[/] [dim]({error.code})[/] ", end="")
+        err.print(error.message, markup=False, highlight=False)
+        if error.hint:
+            err.print(error.hint, style="yellow", markup=False, highlight=False)
+        sys.exit(_UNREACHABLE if error.code == "unreachable" else _REFUSED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def _client(config: Config, timeout_s: float = 5.0) -> Iterator[ControlClient]:
+    client = ControlClient(config.sockets.control, timeout_s=timeout_s)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _on_gallery(config: Config, cmd: str, **args: Any) -> dict[str, Any]:
+    """Ask the daemon, or, where none runs, do it on the gallery file itself."""
+    with _client(config, timeout_s=0.5) as client:
+        try:
+            client.ask("ping")
+        except ControlError as error:
+            if error.code != "unreachable":
+                raise
+        else:
+            client.timeout_s = 30.0
+            return client.ask(cmd, **args)
+    library = open_library(config)
+    with library.gallery:
+        return control.call(control.LIBRARY_COMMANDS, library, cmd, args)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        out.print(control.VERSION)
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    camera: Annotated[
+        str | None,
+        typer.Option(help="demo (a synthetic performer), zmq, replay:PATH or k4a; default: the config's."),
+    ] = None,
+    config: ConfigOption = None,
+    once: Annotated[bool, typer.Option("--once", help="Play a replay once instead of for ever.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
+) -> None:
+    """Run the daemon: read a camera, recognise enrolled actions, publish events."""
+    handler: logging.Handler = RichHandler(console=err, show_path=False) if err.is_terminal else logging.StreamHandler()
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(message)s" if err.is_terminal else "%(asctime)s %(levelname)s %(message)s",
+        handlers=[handler],
+    )
+    settings = read_config(config)
+    if camera is not None:
+        settings = msgspec.structs.replace(settings, camera=camera)
+    library = open_library(settings)
+    opened = open_camera(settings.camera, frames_endpoint=settings.sockets.frames, loop=not once)
+    try:
+        daemon = Daemon(library, opened, config_path=config)
+    except ControlError:
+        opened.close()
+        raise
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: daemon.stop())
+    err.print(
+        f"[bold]crossglg-edge {control.VERSION}[/]  camera [cyan]{settings.camera}[/], "
+        f"model {library.encoder.info.name}, {len(library.gallery.labels())} enrolled actions\n"
+        f"frames {settings.sockets.frames if opened.socket is not None else 'from the camera itself'}, "
+        f"events {settings.sockets.events}, control {settings.sockets.control}\n"
+        "In a second terminal: [bold]crossglg-edge enroll wave[/], then [bold]crossglg-edge watch[/]. "
+        "Ctrl-C stops."
+    )
+    if settings.camera == "demo":
+        err.print("[yellow]The demo camera is a synthetic performer, made by the program: not a real person.[/]")
+    daemon.run()
+
+
+@app.command()
+def enroll(
+    label: Annotated[str, typer.Argument(help="The action's name.")],
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", help="RECORDING.mcap or ARCHIVE.npz:CLIP instead of the live stream."),
+    ] = None,
+    add: Annotated[bool, typer.Option("--add", help="One more example of a label that exists.")] = False,
+    replace_: Annotated[bool, typer.Option("--replace", help="Instead of a label's examples so far.")] = False,
+    countdown: Annotated[float | None, typer.Option(help="Seconds to get ready.")] = None,
+    source: Annotated[str | None, typer.Option(help="Which source, where several publish.")] = None,
+    body: Annotated[int | None, typer.Option(help="Which body, where several are in view.")] = None,
+    no_trim: Annotated[bool, typer.Option("--no-trim", help="With --from: keep rest at the ends.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an action once: counts down, captures it, cuts off the rest at both ends, stores it."""
+    if add and replace_:
+        raise typer.BadParameter("--add and --replace exclude each other")
+    mode: Mode = "add" if add else "replace" if replace_ else "new"
+    settings = read_config(config)
+    if from_ is not None:
+        result = _enroll_from(settings, label, from_, mode, source, body, trim=not no_trim)
+    else:
+        result = _enroll_live(settings, label, mode, countdown, source, body, quiet=as_json)
+    if as_json:
+        _print_json(result)
+        return
+    out.print(
+        f"[green]enrolled[/] [bold]{result['label']}[/]: {result['duration_s']:.2f} s, {result['frames']} frames "
+        f"at {result['fps']:g} fps, {100 * result['joints']:.0f} % of the joints; "
+        f"cut off {result['trimmed_s'][0]:.2f} s before and {result['trimmed_s'][1]:.2f} s after"
+    )
+    if result["similar"]:
+        similar = result["similar"]
+        out.print(
+            f"[yellow]It is much like [bold]{similar['label']}[/] (score {similar['score']:.2f}): "
+            "the two may be confused. `crossglg-edge gallery undo` takes this one back.[/]"
+        )
+
+
+def _enroll_live(
+    config: Config,
+    label: str,
+    mode: Mode,
+    countdown: float | None,
+    source: str | None,
+    body: int | None,
+    *,
+    quiet: bool,
+) -> dict[str, Any]:
+    with _client(config) as client:
+        started = client.ask("enroll.start", label=label, mode=mode, countdown_s=countdown, source=source, body=body)
+        if started["cued"] and not quiet:
+            out.print(f"[dim]the synthetic performer will do {label!r} for you[/]")
+        words = {"countdown": "get ready", "capture": "[bold]do it now[/], then rest"}
+        progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), console=err, transient=True, disable=quiet
+        )
+        try:
+            with progress:
+                task = progress.add_task("")
+                while True:
+                    status = client.ask("enroll.status")
+                    if status["state"] not in words:
+                        break
+                    progress.update(task, description=f"{words[status['state']]}  {status['left_s']:.1f} s")
+                    time.sleep(0.1)
+        except KeyboardInterrupt:
+            client.ask("enroll.cancel")
+            raise typer.Abort from None
+    if status["state"] != "done":
+        error = status.get("error") or {
+            "code": "enroll_failed",
+            "message": "the daemon forgot it",
+            "hint": "",
+        }
+        raise ControlError(error["message"], code=error["code"], hint=error["hint"])
+    return dict(status["result"])
+
+
+def _enroll_from(
+    config: Config, label: str, spec: str, mode: Mode, source: str | None, body: int | None, *, trim: bool
+) -> dict[str, Any]:
+    if is_archive(spec):
+        clip = read_clip(spec)
+        timestamps_s, joints_m = clip.timestamps_s, clip.persons[body or 0]
+    else:
+        timestamps_s, joints_m = one_body(read_frames(spec), source=source, body=body)
+    return _on_gallery(
+        config,
+        "enroll.clip",
+        label=label,
+        timestamps_s=np.asarray(timestamps_s, "<f8").tobytes(),
+        joints_m=np.asarray(joints_m, "<f4").tobytes(),
+        origin=f"file:{Path(spec).name}",
+        mode=mode,
+        trim=trim,
+    )
+
+
+@app.command()
+def watch(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this long.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Log lines and updates, too.")] = False,
+) -> None:
+    """Show events as they come."""
+    settings = read_config(config)
+    with _client(settings, timeout_s=1.0) as client:
+        try:
+            labels = ", ".join(client.ask("status")["gallery"]["labels"])
+            if not as_json:
+                err.print(f"[dim]enrolled: {labels or 'nothing yet'}; waiting for events, Ctrl-C stops[/]")
+        except ControlError as error:
+            err.print(f"[yellow]{error.message}; waiting for one[/]")
+    events = EventSubscriber(settings.sockets.events, ("event.", "log.") if everything else ("event.",))
+    end_s = time.monotonic() + seconds if seconds is not None else float("inf")
+    marks = {"onset": "[bold green]began[/]", "update": "[dim]goes on[/]", "end": "[dim]ended[/]"}
+    try:
+        while (left_s := end_s - time.monotonic()) > 0:
+            received = events.receive(min(left_s, 1.0))
+            if received is None:
+                continue
+            topic, message = received
+            if as_json:
+                _print_json({"topic": topic, **message})
+            elif topic.startswith("log."):
+                out.print(f"[dim]{message['level']}[/] {message['message']}")
+            elif everything or message["type"] != "update":
+                out.print(
+                    f"{time.strftime('%H:%M:%S')} {marks[message['type']]} [bold]{message['label']}[/]  "
+                    f"score {message['score']:.2f}, body {message['body']} of {message['source']}, "
+                    f"{message['t_end'] - message['t_start']:.1f} s, latency {message['latency_ms']['total']:.1f} ms"
+                )
+    except KeyboardInterrupt:
+        return
+    finally:
+        events.close()
+
+
+@app.command()
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show what the daemon does: sources, rates, what was dropped and why, the gallery, the model."""
+    with _client(read_config(config)) as client:
+        answer = client.ask("status")
+    if as_json:
+        _print_json(answer)
+        return
+    table = Table(show_header=False, box=None)
+    for key in ("version", "pid", "uptime_s", "camera", "bodies", "decisions", "hops_skipped", "enrolling"):
+        table.add_row(key, str(answer[key]))
+    table.add_row("model", f"{answer['model']['name']} ({answer['model']['engine']})")
+    gallery = answer["gallery"]
+    table.add_row("gallery", f"{gallery['path']}, revision {gallery['revision']}")
+    table.add_row("enrolled", ", ".join(gallery["labels"]) or "nothing yet")
+    table.add_row("events", ", ".join(f"{n} {kind}" for kind, n in answer["events"].items()) or "none yet")
+    table.add_row("per frame", f"p50 {answer['per_frame_us']['p50']} us, p99 {answer['per_frame_us']['p99']} us")
+    recording = answer["recording"]
+    table.add_row("recording", f"{recording['path']}, {recording['frames']} frames" if recording else "no")
+    out.print(table)
+    sources = Table("source", "frames", "fps", "last seen", "lost on the way", "dropped, by reason")
+    for name, source in answer["sources"].items():
+        rate = f"[red]{source['fps']} (slow)[/]" if source["slow"] else str(source["fps"])
+        dropped = ", ".join(f"{n} {reason}" for reason, n in source["dropped"].items()) or "none"
+        sources.add_row(name, str(source["frames"]), rate, f"{source['age_s']:.1f} s ago", str(source["lost"]), dropped)
+    if answer["dropped"]:
+        sources.add_row("(unknown)", "", "", "", "", ", ".join(f"{n} {r}" for r, n in answer["dropped"].items()))
+    out.print(sources)
+
+
+@app.command()
+def stop(config: ConfigOption = None) -> None:
+    """Stop the daemon."""
+    with _client(read_config(config)) as client:
+        out.print(f"stopped, process {client.ask('shutdown')['pid']}")
+
+
+@app.command()
+def record(
+    path: Annotated[Path, typer.Argument(help="The .mcap file to write.")],
+    camera: Annotated[
+        str | None,
+        typer.Option(help="Record this camera here, without a daemon: demo, zmq, replay:PATH, k4a."),
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this long; default: at Ctrl-C.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Record skeleton frames as MCAP, for Foxglove, the mcap tools, `publish` and `enroll --from`."""
+    settings = read_config(config)
+    path = path.absolute()
+    end_s = time.monotonic() + seconds if seconds is not None else float("inf")
+    if camera is not None:
+        num_frames = _record_camera(settings, camera, path, end_s, overwrite=overwrite)
+    else:
+        with _client(settings) as client:
+            client.ask("record.start", path=str(path), overwrite=overwrite)
+            err.print(f"[dim]the daemon records to {path}; Ctrl-C stops[/]")
+            try:
+                while time.monotonic() < end_s:
+                    time.sleep(min(0.2, max(0.0, end_s - time.monotonic())))
+            except KeyboardInterrupt:
+                pass
+            num_frames = client.ask("record.stop")["frames"]
+    out.print(f"{num_frames} frames in {path}")
+
+
+def _record_camera(config: Config, name: str, path: Path, end_s: float, *, overwrite: bool) -> int:
+    opened = open_camera(name, frames_endpoint=config.sockets.frames, loop=False)
+    num_refused = 0
+    with _clock_progress() as progress, RecordingWriter(path, overwrite=overwrite) as writer:
+        task = progress.add_task("recording")
+        try:
+            while (now_s := time.monotonic()) < end_s:
+                for message in opened.read(now_s, 512):
+                    if isinstance(message, Refused):
+                        num_refused += 1
+                        continue
+                    writer.write(message, log_time_ns=time.time_ns())
+                progress.update(task, description=f"{writer.num_frames} frames, {num_refused} refused")
+                time.sleep(min(0.01, opened.wait_s(now_s)))
+        except KeyboardInterrupt:
+            pass
+        finally:
+            opened.close()
+    return writer.num_frames
+
+
+def _clock_progress() -> Progress:
+    return Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err, transient=True)
+
+
+@app.command()
+def publish(
+    spec: Annotated[str, typer.Argument(metavar="RECORDING|ARCHIVE:CLIP", help="What to send.")],
+    speed: Annotated[float, typer.Option(min=0.01, max=1000, help="Times real time.")] = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Again and again.")] = False,
+    source: Annotated[str | None, typer.Option(help="Publish under this name.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Send the frames of a recording or an archive's clip to a daemon (`serve --camera zmq`)."""
+    settings = read_config(config)
+    publisher = FramePublisher(settings.sockets.frames)
+    try:
+        if not publisher.wait_for_subscriber(5.0):
+            raise ControlError(
+                f"no daemon takes frames at {settings.sockets.frames} within 5 s",
+                hint="Start one with `crossglg-edge serve --camera zmq`.",
+            )
+        num_frames = _send_paced(publisher, repeated(spec, loop=loop), speed, source)
+    finally:
+        publisher.close()
+    out.print(f"{num_frames} frames sent")
+
+
+def _send_paced(publisher: FramePublisher, frames: Iterator[SkeletonFrame], speed: float, source: str | None) -> int:
+    epoch, start_s = uuid.uuid4().hex, time.monotonic()
+    # At another speed the frames' time is not this machine's, so no clock is named.
+    clock = clock_name() if speed == 1.0 else ""
+    num_frames = 0
+    with _clock_progress() as progress:
+        task = progress.add_task("")
+        try:
+            for frame in frames:
+                wait_s = start_s + frame.timestamp_s / speed - time.monotonic()
+                if wait_s > 0:
+                    time.sleep(wait_s)
+                timestamp_s = start_s + frame.timestamp_s
+                publisher.send(
+                    replace(
+                        frame,
+                        source=source or frame.source,
+                        epoch=epoch,
+                        seq=num_frames,
+                        timestamp_s=timestamp_s,
+                        t_send_s=time.monotonic() if clock else timestamp_s,
+                        clock=clock,
+                    )
+                )
+                num_frames += 1
+                progress.update(task, description=f"{num_frames} frames of {frame.source}")
+        except KeyboardInterrupt:
+            pass
+    return num_frames
+
+
+@app.command("config")
+def show_config(config: ConfigOption = None) -> None:
+    """Print the configuration in force, as a TOML file with every key explained."""
+    sys.stdout.write(config_toml(read_config(config)))
+
+
+@app.command()
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check packages, model, gallery, sockets and sensor; say what is missing and how to get it."""
+    findings = examine(read_config(config))
+    if as_json:
+        _print_json([finding.as_dict() for finding in findings])
+    else:
+        marks = {"ok": "[green]ok[/]", "missing": "[yellow]missing[/]", "broken": "[bold red]broken[/]"}
+        table = Table("", "what", "found", "what to do")
+        for finding in findings:
+            table.add_row(marks[finding.state], finding.what, finding.found, finding.remedy)
+        out.print(table)
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(_BAD_NEWS)
+
+
+@gallery_app.command("list")
+def gallery_list(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the enrolled actions."""
+    answer = _on_gallery(read_config(config), "gallery.list")
+    if as_json:
+        _print_json(answer)
+        return
+    table = Table("action", "examples", "seconds", "from", title=f"revision {answer['gallery_revision']}")
+    for label in answer["labels"]:
+        examples = label["examples"]
+        table.add_row(
+            label["label"],
+            str(len(examples)),
+            ", ".join(f"{example['duration_s']:.1f}" for example in examples),
+            ", ".join(sorted({example["origin"] for example in examples})),
+        )
+    out.print(table)
+
+
+@gallery_app.command("show")
+def gallery_show(label: str, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show an action's examples and the actions most like it."""
+    answer = _on_gallery(read_config(config), "gallery.get", label=label)
+    if as_json:
+        _print_json(answer)
+        return
+    examples = Table("id", "seconds", "frames", "joints", "from", "enrolled", title=answer["label"])
+    for example in answer["examples"]:
+        examples.add_row(
+            example["id"][:8], f"{example['duration_s']:.2f}", str(example["frames"]),
+            f"{100 * example['joints']:.0f} %", example["origin"], example["created"],
+        )  # fmt: skip
+    out.print(examples)
+    if answer["nearest"]:
+        nearest = Table("most like it", "distance", "score")
+        for other in answer["nearest"]:
+            nearest.add_row(other["label"], f"{other['distance']:.3f}", f"{other['score']:.2f}")
+        out.print(nearest)
+
+
+@gallery_app.command("remove")
+def gallery_remove(label: str, config: ConfigOption = None) -> None:
+    """Remove an action (undo brings it back)."""
+    _on_gallery(read_config(config), "gallery.remove", label=label)
+    out.print(f"removed {label}; `crossglg-edge gallery undo` brings it back")
+
+
+@gallery_app.command("rename")
+def gallery_rename(old: str, new: str, config: ConfigOption = None) -> None:
+    """Rename an action."""
+    _on_gallery(read_config(config), "gallery.rename", old=old, new=new)
+    out.print(f"{old} is now {new}")
+
+
+@gallery_app.command("undo")
+def gallery_undo(config: ConfigOption = None) -> None:
+    """Take back the latest change; again for the one before."""
+    out.print(f"undone: {_on_gallery(read_config(config), 'gallery.undo')['undone']}", highlight=False)
+
+
+@gallery_app.command("history")
+def gallery_history(
+    config: ConfigOption = None, as_json: JsonOption = False, limit: Annotated[int, typer.Option(min=1)] = 20
+) -> None:
+    """List the latest changes."""
+    answer = _on_gallery(read_config(config), "gallery.history", limit=limit)
+    if as_json:
+        _print_json(answer)
+        return
+    table = Table("revision", "when", "what", "action")
+    for change in answer["history"]:
+        table.add_row(str(change["revision"]), change["created"], change["action"], change["label"] or "")
+    out.print(table)
+
+
+@gallery_app.command("revert")
+def gallery_revert(revision: int, config: ConfigOption = None) -> None:
+    """Go back to the set of actions as of a revision."""
+    answer = _on_gallery(read_config(config), "gallery.revert", revision=revision)
+    out.print(f"now as in revision {revision}: {', '.join(answer['labels']) or 'nothing enrolled'}")
+
+
+@gallery_app.command("export")
+def gallery_export(
+    path: Path,
+    label: Annotated[list[str] | None, typer.Option(help="Only this action; may be repeated.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write the actions to one portable file."""
+    answer = _on_gallery(read_config(config), "gallery.export", path=str(path.absolute()), labels=label)
+    out.print(f"{answer['examples']} examples in {path}")
+
+
+@gallery_app.command("import")
+def gallery_import(
+    path: Path,
+    add: Annotated[bool, typer.Option("--add", help="Add to labels that exist.")] = False,
+    replace_: Annotated[bool, typer.Option("--replace", help="Replace labels that exist.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Read the actions of a file that `gallery export` wrote."""
+    if add and replace_:
+        raise typer.BadParameter("--add and --replace exclude each other")
+    mode: Mode = "add" if add else "replace" if replace_ else "new"
+    answer = _on_gallery(read_config(config), "gallery.import", path=str(path.absolute()), mode=mode)
+    out.print(f"imported: {', '.join(answer['labels'])}")

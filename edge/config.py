@@ -1,0 +1,176 @@
+"""The one configuration: a TOML file, every key with its default and meaning here, unknown keys refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from streams import sockets
+from streams.errors import ConfigError
+
+_APP = "crossglg-edge"
+DEFAULT_PATH = platformdirs.user_config_path(_APP) / "config.toml"
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Sockets(_Section, frozen=True):
+    """ZeroMQ endpoints. They carry no authentication: keep them on loopback or a trusted network."""
+
+    frames: Annotated[str, Meta(description="skeleton frames in; publishers connect")] = sockets.FRAMES
+    events: Annotated[str, Meta(description="events, status and log out")] = sockets.EVENTS
+    control: Annotated[str, Meta(description="control requests")] = sockets.CONTROL
+
+
+class Stream(_Section, frozen=True):
+    """Which frames are taken."""
+
+    max_rate_fps: Annotated[
+        float, Meta(gt=0, le=1000, description="frames of a source that come closer together are dropped")
+    ] = 120.0
+    min_rate_fps: Annotated[
+        float, Meta(gt=0, description="below this rate `status` warns and an enrolment is refused")
+    ] = 7.0
+    max_gap_s: Annotated[
+        float, Meta(gt=0, le=10, description="a body unseen for longer is another body afterwards")
+    ] = 0.7
+    takeover_s: Annotated[
+        float, Meta(gt=0, description="silence after which another publisher may use a source's name")
+    ] = 1.0
+    max_bodies: Annotated[int, Meta(ge=1, le=256, description="bodies followed at once, over all sources")] = 32
+
+
+class Windows(_Section, frozen=True):
+    """The pieces of the stream that are compared with the prototypes."""
+
+    lengths_s: Annotated[
+        tuple[Annotated[float, Meta(gt=0.1, le=20)], ...],
+        Meta(min_length=1, max_length=8, description="window lengths, seconds"),
+    ] = (0.8, 1.2, 1.8, 2.7, 4.0)
+    hop_s: Annotated[float, Meta(gt=0, le=5, description="time between two decisions about a body")] = 0.2
+    max_stretch: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=5,
+            description="an example is compared with windows up to this many times longer or shorter",
+        ),
+    ] = 1.5
+    min_filled: Annotated[
+        float, Meta(gt=0, le=1, description="share of a window that a body that just appeared must fill")
+    ] = 0.7
+    min_motion_m: Annotated[
+        float, Meta(ge=0, description="a window in which no joint travels this far is not encoded")
+    ] = 0.15
+
+
+class Events(_Section, frozen=True):
+    """When a match becomes an event."""
+
+    min_score: Annotated[float, Meta(ge=0, le=1, description="score that a match must reach")] = 0.5
+    hits: Annotated[int, Meta(ge=1, le=20, description="matches needed among the last `out_of` decisions")] = 2
+    out_of: Annotated[int, Meta(ge=1, le=20, description="decisions that `hits` are counted in")] = 3
+    release_s: Annotated[float, Meta(ge=0, description="an event ends this long after its last match")] = 0.7
+    refractory_s: Annotated[
+        float, Meta(ge=0, description="the same label does not begin again for this long after its end")
+    ] = 0.5
+    update_s: Annotated[float, Meta(gt=0, description="time between two updates of a lasting event")] = 1.0
+
+
+class Enroll(_Section, frozen=True):
+    """How an example is captured from the live stream."""
+
+    countdown_s: Annotated[float, Meta(ge=0, le=60, description="time to get ready")] = 3.0
+    capture_s: Annotated[float, Meta(gt=0.5, le=20, description="the longest example")] = 5.0
+    rest_s: Annotated[
+        float, Meta(gt=0, description="the capture ends when the person rests this long after moving")
+    ] = 0.8
+    min_example_s: Annotated[float, Meta(gt=0, description="the shortest example, after trimming")] = 0.4
+    min_joints: Annotated[float, Meta(ge=0, le=1, description="share of joints that must be seen")] = 0.6
+
+
+class Model(_Section, frozen=True):
+    """The encoder."""
+
+    bundle: Annotated[str, Meta(description="folder of the model bundle; empty: the one that is shipped")] = ""
+    num_threads: Annotated[int, Meta(ge=1, le=64, description="threads of ONNX Runtime")] = 1
+
+
+class GalleryFile(_Section, frozen=True):
+    """Where the prototypes are kept."""
+
+    path: Annotated[str, Meta(description="SQLite file of the prototypes")] = str(
+        platformdirs.user_data_path(_APP) / "gallery.db"
+    )
+
+
+class Config(_Section, frozen=True):
+    """Everything a user can set."""
+
+    camera: Annotated[str, Meta(description="demo, zmq, replay:PATH or k4a")] = "zmq"
+    sockets: Sockets = Sockets()
+    stream: Stream = Stream()
+    windows: Windows = Windows()
+    events: Events = Events()
+    enroll: Enroll = Enroll()
+    model: Model = Model()
+    gallery: GalleryFile = GalleryFile()
+
+    def __post_init__(self) -> None:
+        if self.events.hits > self.events.out_of:
+            raise ValueError(f"events.hits is {self.events.hits}, more than events.out_of, {self.events.out_of}")
+
+
+def read_config(path: Path | None = None) -> Config:
+    """Read the given file, or the user's own where it exists, or take the defaults.
+
+    Raises ConfigError that names the key, what it expects and what it got.
+    """
+    if path is None:
+        if not DEFAULT_PATH.exists():
+            return Config()
+        path = DEFAULT_PATH
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Config)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: {error}", hint="`crossglg-edge config` prints every key with its meaning and default."
+        ) from error
+
+
+def config_toml(config: Config) -> str:
+    """Return the configuration as a commented TOML file."""
+    lines: list[str] = []
+
+    def fields(section: msgspec.Struct, lead: str) -> None:
+        nested = []
+        for field in msgspec.structs.fields(section):
+            value = getattr(section, field.name)
+            if isinstance(value, msgspec.Struct):
+                nested.append((field.name, value))
+                continue
+            lines.extend((f"# {_description(field.type)}", f"{field.name} = {_toml(value)}"))
+        for name, value in nested:
+            lines.extend(("", f"# {(type(value).__doc__ or '').strip()}", f"[{lead}{name}]"))
+            fields(value, f"{lead}{name}.")
+
+    fields(config, "")
+    return "\n".join(lines) + "\n"
+
+
+def _description(annotation: Any) -> str:
+    meta = next((m for m in getattr(annotation, "__metadata__", ()) if isinstance(m, Meta)), None)
+    return (meta.description or "") if meta else ""
+
+
+def _toml(value: object) -> str:
+    """JSON is TOML for strings, numbers, booleans and lists."""
+    return msgspec.json.encode(value).decode()

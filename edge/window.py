@@ -1,0 +1,92 @@
+"""The last seconds of one body, by timestamps, and the windows cut from them.
+
+Shapes: L frames kept, V = 25 kinect25 joints, C = 3, metres.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+Times = npt.NDArray[np.float64]
+
+_EXTREMITIES = [3, 6, 7, 10, 11, 14, 18]  # head, wrists, hands, ankles
+
+
+class BodyTrack:
+    """Keep one body's joints for as long as the longest window.
+
+    The buffer has twice the room it needs: when full, the newer half moves to the front, so a
+    window is always one slice and costs no copy.
+    """
+
+    def __init__(self, keep_s: float, max_rate_fps: float) -> None:
+        self._keep_s = keep_s
+        self._room = int(keep_s * max_rate_fps) + 2
+        self._timestamps_s = np.empty(2 * self._room, np.float64)
+        self._joints_m = np.empty((2 * self._room, 25, 3), np.float32)
+        self._end = 0
+        self._start = 0
+
+    def push(self, timestamp_s: float, joints_m: Array) -> None:
+        """Append the joints (25, 3) of a later moment."""
+        if self._end == len(self._timestamps_s):
+            keep = self._end - self._start
+            self._timestamps_s[:keep] = self._timestamps_s[self._start :]
+            self._joints_m[:keep] = self._joints_m[self._start :]
+            self._start, self._end = 0, keep
+        self._timestamps_s[self._end] = timestamp_s
+        self._joints_m[self._end] = joints_m
+        self._end += 1
+        self._start = max(self._start, self._end - self._room)
+
+    @property
+    def newest_s(self) -> float:
+        return float(self._timestamps_s[self._end - 1]) if self._end else -float("inf")
+
+    def latest(self, length_s: float) -> tuple[Times, Array]:
+        """Return the frames of the last `length_s`, as views valid until the next push."""
+        first = self._start + int(
+            np.searchsorted(self._timestamps_s[self._start : self._end], self.newest_s - length_s - 1e-6)
+        )
+        return self._timestamps_s[first : self._end], self._joints_m[first : self._end]
+
+
+def travel_m(joints_LV3: Array) -> float:
+    """Return how far the extremity that moved most is spread out: the largest diagonal of their boxes."""
+    spread = np.ptp(joints_LV3[:, _EXTREMITIES], axis=0)
+    farthest = float(np.nanmax(np.append((spread * spread).sum(axis=1), 0.0)))
+    return math.sqrt(farthest)
+
+
+def trim_rest(timestamps_s: Times, joints_LV3: Array, *, margin_s: float = 0.15) -> slice:
+    """Return the slice from where the person begins to move to where she rests again.
+
+    Moving: some extremity is faster than a quarter of the clip's own top speed and than 0.25 m/s,
+    over 0.2 s, so that a sensor's jitter does not count. The whole clip where nothing moves.
+    """
+    if len(timestamps_s) < 3:
+        return slice(0, len(timestamps_s))
+    speed_m_s = extremity_speed_m_s(timestamps_s, joints_LV3)
+    fast = np.flatnonzero(speed_m_s > max(0.25, 0.25 * float(np.quantile(speed_m_s, 0.95))))
+    if not len(fast):
+        return slice(0, len(timestamps_s))
+    begin_s, end_s = timestamps_s[fast[0]] - margin_s, timestamps_s[fast[-1]] + margin_s
+    return slice(int(np.searchsorted(timestamps_s, begin_s)), int(np.searchsorted(timestamps_s, end_s, side="right")))
+
+
+def extremity_speed_m_s(timestamps_s: Times, joints_LV3: Array, *, over_s: float = 0.2) -> Array:
+    """Return the speed of the fastest extremity at each frame, relative to the hips, shape (L,).
+
+    A speed is the net way over about `over_s`, divided by that time. NaN joints count as still.
+    """
+    points = joints_LV3[:, _EXTREMITIES] - joints_LV3[:, :1]
+    half = np.float64(over_s / 2)
+    before = np.searchsorted(timestamps_s, timestamps_s - half)
+    after = np.minimum(np.searchsorted(timestamps_s, timestamps_s + half), len(timestamps_s) - 1)
+    way = np.sqrt(((points[after] - points[before]) ** 2).sum(axis=2))
+    time_s = np.maximum(timestamps_s[after] - timestamps_s[before], 1e-3)[:, None]
+    return np.asarray(np.nan_to_num(way / time_s).max(axis=1), np.float32)

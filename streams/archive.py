@@ -1,0 +1,214 @@
+"""Skeleton archives: one .npz a data set, with joint_maps.json and datasets.json beside it.
+
+Shapes: N clips, L frames of one clip, V = 25 kinect25 joints, J native joints.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.errors import ArchiveError
+from streams.frame import HIGH, NO_CONFIDENCE, Body, SkeletonFrame
+from streams.layouts import KINECT25_JOINTS, LAYOUTS, Layout, layout_from_map, to_kinect25
+
+Array = npt.NDArray[np.float32]
+_KEYS = ("frames", "offsets", "label", "class_names", "joint_names", "fps")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Clip:
+    """Hold one clip: the joints of each person in it, in kinect25, and what is known about it.
+
+    `persons`: one array per person, shape (L, 25, 3), float32, metres, NaN where missing.
+    `subject` is -1 where unknown; `action` is the class in the vocabulary over all data sets.
+    """
+
+    archive: str
+    index: int
+    source: str
+    label: str
+    action: str
+    subject: int
+    fps: float
+    persons: tuple[Array, ...]
+
+    @property
+    def timestamps_s(self) -> npt.NDArray[np.float64]:
+        return np.arange(len(self.persons[0])) / self.fps
+
+    def frames(self, source: str | None = None, epoch: str = "archive", body: int = 0) -> Iterator[SkeletonFrame]:
+        """Yield the clip as skeleton frames; persons become bodies `body`, `body` + 1, ..."""
+        for i, timestamp_s in enumerate(self.timestamps_s.tolist()):
+            yield SkeletonFrame(
+                source=source or self.archive,
+                epoch=epoch,
+                seq=i,
+                timestamp_s=timestamp_s,
+                t_send_s=timestamp_s,
+                fps=self.fps,
+                bodies=tuple(
+                    Body(
+                        id=body + person,
+                        joints_m=joints_LV3[i],
+                        confidence=np.where(
+                            np.isfinite(joints_LV3[i]).all(axis=-1), np.uint8(HIGH), np.uint8(NO_CONFIDENCE)
+                        ),
+                    )
+                    for person, joints_LV3 in enumerate(self.persons)
+                ),
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Archive:
+    """Hold one data set, mapped to kinect25 on reading; clips are cut from it on demand.
+
+    `persons`: one array per person, shape (sum L, 25, 3), float32, metres.
+    """
+
+    name: str
+    path: Path
+    fps: float
+    persons: tuple[Array, ...]
+    offsets: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    subjects: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+    actions: tuple[str, ...]
+    sources: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> Clip:
+        if not 0 <= index < len(self):
+            raise ArchiveError(f"{self.path.name} has no clip {index}: expected 0 to {len(self) - 1}", code="no_clip")
+        part = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        return Clip(
+            archive=self.name,
+            index=index,
+            source=self.sources[index],
+            label=self.class_names[self.labels[index]],
+            action=self.actions[self.labels[index]],
+            subject=int(self.subjects[index]),
+            fps=self.fps,
+            persons=tuple(joints[part] for joints in self.persons),
+        )
+
+    def find(self, clip: str) -> Clip:
+        """Return the clip named by its number or by its `source`. Raises ArchiveError."""
+        if clip.isdecimal():
+            return self[int(clip)]
+        if clip in self.sources:
+            return self[self.sources.index(clip)]
+        raise ArchiveError(
+            f"{self.path.name} has no clip {clip!r}: expected a number from 0 to {len(self) - 1}, "
+            f"or a source name such as {self.sources[0]!r}",
+            code="no_clip",
+        )
+
+
+def read_archive(path: Path | str) -> Archive:
+    """Read an archive and map it to kinect25.
+
+    The map is the entry of that name in joint_maps.json beside the archive, or, where there is
+    none, the known layout that has the same joint names. A joint at exactly (0, 0, 0) is a sensor's
+    mark for "not tracked" and becomes NaN. Raises ArchiveError.
+    """
+    path = Path(path)
+    name = path.name.removesuffix(".npz")
+    try:
+        if not zipfile.is_zipfile(path):
+            with path.open("rb"):
+                raise ArchiveError(f"{path} is not an .npz archive: expected a zip file of arrays")
+        with np.load(path, allow_pickle=False) as file:
+            missing = [key for key in _KEYS if key not in file]
+            if missing:
+                raise ArchiveError(
+                    f"{path}: no {', '.join(missing)} in it; expected a skeleton archive with {', '.join(_KEYS)}",
+                    hint="The format is described in README.md under 'Skeleton archives'.",
+                )
+            data = {key: file[key] for key in file.files}
+    except FileNotFoundError as error:
+        raise ArchiveError(f"{path} does not exist", code="not_found") from error
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise ArchiveError(f"{path} cannot be read as an .npz archive: {error}") from error
+    frames, offsets = data["frames"], data["offsets"].astype(np.int64)
+    num_clips = len(offsets) - 1
+    _check(path, data, offsets, num_clips)
+    native = tuple(str(joint) for joint in data["joint_names"])
+    joints = frames.astype(np.float32)
+    joints[(joints == 0).all(axis=-1)] = np.nan
+    joints[~np.isfinite(joints)] = np.nan
+    class_names = tuple(str(label) for label in data["class_names"])
+    to_action = (_beside(path, "datasets.json").get(name) or {}).get("class_to_action") or {}
+    return Archive(
+        name=name,
+        path=path,
+        fps=float(data["fps"].reshape(-1)[0]),
+        persons=tuple(to_kinect25(joints, layout) for layout in _layouts(path, name, native)),
+        offsets=offsets,
+        labels=data["label"].astype(np.int64),
+        subjects=data.get("subject", np.full(num_clips, -1)).astype(np.int64),
+        class_names=class_names,
+        actions=tuple(str(to_action.get(label) or label) for label in class_names),
+        sources=tuple(str(s) for s in data.get("source", np.arange(num_clips).astype(str))),
+    )
+
+
+def _check(path: Path, data: dict[str, Any], offsets: npt.NDArray[np.int64], num_clips: int) -> None:
+    frames, labels, joint_names = data["frames"], data["label"], data["joint_names"]
+    if frames.ndim != 3 or frames.shape[1:] != (len(joint_names), 3):
+        raise ArchiveError(
+            f"{path}: frames are {frames.shape}, expected (frames, {len(joint_names)}, 3) for its "
+            f"{len(joint_names)} joint names"
+        )
+    if num_clips < 1 or offsets[0] != 0 or offsets[-1] != len(frames) or (np.diff(offsets) <= 0).any():
+        raise ArchiveError(f"{path}: offsets must rise from 0 to the {len(frames)} frames, one step a clip")
+    if len(labels) != num_clips or labels.min() < 0 or labels.max() >= len(data["class_names"]):
+        raise ArchiveError(
+            f"{path}: expected {num_clips} labels from 0 to {len(data['class_names']) - 1}, "
+            f"got {len(labels)} from {labels.min()} to {labels.max()}"
+        )
+    if data["fps"].size != 1 or not float(data["fps"].reshape(-1)[0]) > 0:
+        raise ArchiveError(f"{path}: fps is {data['fps']}, expected one rate above 0")
+    for key in ("subject", "source"):
+        if key in data and len(data[key]) != num_clips:
+            raise ArchiveError(f"{path}: {len(data[key])} entries in {key}, expected one for each of {num_clips} clips")
+
+
+def _beside(path: Path, name: str) -> dict[str, Any]:
+    file = path.with_name(name)
+    if not file.exists():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArchiveError(f"{file} cannot be read as JSON: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _layouts(path: Path, name: str, native: tuple[str, ...]) -> tuple[Layout, ...]:
+    entry = _beside(path, "joint_maps.json").get(name)
+    if isinstance(entry, dict):
+        people = ("_p1", "_p2") if "map_p1" in entry else ("",)
+        return tuple(layout_from_map(name, native, entry, person) for person in people)
+    for layout in LAYOUTS.values():
+        if layout.joints == native:
+            return (layout,)
+    if set(KINECT25_JOINTS) <= set(native):
+        return (layout_from_map(name, native, {"map": list(KINECT25_JOINTS)}),)
+    raise ArchiveError(
+        f"{path}: its {len(native)} joints ({', '.join(native[:6])}, ...) are not those of a known layout, "
+        f"and joint_maps.json beside it has no entry {name!r}",
+        code="unknown_layout",
+        hint="Add an entry with `map`: a native joint for each of the 25 kinect25 joints.",
+    )

@@ -1,0 +1,92 @@
+"""Every error a user can meet, one tree.
+
+CrossGLGError
+├── WireError        a frame or a control message that is refused
+├── LayoutError      joints that fit no known layout
+├── ArchiveError     a .npz archive, or the files beside it
+├── RecordingError   an .mcap recording
+├── CameraError      what `--camera` names cannot be opened
+├── ConfigError      the TOML file
+├── BundleError      a model bundle that is incomplete, altered or of another version
+├── GalleryError     the prototypes on disk, or a request that they cannot answer
+├── EnrollError      an enrolment that cannot succeed
+└── ControlError     the daemon cannot be reached, or refused a command
+"""
+
+from __future__ import annotations
+
+
+class CrossGLGError(Exception):
+    """Say what was expected, what came, from where; `hint` says what to do.
+
+    `code` is a stable word that scripts compare; it travels in control answers and names the
+    counter of a dropped frame.
+    """
+
+    default_code = "error"
+
+    def __init__(self, message: str, *, code: str | None = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or self.default_code
+        self.hint = hint
+
+
+class WireError(CrossGLGError):
+    """Refuse a frame or a control message."""
+
+    default_code = "bad_message"
+
+
+class LayoutError(CrossGLGError):
+    """Refuse joints that fit no known layout."""
+
+    default_code = "unknown_layout"
+
+
+class ArchiveError(CrossGLGError):
+    """Refuse a .npz archive, or the JSON files beside it."""
+
+    default_code = "bad_archive"
+
+
+class RecordingError(CrossGLGError):
+    """Refuse an .mcap recording, or fail to write one."""
+
+    default_code = "bad_recording"
+
+
+class CameraError(CrossGLGError):
+    """Fail to open what `--camera` names."""
+
+    default_code = "no_camera"
+
+
+class ConfigError(CrossGLGError):
+    """Refuse a configuration file."""
+
+    default_code = "bad_config"
+
+
+class BundleError(CrossGLGError):
+    """Refuse a model bundle."""
+
+    default_code = "bad_bundle"
+
+
+class GalleryError(CrossGLGError):
+    """Refuse a request on the gallery, or a gallery file."""
+
+    default_code = "bad_gallery"
+
+
+class EnrollError(CrossGLGError):
+    """Refuse an enrolment; nothing was stored."""
+
+    default_code = "enroll_failed"
+
+
+class ControlError(CrossGLGError):
+    """Fail to reach the daemon, or pass on its refusal."""
+
+    default_code = "unreachable"

@@ -1,0 +1,69 @@
+"""What the recogniser tells the world: an enrolled action began, goes on, or has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerUp:
+    """Name the second-best label and its score, 0 to 1."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Split the time from the newest frame's exposure to the event, in milliseconds.
+
+    `sensor`: exposure to sending, by the publisher's clock. `queue`: reading to recogniser.
+    `encode`, `match`: this decision's share. `total`: the sum.
+    """
+
+    sensor: float
+    queue: float
+    encode: float
+    match: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """Say what the decision rests on: share of joints seen, frames per second, frames dropped so far."""
+
+    joints: float
+    fps: float
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Hold one message about one action of one body; `id` is the same from onset to end.
+
+    Times are seconds of the publisher's clock, named by `clock`; `t_emit` is the newest frame's
+    timestamp plus the latency. `score` is 0 to 1, `distance` is 1 - cosine, 0 to 2; `threshold`
+    is the score that had to be reached; `margin` is the score's lead over the runner-up.
+    """
+
+    v: int = 1
+    id: str
+    type: Literal["onset", "update", "end"]
+    label: str
+    source: str
+    body: int
+    score: float
+    distance: float
+    threshold: float
+    margin: float
+    runner_up: RunnerUp | None
+    t_start: float
+    t_end: float
+    t_emit: float
+    clock: str
+    seq_last: int
+    gallery_revision: int
+    model_sha256: str
+    latency_ms: Latency
+    quality: Quality

@@ -1,0 +1,66 @@
+"""One skeleton frame: what a sensor saw at one moment, and the bodies in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from streams.layouts import LAYOUTS, layout_by_name, to_kinect25
+
+NO_CONFIDENCE, LOW, MEDIUM, HIGH = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Body:
+    """Hold one tracked person.
+
+    `joints_m`: shape (J, 3), float32, metres, in the frame's axes, NaN where missing.
+    `confidence`: shape (J,), uint8, 0 none, 1 low (predicted), 2 medium, 3 high.
+    """
+
+    id: int
+    joints_m: npt.NDArray[np.float32]
+    confidence: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SkeletonFrame:
+    """Hold what one source sent for one exposure; no bodies means: sensor alive, nobody there.
+
+    `timestamp_s`: the publisher's monotonic clock at exposure; `t_send_s`: the same clock when it
+    was sent. `epoch` is new at each start of the publisher, `clock` names the clock (host:boot).
+    """
+
+    source: str
+    epoch: str
+    seq: int
+    timestamp_s: float
+    t_send_s: float
+    clock: str = ""
+    layout: str = "kinect25"
+    axes: str = "LUF"
+    mirrored: bool = False
+    fps: float = 0.0
+    bodies: tuple[Body, ...] = ()
+
+    def to_kinect25(self) -> SkeletonFrame:
+        """Return the same frame in kinect25 joints and axes, the form that the device works on.
+
+        A joint's confidence becomes the lowest among the native joints it is made of. Raises
+        LayoutError for an unknown layout or unknown axes.
+        """
+        native = layout_by_name(self.layout)
+        if native is LAYOUTS["kinect25"] and self.axes == native.axes and not self.mirrored:
+            return self
+        used = native.kinect25_weights > 0
+        bodies = tuple(
+            Body(
+                id=body.id,
+                joints_m=to_kinect25(body.joints_m, native, axes=self.axes, mirrored=self.mirrored),
+                confidence=np.where(used, body.confidence, np.uint8(HIGH)).min(axis=1).astype(np.uint8),
+            )
+            for body in self.bodies
+        )
+        return replace(self, layout="kinect25", axes="LUF", mirrored=False, bodies=bodies)

@@ -1,0 +1,192 @@
+"""The ZeroMQ sockets: frames in (SUB), events out (PUB), control (ROUTER), all bound; and their peers."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import zmq
+
+from streams import wire
+from streams.errors import ControlError
+from streams.event import Event
+from streams.frame import SkeletonFrame
+
+FRAMES = "tcp://127.0.0.1:5560"
+EVENTS = "tcp://127.0.0.1:5561"
+CONTROL = "tcp://127.0.0.1:5562"
+
+# Above this libzmq drops the peer, to protect the memory; between this and wire.MAX_FRAME_BYTES a
+# message is read and counted.
+_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+# A full second of thirty publishers at 30 fps; what overflows shows as gaps in `seq`.
+_FRAMES_HWM = 1000
+_EVENTS_HWM = 1000
+
+
+def _bind(kind: int, endpoint: str, hwm: int) -> zmq.Socket[bytes]:
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.RCVHWM, hwm)
+    socket.setsockopt(zmq.SNDHWM, hwm)
+    socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        socket.close()
+        raise ControlError(
+            f"{endpoint} cannot be bound: {error.strerror}",
+            code="address_in_use" if error.errno == zmq.EADDRINUSE else "bad_endpoint",
+            hint="Is another daemon running (`crossglg-edge status`)? "
+            "Stop it, or give other endpoints under [sockets] in the config.",
+        ) from error
+    return socket
+
+
+def _connect(kind: int, endpoint: str, linger_ms: int = 0) -> zmq.Socket[bytes]:
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
+    socket.setsockopt(zmq.LINGER, linger_ms)
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        socket.close()
+        raise ControlError(
+            f"{endpoint} is not an endpoint: {error.strerror}",
+            code="bad_endpoint",
+            hint="An endpoint looks like tcp://127.0.0.1:5562.",
+        ) from error
+    return socket
+
+
+class FrameSubscriber:
+    """Take in frame messages from any number of publishers."""
+
+    def __init__(self, endpoint: str = FRAMES) -> None:
+        self.socket = _bind(zmq.SUB, endpoint, _FRAMES_HWM)
+        self.socket.setsockopt(zmq.SUBSCRIBE, wire.FRAME_TOPIC.encode())
+
+    def receive(self, limit: int) -> list[list[bytes]]:
+        """Return the messages that are waiting, `limit` at most, oldest first."""
+        messages: list[list[bytes]] = []
+        while len(messages) < limit:
+            try:
+                messages.append(self.socket.recv_multipart(zmq.NOBLOCK))
+            except zmq.Again:
+                break
+        return messages
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class FramePublisher:
+    """Send skeleton frames to a daemon."""
+
+    def __init__(self, endpoint: str = FRAMES) -> None:
+        # XPUB sees subscriptions come in, so the first frames are not lost to a slow joiner.
+        self._socket = _connect(zmq.XPUB, endpoint, linger_ms=1000)
+        self._socket.setsockopt(zmq.SNDHWM, _FRAMES_HWM)
+
+    def wait_for_subscriber(self, timeout_s: float) -> bool:
+        """Return whether a daemon subscribed within the time."""
+        return bool(self._socket.poll(int(timeout_s * 1000))) and self._socket.recv()[:1] == b"\x01"
+
+    def send(self, frame: SkeletonFrame) -> None:
+        self._socket.send_multipart(wire.encode_frame(frame))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class EventPublisher:
+    """Send events, the 1 Hz status and log lines to whoever listens."""
+
+    def __init__(self, endpoint: str = EVENTS) -> None:
+        self._socket = _bind(zmq.PUB, endpoint, _EVENTS_HWM)
+
+    def send(self, event: Event) -> None:
+        self._socket.send_multipart(wire.encode_event(event))
+
+    def send_map(self, topic: str, message: dict[str, Any]) -> None:
+        self._socket.send_multipart([topic.encode(), wire.encode_map(message)])
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class EventSubscriber:
+    """Listen to a daemon's events."""
+
+    def __init__(self, endpoint: str = EVENTS, topics: tuple[str, ...] = ("event.",)) -> None:
+        self._socket = _connect(zmq.SUB, endpoint)
+        for topic in topics:
+            self._socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
+
+    def receive(self, timeout_s: float) -> tuple[str, dict[str, Any]] | None:
+        """Return the next (topic, message), or None when the time is over."""
+        if not self._socket.poll(int(timeout_s * 1000)):
+            return None
+        topic, payload = self._socket.recv_multipart()
+        return topic.decode(), wire.decode_map(payload)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class ControlServer:
+    """Take in control requests; works with REQ and DEALER peers, and a dead one cannot block it."""
+
+    def __init__(self, endpoint: str = CONTROL) -> None:
+        self.socket = _bind(zmq.ROUTER, endpoint, 100)
+
+    def receive(self) -> tuple[list[bytes], bytes] | None:
+        """Return (return address, payload) of a waiting request, or None."""
+        try:
+            parts = self.socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+        return parts[:-1], parts[-1]
+
+    def send(self, address: list[bytes], message: dict[str, Any]) -> None:
+        """Answer a request; an answer to a peer that has gone is dropped by ROUTER."""
+        self.socket.send_multipart([*address, wire.encode_map(message)])
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class ControlClient:
+    """Ask a daemon."""
+
+    def __init__(self, endpoint: str = CONTROL, *, timeout_s: float = 5.0) -> None:
+        self.endpoint = endpoint
+        self.timeout_s = timeout_s
+        self._socket = _connect(zmq.DEALER, endpoint)
+
+    def ask(self, cmd: str, **args: Any) -> dict[str, Any]:
+        """Return the result of a command. Raises ControlError, with the daemon's code and hint."""
+        request = wire.Request(id=str(uuid.uuid4()), cmd=cmd, args=args)
+        self._socket.send(wire.encode_map({"v": request.v, "id": request.id, "cmd": cmd, "args": args}))
+        deadline = time.monotonic() + self.timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            if not self._socket.poll(int(left_s * 1000) + 1):
+                break
+            answer = wire.decode_map(self._socket.recv())
+            if answer.get("id") != request.id:
+                continue  # the late answer to an earlier request that timed out
+            if answer.get("ok"):
+                return dict(answer.get("result") or {})
+            error = answer.get("error") or {}
+            raise ControlError(
+                str(error.get("message", "refused without a reason")),
+                code=str(error.get("code", "error")),
+                hint=str(error.get("hint", "")),
+            )
+        raise ControlError(
+            f"no daemon answers at {self.endpoint} within {self.timeout_s:g} s",
+            hint="Start one with `crossglg-edge serve`, or name its endpoint under [sockets] in the config.",
+        )
+
+    def close(self) -> None:
+        self._socket.close()

@@ -1,0 +1,242 @@
+"""The wire format `cglg/1`: multipart [topic, MessagePack map]. The only module that knows MessagePack.
+
+Shapes: J joints of the layout that the message names.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from streams.errors import LayoutError, WireError
+from streams.event import Event
+from streams.frame import HIGH, LOW, MEDIUM, NO_CONFIDENCE, Body, SkeletonFrame
+from streams.layouts import axes_matrix, layout_by_name
+
+WIRE_VERSION = 1
+FRAME_TOPIC = "skeleton."
+# 64 bodies of 33 joints are 28 kB; nothing honest comes near this.
+MAX_FRAME_BYTES = 256 * 1024
+MAX_BODIES = 64
+MAX_NAME = 100
+# A room is smaller; millimetres sent as metres are not.
+MAX_COORDINATE_M = 100.0
+
+
+class _Body(msgspec.Struct):
+    id: int
+    pos: bytes | list[list[float | None]]
+    conf: bytes | list[float] | None = None
+
+
+class _Frame(msgspec.Struct):
+    v: int
+    source: str
+    epoch: str
+    seq: int
+    timestamp: float
+    layout: str
+    bodies: list[_Body]
+    t_send: float | None = None
+    clock: str = ""
+    units: str = "m"
+    axes: str | None = None
+    mirrored: bool = False
+    fps: float = 0.0
+
+
+class _Version(msgspec.Struct):
+    v: int
+
+
+class Request(msgspec.Struct, kw_only=True):
+    """Ask the daemon for something; a repeated id gets the first answer again."""
+
+    id: str
+    cmd: str
+    v: int = WIRE_VERSION
+    args: dict[str, Any] = {}
+
+
+_frame_decoder = msgspec.msgpack.Decoder(_Frame)
+_request_decoder = msgspec.msgpack.Decoder(Request)
+_event_decoder = msgspec.msgpack.Decoder(Event)
+_any_decoder = msgspec.msgpack.Decoder()
+_version_decoder = msgspec.msgpack.Decoder(_Version)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode_frame(frame: SkeletonFrame) -> list[bytes]:
+    """Return the two parts of a frame message; positions as little-endian float32."""
+    bodies = [
+        {"id": body.id, "pos": body.joints_m.astype("<f4").tobytes(), "conf": body.confidence.tobytes()}
+        for body in frame.bodies
+    ]
+    message = {
+        "v": WIRE_VERSION,
+        "source": frame.source,
+        "epoch": frame.epoch,
+        "seq": frame.seq,
+        "timestamp": frame.timestamp_s,
+        "t_send": frame.t_send_s,
+        "clock": frame.clock,
+        "layout": frame.layout,
+        "units": "m",
+        "axes": frame.axes,
+        "mirrored": frame.mirrored,
+        "fps": frame.fps,
+        "bodies": bodies,
+    }
+    return [f"{FRAME_TOPIC}{frame.source}".encode(), _encoder.encode(message)]
+
+
+def decode_frame(payload: bytes) -> SkeletonFrame:
+    """Return the frame in a message's second part, every field checked.
+
+    Raises WireError; its code is the reason under which the dropped frame is counted.
+    """
+    if len(payload) > MAX_FRAME_BYTES:
+        raise WireError(
+            f"a frame message of {len(payload)} bytes: expected at most {MAX_FRAME_BYTES}", code="too_large"
+        )
+    message = _decode(_frame_decoder, payload)
+    if message.units != "m":
+        raise WireError(f"units {message.units!r}: expected 'm'", code="not_metres", hint="Send metres.")
+    t_send = message.timestamp if message.t_send is None else message.t_send
+    if not (math.isfinite(message.timestamp) and math.isfinite(t_send)):
+        raise WireError(f"timestamp {message.timestamp}: expected finite seconds", code="bad_timestamp")
+    if message.seq < 0:
+        raise WireError(f"seq {message.seq}: expected 0 or more", code="bad_message")
+    if len(message.bodies) > MAX_BODIES:
+        raise WireError(f"{len(message.bodies)} bodies: expected at most {MAX_BODIES}", code="too_many_bodies")
+    if len({body.id for body in message.bodies}) < len(message.bodies):
+        raise WireError("two bodies with the same id in one frame", code="repeated_body_id")
+    try:
+        layout = layout_by_name(message.layout)
+        axes = layout.axes if message.axes is None else message.axes
+        if axes != layout.axes:
+            axes_matrix(axes)
+    except LayoutError as error:
+        raise WireError(error.message, code=error.code, hint=error.hint) from error
+    return SkeletonFrame(
+        source=_name(message.source, "source"),
+        epoch=_name(message.epoch, "epoch"),
+        seq=message.seq,
+        timestamp_s=message.timestamp,
+        t_send_s=t_send,
+        clock=message.clock[:MAX_NAME],
+        layout=layout.name,
+        axes=axes,
+        mirrored=message.mirrored,
+        fps=message.fps if math.isfinite(message.fps) else 0.0,
+        bodies=tuple(_body(body, layout.num_joints) for body in message.bodies),
+    )
+
+
+def encode_event(event: Event) -> list[bytes]:
+    """Return the two parts of an event message."""
+    return [f"event.{event.source}.{event.body}".encode(), _encoder.encode(event)]
+
+
+def decode_event(payload: bytes) -> Event:
+    """Return the event in a message's second part. Raises WireError."""
+    event: Event = _decode(_event_decoder, payload)
+    return event
+
+
+def encode_map(message: dict[str, Any]) -> bytes:
+    """Return a status, log or control message as MessagePack."""
+    return _encoder.encode(message)
+
+
+def decode_map(payload: bytes) -> dict[str, Any]:
+    """Return a status, log or control message. Raises WireError unless it is a map."""
+    message = _decode(_any_decoder, payload)
+    if not isinstance(message, dict):
+        raise WireError(f"expected a map, got {type(message).__name__}")
+    return message
+
+
+def decode_request(payload: bytes) -> Request:
+    """Return a control request. Raises WireError."""
+    request: Request = _decode(_request_decoder, payload)
+    return request
+
+
+def _decode(decoder: Any, payload: bytes) -> Any:
+    try:
+        message = decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # Another major version may have another shape: name that first.
+        _check_version(payload)
+        raise WireError(f"not a cglg/1 message: {error}", hint="The format is in README.md.") from error
+    except RecursionError as error:
+        raise WireError("not a cglg/1 message: nested too deep") from error
+    version = getattr(message, "v", WIRE_VERSION)
+    if version != WIRE_VERSION:
+        _check_version(payload)
+    return message
+
+
+def _check_version(payload: bytes) -> None:
+    try:
+        version = _version_decoder.decode(payload).v
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    if version != WIRE_VERSION:
+        raise WireError(
+            f"version {version}: this program speaks cglg/{WIRE_VERSION}",
+            code="unsupported_version",
+            hint="Use the same major version of crossglg-edge at both ends.",
+        )
+
+
+def _name(name: str, field: str) -> str:
+    if not name or len(name) > MAX_NAME or not name.isprintable():
+        raise WireError(f"{field} {name[:20]!r}: expected 1 to {MAX_NAME} printable characters", code="bad_name")
+    return name
+
+
+def _body(body: _Body, num_joints: int) -> Body:
+    if isinstance(body.pos, bytes):
+        if len(body.pos) != num_joints * 12:
+            raise WireError(
+                f"body {body.id}: pos has {len(body.pos)} bytes, expected {num_joints * 12} "
+                f"for {num_joints} joints of 3 float32",
+                code="bad_shape",
+                hint="Check that `layout` names the joints that you send.",
+            )
+        joints_m = np.frombuffer(body.pos, "<f4").reshape(num_joints, 3)
+    else:
+        if len(body.pos) != num_joints or any(len(joint) != 3 for joint in body.pos):
+            raise WireError(
+                f"body {body.id}: pos has {len(body.pos)} joints, expected {num_joints} of 3 numbers",
+                code="bad_shape",
+            )
+        joints_m = np.array(body.pos, np.float64).astype(np.float32)
+    # NaN compares false with everything, so a missing joint passes and an infinite one does not.
+    if (np.abs(joints_m) > MAX_COORDINATE_M).any():
+        raise WireError(
+            f"body {body.id}: a joint is {float(np.nanmax(np.abs(joints_m))):.0f} m away, "
+            f"expected at most {MAX_COORDINATE_M:.0f}",
+            code="not_metres",
+            hint="Send metres (millimetres / 1000), NaN for a missing joint.",
+        )
+    return Body(id=body.id, joints_m=joints_m, confidence=_confidence(body, joints_m, num_joints))
+
+
+def _confidence(body: _Body, joints_m: npt.NDArray[np.float32], num_joints: int) -> npt.NDArray[np.uint8]:
+    """Read 0..3 from bytes, or from floats 0..1 in thirds; without it a joint that is there is HIGH."""
+    if body.conf is None:
+        return np.where(np.isfinite(joints_m).all(axis=1), np.uint8(HIGH), np.uint8(NO_CONFIDENCE))
+    if len(body.conf) != num_joints:
+        raise WireError(f"body {body.id}: conf has {len(body.conf)} entries, expected {num_joints}", code="bad_shape")
+    if isinstance(body.conf, bytes):
+        return np.minimum(np.frombuffer(body.conf, np.uint8), HIGH)
+    share = np.nan_to_num(np.array(body.conf, np.float64))
+    levels = np.select([share <= 0, share < 1 / 3, share < 2 / 3], [NO_CONFIDENCE, LOW, MEDIUM], HIGH)
+    return levels.astype(np.uint8)

@@ -1,0 +1,203 @@
+"""InfoGCN as its authors describe it, laid out for the hardware.
+
+Source: stnoah1/infogcn; Chi et al., "InfoGCN: Representation Learning for Human Skeleton-Based
+Action Recognition", CVPR 2022. Same parameters to the digit, same function; activations stay in
+channels-last memory, so that a 1x1 convolution and a head's projection are one matrix product.
+
+Shapes: N windows, C channels, T frames, V joints, M persons, H attention heads, D embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from streams.layouts import KINECT25_PARENTS
+
+# Channels out and temporal stride of the nine blocks.
+BLOCKS = ((64, 1), (64, 1), (64, 1), (128, 2), (128, 1), (128, 1), (256, 2), (256, 1), (256, 1))
+EMBEDDING_CHANNELS = 64
+NUM_HEADS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfoGCNConfig:
+    """Name each choice; the defaults are the authors'.
+
+    `k`: the input becomes (I - A_out^k) x, with A_out each joint's parent: 1 gives bone vectors,
+    8 plain joints, 0 would be all zero and is refused. `noise_ratio` scales the exponent of the
+    sampling noise in training.
+    """
+
+    num_classes: int
+    num_persons: int = 1
+    num_joints: int = 25
+    k: int = 1
+    noise_ratio: float = 0.1
+    z_prior_gain: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k is {self.k}: expected 1 (bones) to 8 (joints); k = 0 makes the input all zero")
+
+
+class InfoGCN(nn.Module):
+    """Classify windows x_NMTVC, float32, shape (N, M, T, V, 3)."""
+
+    input_map_VV: Tensor
+    z_prior: Tensor
+
+    def __init__(self, config: InfoGCNConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, joints, width = EMBEDDING_CHANNELS, config.num_joints, BLOCKS[-1][0]
+        self.register_buffer("input_map_VV", _input_map(config.k), persistent=False)
+        self.to_joint_embedding = nn.Linear(3, channels)
+        self.pos_embedding = nn.Parameter(torch.randn(1, joints, channels))
+        self.data_bn = nn.BatchNorm1d(config.num_persons * joints * channels)
+        blocks = []
+        for channels_out, stride in BLOCKS:
+            blocks.append(EncodingBlock(channels, channels_out, stride, joints))
+            channels = channels_out
+        self.blocks = nn.Sequential(*blocks)
+        self.fc = nn.Linear(width, width)
+        self.fc_mu = nn.Linear(width, width)
+        self.fc_logvar = nn.Linear(width, width)
+        self.decoder = nn.Linear(width, config.num_classes)
+        # Fixed targets of the class means of z (the authors' marginal MMD loss); no parameter.
+        z_prior = torch.empty(config.num_classes, width)
+        self.register_buffer("z_prior", nn.init.orthogonal_(z_prior, gain=config.z_prior_gain))
+        for layer in (self.fc, self.fc_mu, self.fc_logvar):
+            nn.init.xavier_uniform_(layer.weight, gain=nn.init.calculate_gain("relu"))
+        nn.init.normal_(self.decoder.weight, 0, (2.0 / config.num_classes) ** 0.5)
+        nn.init.constant_(self.data_bn.weight, 1)
+
+    def features(self, x_NMTVC: Tensor) -> Tensor:
+        """Return the features of the last block, shape (N, M, C, T/4, V)."""
+        n, m, t, v, _ = x_NMTVC.shape
+        x = self.input_map_VV @ x_NMTVC
+        x = self.to_joint_embedding(x) + self.pos_embedding
+        x = x.permute(0, 1, 3, 4, 2).reshape(n, m * v * EMBEDDING_CHANNELS, t)
+        x = self.data_bn(x).reshape(n * m, v, EMBEDDING_CHANNELS, t).permute(0, 2, 3, 1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.blocks(x)
+        return features.view(n, m, *features.shape[1:])
+
+    def pooled(self, x_NMTVC: Tensor) -> Tensor:
+        """Return the last block's features averaged over joints, time and persons, shape (N, 256)."""
+        return self.features(x_NMTVC).mean(dim=(3, 4)).mean(dim=1)
+
+    def forward(self, x_NMTVC: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (N, num_classes) and the latent z (N, 256), sampled in training."""
+        h = torch.relu(self.fc(self.pooled(x_NMTVC)))
+        z = self.fc_mu(h)
+        if self.training:
+            std = (self.config.noise_ratio * self.fc_logvar(h)).exp().clamp(max=100.0)
+            z = z + torch.randn_like(std) * std
+        return self.decoder(z), z
+
+
+class EncodingBlock(nn.Module):
+    """One block: relu(MS_TCN(SA_GC(x)) + residual(x)), x of shape (N, C, T, V)."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, num_joints: int) -> None:
+        super().__init__()
+        self.agcn = SpatialAttentionGC(channels_in, channels_out, num_joints)
+        self.tcn = MultiScaleTCN(channels_out, stride)
+        self.residual: nn.Module = nn.Identity()
+        if channels_in != channels_out or stride != 1:
+            self.residual = nn.Sequential(
+                nn.Conv2d(channels_in, channels_out, 1, stride=(stride, 1)), nn.BatchNorm2d(channels_out)
+            )
+
+    def forward(self, x_NCTV: Tensor) -> Tensor:
+        out: Tensor = self.tcn(self.agcn(x_NCTV)) + self.residual(x_NCTV)
+        return torch.relu(out)
+
+
+class SpatialAttentionGC(nn.Module):
+    """Self-attention over the joints of each frame, times a learned topology shared by all frames."""
+
+    def __init__(self, channels_in: int, channels_out: int, num_joints: int) -> None:
+        super().__init__()
+        self.head_channels = channels_in // 8
+        self.norm = nn.LayerNorm(channels_in)
+        self.to_qk = nn.Linear(channels_in, 2 * NUM_HEADS * self.head_channels)
+        self.shared_topology = nn.Parameter(torch.eye(num_joints).repeat(NUM_HEADS, 1, 1))
+        heads = [nn.Conv2d(channels_in, channels_out, 1) for _ in range(NUM_HEADS)]
+        for head in heads:
+            nn.init.normal_(head.weight, 0, (2.0 / (channels_out * NUM_HEADS)) ** 0.5)
+            nn.init.zeros_(cast(Tensor, head.bias))
+        self.conv_d = nn.ModuleList(heads)
+        self.bn = nn.BatchNorm2d(channels_out)
+        nn.init.constant_(self.bn.weight, 1e-6)
+        self.down: nn.Module = nn.Identity()
+        if channels_in != channels_out:
+            self.down = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
+
+    def forward(self, x_NCTV: Tensor) -> Tensor:
+        n, c, t, v = x_NCTV.shape
+        x = x_NCTV.permute(0, 2, 3, 1)
+        qk = self.to_qk(self.norm(x)).view(n * t, v, 2, NUM_HEADS, self.head_channels)
+        q, k = qk.permute(2, 0, 3, 1, 4).unbind(0)
+        attention = (q * self.head_channels**-0.5) @ k.transpose(-1, -2)
+        a_HVV = attention.softmax(dim=-1) * self.shared_topology
+        # (NT, HV, V) @ (NT, V, C): all heads in one batched product.
+        mixed = a_HVV.reshape(n * t, NUM_HEADS * v, v).to(x.dtype) @ x.reshape(n * t, v, c)
+        mixed = mixed.view(n, t, NUM_HEADS, v, c).transpose(2, 3).reshape(n, t, v, NUM_HEADS * c)
+        heads = [cast(nn.Conv2d, head) for head in self.conv_d]
+        weight = torch.cat([head.weight.flatten(1) for head in heads], dim=1)
+        bias = torch.stack([cast(Tensor, head.bias) for head in heads]).sum(dim=0)
+        out = nn.functional.linear(mixed, weight, bias).permute(0, 3, 1, 2)
+        return torch.relu(self.bn(out) + self.down(x_NCTV))
+
+
+class MultiScaleTCN(nn.Module):
+    """Four temporal branches of a quarter of the channels: dilation 1, dilation 2, max-pool, 1x1."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        quarter = channels // 4
+
+        def entry() -> list[nn.Module]:
+            return [nn.Conv2d(channels, quarter, 1), nn.BatchNorm2d(quarter), nn.ReLU()]
+
+        def dilated(dilation: int) -> nn.Sequential:
+            conv = nn.Conv2d(
+                quarter,
+                quarter,
+                (5, 1),
+                stride=(stride, 1),
+                padding=(2 * dilation, 0),
+                dilation=(dilation, 1),
+            )
+            return nn.Sequential(*entry(), conv, nn.BatchNorm2d(quarter))
+
+        self.branches = nn.ModuleList(
+            (
+                dilated(1),
+                dilated(2),
+                nn.Sequential(
+                    *entry(),
+                    nn.MaxPool2d((3, 1), stride=(stride, 1), padding=(1, 0)),
+                    nn.BatchNorm2d(quarter),
+                ),
+                nn.Sequential(nn.Conv2d(channels, quarter, 1, stride=(stride, 1)), nn.BatchNorm2d(quarter)),
+            )
+        )
+
+    def forward(self, x_NCTV: Tensor) -> Tensor:
+        return torch.relu(torch.cat([branch(x_NCTV) for branch in self.branches], dim=1))
+
+
+def _input_map(k: int) -> Tensor:
+    """Return I - A^k, shape (25, 25): row v takes joint v minus its k-th ancestor; past the root, 0."""
+    parent = torch.zeros(25, 25)
+    for joint, above in enumerate(KINECT25_PARENTS):
+        if joint != above:
+            parent[joint, above] = 1
+    ancestor: Tensor = torch.linalg.matrix_power(parent, k)
+    return torch.eye(25) - ancestor
