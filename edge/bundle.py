@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -25,6 +26,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     source: str
 
 
+class _Version(msgspec.Struct):
+    bundle_version: int
+
+
 class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Say what an encoder needs and where it comes from (bundle.json).
 
@@ -36,7 +41,7 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     name: str
     encoder: str
     layout: str
-    num_frames: int
+    num_frames: Annotated[int, msgspec.Meta(ge=2)]
     preprocessing_version: int
     embedding_size: int
     embedding: str
@@ -54,7 +59,11 @@ def read_bundle(path: Path | None = None) -> tuple[BundleInfo, Path]:
     """
     path = path or DEFAULT_BUNDLE
     try:
-        info = msgspec.json.decode((path / "bundle.json").read_bytes(), type=BundleInfo)
+        content = (path / "bundle.json").read_bytes()
+        # Another version may have other fields: name that first.
+        version = msgspec.json.decode(content, type=_Version).bundle_version
+        _check(path, "bundle_version", BUNDLE_VERSION, version)
+        info = msgspec.json.decode(content, type=BundleInfo)
         onnx = path / "encoder.onnx"
         digest = hashlib.sha256(onnx.read_bytes()).hexdigest()
     except OSError as error:
@@ -62,21 +71,21 @@ def read_bundle(path: Path | None = None) -> tuple[BundleInfo, Path]:
             f"{path} is not a model bundle: {error.strerror}: {error.filename}",
             hint="A bundle is a folder with encoder.onnx and bundle.json, as `crossglg-edge export` writes it.",
         ) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path / 'bundle.json'}: {error}") from error
     if digest != info.onnx_sha256:
         raise BundleError(
             f"{onnx}: sha256 is {digest[:12]}..., bundle.json says {info.onnx_sha256[:12]}...",
             hint="The file was altered or only half copied: copy the whole bundle again.",
         )
-    for what, expected, got in (
-        ("bundle_version", BUNDLE_VERSION, info.bundle_version),
-        ("preprocessing_version", PREPROCESSING_VERSION, info.preprocessing_version),
-        ("layout", "kinect25", info.layout),
-    ):
-        if got != expected:
-            raise BundleError(
-                f"{path}: {what} is {got!r}, this version of crossglg-edge needs {expected!r}",
-                hint="Use a bundle made for this version, or install the version that made it.",
-            )
+    _check(path, "preprocessing_version", PREPROCESSING_VERSION, info.preprocessing_version)
+    _check(path, "layout", "kinect25", info.layout)
     return info, onnx
+
+
+def _check(path: Path, what: str, expected: object, got: object) -> None:
+    if got != expected:
+        raise BundleError(
+            f"{path}: {what} is {got!r}, this version of crossglg-edge needs {expected!r}",
+            hint="Use a bundle made for this version, or install the version that made it.",
+        )

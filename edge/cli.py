@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import signal
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +22,7 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -29,6 +32,7 @@ from edge.control import open_library
 from edge.daemon import Daemon
 from edge.doctor import examine
 from edge.enrollment import Mode, one_body
+from streams import sockets
 from streams.cameras import Refused, clock_name, open_camera
 from streams.errors import ControlError, CrossGLGError
 from streams.frame import SkeletonFrame
@@ -36,8 +40,9 @@ from streams.playback import is_archive, read_clip, read_frames, repeated
 from streams.recording import RecordingWriter
 from streams.sockets import ControlClient, EventSubscriber, FramePublisher
 
-# Exit codes: 0 done, 1 done but the answer is bad news (doctor), 2 refused, 3 no daemon answers.
-_BAD_NEWS, _REFUSED, _UNREACHABLE = 1, 2, 3
+# Exit codes: 0 done, 1 done but the answer is bad news (doctor), 2 refused, 3 no daemon answers,
+# 130 broken off by Ctrl-C.
+_BAD_NEWS, _REFUSED, _UNREACHABLE, _BROKEN_OFF = 1, 2, 3, 130
 
 app = typer.Typer(
     name="crossglg-edge",
@@ -51,6 +56,8 @@ app.add_typer(gallery_app, name="gallery")
 
 out = Console()
 err = Console(stderr=True)
+# Lines stay lines in a pipe, and only our own markup has colours.
+_PLAIN: Any = {"soft_wrap": True, "highlight": False}
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file; default: the user's own, see `config`.")
@@ -60,23 +67,37 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a scrip
 
 def main() -> None:
     """Run the command line; errors become one message, a hint and an exit code."""
+    add_offline_commands()
+    # A closed terminal or a `kill` is to end a recording or an enrolment as Ctrl-C does.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
+    try:
+        app()
+    except CrossGLGError as error:
+        err.print(f"[bold red]error[/] [dim]({escape(error.code)})[/] {escape(error.message)}", **_PLAIN)
+        if error.hint:
+            err.print(escape(error.hint), style="yellow", **_PLAIN)
+        sys.exit(_UNREACHABLE if error.code == "unreachable" else _REFUSED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    finally:
+        sockets.terminate()
+
+
+def add_offline_commands() -> None:
+    """Add the commands that live above this package: evaluate, train, export."""
     for command in entry_points(group="crossglg_edge.commands"):
         loaded = command.load()
         if isinstance(loaded, typer.Typer):
             app.add_typer(loaded, name=command.name)
         else:
             app.command(command.name)(loaded)
-    try:
-        app()
-    except CrossGLGError as error:
-        err.print(f"[bold red]error[/] [dim]({error.code})[/] ", end="")
-        err.print(error.message, markup=False, highlight=False)
-        if error.hint:
-            err.print(error.hint, style="yellow", markup=False, highlight=False)
-        sys.exit(_UNREACHABLE if error.code == "unreachable" else _REFUSED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+
+
+def _say(text: str) -> None:
+    out.print(text, **_PLAIN)
 
 
 def _print_json(value: object) -> None:
@@ -120,7 +141,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def serve(
     camera: Annotated[
         str | None,
-        typer.Option(help="demo (a synthetic performer), zmq, replay:PATH or k4a; default: the config's."),
+        typer.Option(help="demo[:SEED] (a synthetic performer), zmq, replay:PATH, k4a; default: the config's."),
     ] = None,
     config: ConfigOption = None,
     once: Annotated[bool, typer.Option("--once", help="Play a replay once instead of for ever.")] = False,
@@ -143,18 +164,22 @@ def serve(
     except ControlError:
         opened.close()
         raise
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: daemon.stop())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: daemon.stop())
     err.print(
-        f"[bold]crossglg-edge {control.VERSION}[/]  camera [cyan]{settings.camera}[/], "
-        f"model {library.encoder.info.name}, {len(library.gallery.labels())} enrolled actions\n"
+        f"[bold]crossglg-edge {control.VERSION}[/]  camera [cyan]{escape(settings.camera)}[/], "
+        f"model {escape(library.encoder.info.name)}, {len(library.gallery.labels())} enrolled actions\n"
         f"frames {settings.sockets.frames if opened.socket is not None else 'from the camera itself'}, "
         f"events {settings.sockets.events}, control {settings.sockets.control}\n"
         "In a second terminal: [bold]crossglg-edge enroll wave[/], then [bold]crossglg-edge watch[/]. "
-        "Ctrl-C stops."
+        "Ctrl-C stops.",
+        **_PLAIN,
     )
-    if settings.camera == "demo":
-        err.print("[yellow]The demo camera is a synthetic performer, made by the program: not a real person.[/]")
+    if settings.camera.startswith("demo"):
+        err.print(
+            "[yellow]The demo camera is a synthetic performer, made by the program: not a real person.[/]", **_PLAIN
+        )
     daemon.run()
 
 
@@ -186,15 +211,15 @@ def enroll(
     if as_json:
         _print_json(result)
         return
-    out.print(
-        f"[green]enrolled[/] [bold]{result['label']}[/]: {result['duration_s']:.2f} s, {result['frames']} frames "
-        f"at {result['fps']:g} fps, {100 * result['joints']:.0f} % of the joints; "
+    _say(
+        f"[green]enrolled[/] [bold]{escape(result['label'])}[/]: {result['duration_s']:.2f} s, "
+        f"{result['frames']} frames at {result['fps']:g} fps, {100 * result['joints']:.0f} % of the joints; "
         f"cut off {result['trimmed_s'][0]:.2f} s before and {result['trimmed_s'][1]:.2f} s after"
     )
     if result["similar"]:
         similar = result["similar"]
-        out.print(
-            f"[yellow]It is much like [bold]{similar['label']}[/] (score {similar['score']:.2f}): "
+        _say(
+            f"[yellow]It is much like [bold]{escape(similar['label'])}[/] (score {similar['score']:.2f}): "
             "the two may be confused. `crossglg-edge gallery undo` takes this one back.[/]"
         )
 
@@ -212,10 +237,14 @@ def _enroll_live(
     with _client(config) as client:
         started = client.ask("enroll.start", label=label, mode=mode, countdown_s=countdown, source=source, body=body)
         if started["cued"] and not quiet:
-            out.print(f"[dim]the synthetic performer will do {label!r} for you[/]")
+            err.print(f"[dim]the synthetic performer will do {escape(label)} for you[/]", **_PLAIN)
         words = {"countdown": "get ready", "capture": "[bold]do it now[/], then rest"}
         progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), console=err, transient=True, disable=quiet
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            console=err,
+            transient=True,
+            disable=quiet or not err.is_terminal,
         )
         try:
             with progress:
@@ -228,7 +257,9 @@ def _enroll_live(
                     time.sleep(0.1)
         except KeyboardInterrupt:
             client.ask("enroll.cancel")
-            raise typer.Abort from None
+            is_stored = client.ask("enroll.status")["state"] == "done"
+            err.print("it was stored already: see `gallery undo`" if is_stored else "cancelled, nothing was stored")
+            raise typer.Exit(_BROKEN_OFF) from None
     if status["state"] != "done":
         error = status.get("error") or {
             "code": "enroll_failed",
@@ -242,11 +273,8 @@ def _enroll_live(
 def _enroll_from(
     config: Config, label: str, spec: str, mode: Mode, source: str | None, body: int | None, *, trim: bool
 ) -> dict[str, Any]:
-    if is_archive(spec):
-        clip = read_clip(spec)
-        timestamps_s, joints_m = clip.timestamps_s, clip.persons[body or 0]
-    else:
-        timestamps_s, joints_m = one_body(read_frames(spec), source=source, body=body)
+    frames = read_clip(spec).frames() if is_archive(spec) else read_frames(spec)
+    timestamps_s, joints_m = one_body(frames, source=source, body=body)
     return _on_gallery(
         config,
         "enroll.clip",
@@ -272,9 +300,10 @@ def watch(
         try:
             labels = ", ".join(client.ask("status")["gallery"]["labels"])
             if not as_json:
-                err.print(f"[dim]enrolled: {labels or 'nothing yet'}; waiting for events, Ctrl-C stops[/]")
+                enrolled = escape(labels) or "nothing yet"
+                err.print(f"[dim]enrolled: {enrolled}; waiting for events, Ctrl-C stops[/]", **_PLAIN)
         except ControlError as error:
-            err.print(f"[yellow]{error.message}; waiting for one[/]")
+            err.print(f"[yellow]{escape(error.message)}; waiting for one[/]", **_PLAIN)
     events = EventSubscriber(settings.sockets.events, ("event.", "log.") if everything else ("event.",))
     end_s = time.monotonic() + seconds if seconds is not None else float("inf")
     marks = {"onset": "[bold green]began[/]", "update": "[dim]goes on[/]", "end": "[dim]ended[/]"}
@@ -287,11 +316,11 @@ def watch(
             if as_json:
                 _print_json({"topic": topic, **message})
             elif topic.startswith("log."):
-                out.print(f"[dim]{message['level']}[/] {message['message']}")
+                _say(f"[dim]{escape(message['level'])}[/] {escape(message['message'])}")
             elif everything or message["type"] != "update":
-                out.print(
-                    f"{time.strftime('%H:%M:%S')} {marks[message['type']]} [bold]{message['label']}[/]  "
-                    f"score {message['score']:.2f}, body {message['body']} of {message['source']}, "
+                _say(
+                    f"{time.strftime('%H:%M:%S')} {marks[message['type']]} [bold]{escape(message['label'])}[/]  "
+                    f"score {message['score']:.2f}, body {message['body']} of {escape(message['source'])}, "
                     f"{message['t_end'] - message['t_start']:.1f} s, latency {message['latency_ms']['total']:.1f} ms"
                 )
     except KeyboardInterrupt:
@@ -309,22 +338,26 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         _print_json(answer)
         return
     table = Table(show_header=False, box=None)
-    for key in ("version", "pid", "uptime_s", "camera", "bodies", "decisions", "hops_skipped", "enrolling"):
-        table.add_row(key, str(answer[key]))
-    table.add_row("model", f"{answer['model']['name']} ({answer['model']['engine']})")
+    for key in (
+        "version", "pid", "uptime_s", "camera", "enrolling", "bodies", "bodies_refused", "bodies_without_joints",
+        "decisions", "hops_skipped",
+    ):  # fmt: skip
+        table.add_row(key, escape(str(answer[key])))
+    table.add_row("model", escape(f"{answer['model']['name']} ({answer['model']['engine']})"))
     gallery = answer["gallery"]
-    table.add_row("gallery", f"{gallery['path']}, revision {gallery['revision']}")
-    table.add_row("enrolled", ", ".join(gallery["labels"]) or "nothing yet")
+    table.add_row("gallery", escape(f"{gallery['path']}, revision {gallery['revision']}"))
+    table.add_row("enrolled", escape(", ".join(gallery["labels"])) or "nothing yet")
     table.add_row("events", ", ".join(f"{n} {kind}" for kind, n in answer["events"].items()) or "none yet")
     table.add_row("per frame", f"p50 {answer['per_frame_us']['p50']} us, p99 {answer['per_frame_us']['p99']} us")
     recording = answer["recording"]
-    table.add_row("recording", f"{recording['path']}, {recording['frames']} frames" if recording else "no")
+    table.add_row("recording", escape(f"{recording['path']}, {recording['frames']} frames") if recording else "no")
     out.print(table)
     sources = Table("source", "frames", "fps", "last seen", "lost on the way", "dropped, by reason")
     for name, source in answer["sources"].items():
         rate = f"[red]{source['fps']} (slow)[/]" if source["slow"] else str(source["fps"])
         dropped = ", ".join(f"{n} {reason}" for reason, n in source["dropped"].items()) or "none"
-        sources.add_row(name, str(source["frames"]), rate, f"{source['age_s']:.1f} s ago", str(source["lost"]), dropped)
+        seen = f"{source['age_s']:.1f} s ago"
+        sources.add_row(escape(name), str(source["frames"]), rate, seen, str(source["lost"]), dropped)
     if answer["dropped"]:
         sources.add_row("(unknown)", "", "", "", "", ", ".join(f"{n} {r}" for r, n in answer["dropped"].items()))
     out.print(sources)
@@ -334,7 +367,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def stop(config: ConfigOption = None) -> None:
     """Stop the daemon."""
     with _client(read_config(config)) as client:
-        out.print(f"stopped, process {client.ask('shutdown')['pid']}")
+        _say(f"stopped, process {client.ask('shutdown')['pid']}")
 
 
 @app.command()
@@ -342,7 +375,7 @@ def record(
     path: Annotated[Path, typer.Argument(help="The .mcap file to write.")],
     camera: Annotated[
         str | None,
-        typer.Option(help="Record this camera here, without a daemon: demo, zmq, replay:PATH, k4a."),
+        typer.Option(help="Record this camera here, without a daemon: demo[:SEED], zmq, replay:PATH, k4a."),
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after this long; default: at Ctrl-C.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
@@ -357,14 +390,14 @@ def record(
     else:
         with _client(settings) as client:
             client.ask("record.start", path=str(path), overwrite=overwrite)
-            err.print(f"[dim]the daemon records to {path}; Ctrl-C stops[/]")
+            err.print(f"[dim]the daemon records to {escape(str(path))}; Ctrl-C stops[/]", **_PLAIN)
             try:
                 while time.monotonic() < end_s:
                     time.sleep(min(0.2, max(0.0, end_s - time.monotonic())))
             except KeyboardInterrupt:
                 pass
             num_frames = client.ask("record.stop")["frames"]
-    out.print(f"{num_frames} frames in {path}")
+    _say(f"{num_frames} frames in {escape(str(path))}")
 
 
 def _record_camera(config: Config, name: str, path: Path, end_s: float, *, overwrite: bool) -> int:
@@ -373,7 +406,7 @@ def _record_camera(config: Config, name: str, path: Path, end_s: float, *, overw
     with _clock_progress() as progress, RecordingWriter(path, overwrite=overwrite) as writer:
         task = progress.add_task("recording")
         try:
-            while (now_s := time.monotonic()) < end_s:
+            while (now_s := time.monotonic()) < end_s and opened.wait_s(now_s) < math.inf:
                 for message in opened.read(now_s, 512):
                     if isinstance(message, Refused):
                         num_refused += 1
@@ -389,7 +422,8 @@ def _record_camera(config: Config, name: str, path: Path, end_s: float, *, overw
 
 
 def _clock_progress() -> Progress:
-    return Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err, transient=True)
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
 @app.command()
@@ -412,14 +446,13 @@ def publish(
         num_frames = _send_paced(publisher, repeated(spec, loop=loop), speed, source)
     finally:
         publisher.close()
-    out.print(f"{num_frames} frames sent")
+    _say(f"{num_frames} frames sent")
 
 
 def _send_paced(publisher: FramePublisher, frames: Iterator[SkeletonFrame], speed: float, source: str | None) -> int:
-    epoch, start_s = uuid.uuid4().hex, time.monotonic()
+    epoch, start_s, num_sent = uuid.uuid4().hex, time.monotonic(), Counter[str]()
     # At another speed the frames' time is not this machine's, so no clock is named.
     clock = clock_name() if speed == 1.0 else ""
-    num_frames = 0
     with _clock_progress() as progress:
         task = progress.add_task("")
         try:
@@ -427,23 +460,23 @@ def _send_paced(publisher: FramePublisher, frames: Iterator[SkeletonFrame], spee
                 wait_s = start_s + frame.timestamp_s / speed - time.monotonic()
                 if wait_s > 0:
                     time.sleep(wait_s)
-                timestamp_s = start_s + frame.timestamp_s
+                timestamp_s, name = start_s + frame.timestamp_s, source or frame.source
                 publisher.send(
                     replace(
                         frame,
-                        source=source or frame.source,
+                        source=name,
                         epoch=epoch,
-                        seq=num_frames,
+                        seq=num_sent[name],
                         timestamp_s=timestamp_s,
                         t_send_s=time.monotonic() if clock else timestamp_s,
                         clock=clock,
                     )
                 )
-                num_frames += 1
-                progress.update(task, description=f"{num_frames} frames of {frame.source}")
+                num_sent[name] += 1
+                progress.update(task, description=f"{num_sent.total()} frames, the last of {frame.source}")
         except KeyboardInterrupt:
             pass
-    return num_frames
+    return num_sent.total()
 
 
 @app.command("config")
@@ -455,17 +488,25 @@ def show_config(config: ConfigOption = None) -> None:
 @app.command()
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check packages, model, gallery, sockets and sensor; say what is missing and how to get it."""
-    findings = examine(read_config(config))
+    findings = examine(config)
     if as_json:
         _print_json([finding.as_dict() for finding in findings])
     else:
         marks = {"ok": "[green]ok[/]", "missing": "[yellow]missing[/]", "broken": "[bold red]broken[/]"}
         table = Table("", "what", "found", "what to do")
         for finding in findings:
-            table.add_row(marks[finding.state], finding.what, finding.found, finding.remedy)
+            table.add_row(marks[finding.state], finding.what, escape(finding.found), escape(finding.remedy))
         out.print(table)
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(_BAD_NEWS)
+
+
+def _tell(answer: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """Print an answer as JSON, or else as a line."""
+    if as_json:
+        _print_json(answer)
+    else:
+        _say(escape(text))
 
 
 @gallery_app.command("list")
@@ -479,10 +520,10 @@ def gallery_list(config: ConfigOption = None, as_json: JsonOption = False) -> No
     for label in answer["labels"]:
         examples = label["examples"]
         table.add_row(
-            label["label"],
+            escape(label["label"]),
             str(len(examples)),
             ", ".join(f"{example['duration_s']:.1f}" for example in examples),
-            ", ".join(sorted({example["origin"] for example in examples})),
+            escape(", ".join(sorted({example["origin"] for example in examples}))),
         )
     out.print(table)
 
@@ -494,38 +535,39 @@ def gallery_show(label: str, config: ConfigOption = None, as_json: JsonOption = 
     if as_json:
         _print_json(answer)
         return
-    examples = Table("id", "seconds", "frames", "joints", "from", "enrolled", title=answer["label"])
+    examples = Table("id", "seconds", "frames", "joints", "from", "enrolled", title=escape(answer["label"]))
     for example in answer["examples"]:
         examples.add_row(
             example["id"][:8], f"{example['duration_s']:.2f}", str(example["frames"]),
-            f"{100 * example['joints']:.0f} %", example["origin"], example["created"],
+            f"{100 * example['joints']:.0f} %", escape(example["origin"]), escape(example["created"]),
         )  # fmt: skip
     out.print(examples)
     if answer["nearest"]:
         nearest = Table("most like it", "distance", "score")
         for other in answer["nearest"]:
-            nearest.add_row(other["label"], f"{other['distance']:.3f}", f"{other['score']:.2f}")
+            nearest.add_row(escape(other["label"]), f"{other['distance']:.3f}", f"{other['score']:.2f}")
         out.print(nearest)
 
 
 @gallery_app.command("remove")
-def gallery_remove(label: str, config: ConfigOption = None) -> None:
+def gallery_remove(label: str, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Remove an action (undo brings it back)."""
-    _on_gallery(read_config(config), "gallery.remove", label=label)
-    out.print(f"removed {label}; `crossglg-edge gallery undo` brings it back")
+    answer = _on_gallery(read_config(config), "gallery.remove", label=label)
+    _tell(answer, f"removed {label}; `crossglg-edge gallery undo` brings it back", as_json=as_json)
 
 
 @gallery_app.command("rename")
-def gallery_rename(old: str, new: str, config: ConfigOption = None) -> None:
+def gallery_rename(old: str, new: str, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Rename an action."""
-    _on_gallery(read_config(config), "gallery.rename", old=old, new=new)
-    out.print(f"{old} is now {new}")
+    answer = _on_gallery(read_config(config), "gallery.rename", old=old, new=new)
+    _tell(answer, f"{old} is now {new}", as_json=as_json)
 
 
 @gallery_app.command("undo")
-def gallery_undo(config: ConfigOption = None) -> None:
+def gallery_undo(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Take back the latest change; again for the one before."""
-    out.print(f"undone: {_on_gallery(read_config(config), 'gallery.undo')['undone']}", highlight=False)
+    answer = _on_gallery(read_config(config), "gallery.undo")
+    _tell(answer, f"undone: {answer['undone']}", as_json=as_json)
 
 
 @gallery_app.command("history")
@@ -539,15 +581,16 @@ def gallery_history(
         return
     table = Table("revision", "when", "what", "action")
     for change in answer["history"]:
-        table.add_row(str(change["revision"]), change["created"], change["action"], change["label"] or "")
+        table.add_row(str(change["revision"]), *(escape(change[key]) for key in ("created", "action", "label")))
     out.print(table)
 
 
 @gallery_app.command("revert")
-def gallery_revert(revision: int, config: ConfigOption = None) -> None:
+def gallery_revert(revision: int, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Go back to the set of actions as of a revision."""
     answer = _on_gallery(read_config(config), "gallery.revert", revision=revision)
-    out.print(f"now as in revision {revision}: {', '.join(answer['labels']) or 'nothing enrolled'}")
+    text = f"now as in revision {revision}: {', '.join(answer['labels']) or 'nothing enrolled'}"
+    _tell(answer, text, as_json=as_json)
 
 
 @gallery_app.command("export")
@@ -555,10 +598,11 @@ def gallery_export(
     path: Path,
     label: Annotated[list[str] | None, typer.Option(help="Only this action; may be repeated.")] = None,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the actions to one portable file."""
     answer = _on_gallery(read_config(config), "gallery.export", path=str(path.absolute()), labels=label)
-    out.print(f"{answer['examples']} examples in {path}")
+    _tell(answer, f"{answer['examples']} examples in {path}", as_json=as_json)
 
 
 @gallery_app.command("import")
@@ -567,10 +611,11 @@ def gallery_import(
     add: Annotated[bool, typer.Option("--add", help="Add to labels that exist.")] = False,
     replace_: Annotated[bool, typer.Option("--replace", help="Replace labels that exist.")] = False,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Read the actions of a file that `gallery export` wrote."""
     if add and replace_:
         raise typer.BadParameter("--add and --replace exclude each other")
     mode: Mode = "add" if add else "replace" if replace_ else "new"
     answer = _on_gallery(read_config(config), "gallery.import", path=str(path.absolute()), mode=mode)
-    out.print(f"imported: {', '.join(answer['labels'])}")
+    _tell(answer, f"imported: {', '.join(answer['labels'])}", as_json=as_json)

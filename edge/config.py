@@ -35,13 +35,13 @@ class Stream(_Section, frozen=True):
         float, Meta(gt=0, le=1000, description="frames of a source that come closer together are dropped")
     ] = 120.0
     min_rate_fps: Annotated[
-        float, Meta(gt=0, description="below this rate `status` warns and an enrolment is refused")
+        float, Meta(gt=0, le=1000, description="below this rate `status` warns and an enrolment is refused")
     ] = 7.0
     max_gap_s: Annotated[
         float, Meta(gt=0, le=10, description="a body unseen for longer is another body afterwards")
     ] = 0.7
     takeover_s: Annotated[
-        float, Meta(gt=0, description="silence after which another publisher may use a source's name")
+        float, Meta(gt=0, le=3600, description="silence after which another publisher may use a source's name")
     ] = 1.0
     max_bodies: Annotated[int, Meta(ge=1, le=256, description="bodies followed at once, over all sources")] = 32
 
@@ -66,7 +66,7 @@ class Windows(_Section, frozen=True):
         float, Meta(gt=0, le=1, description="share of a window that a body that just appeared must fill")
     ] = 0.7
     min_motion_m: Annotated[
-        float, Meta(ge=0, description="a window in which no joint travels this far is not encoded")
+        float, Meta(ge=0, le=10, description="a window in which no joint travels this far is not encoded")
     ] = 0.15
 
 
@@ -76,11 +76,11 @@ class Events(_Section, frozen=True):
     min_score: Annotated[float, Meta(ge=0, le=1, description="score that a match must reach")] = 0.5
     hits: Annotated[int, Meta(ge=1, le=20, description="matches needed among the last `out_of` decisions")] = 2
     out_of: Annotated[int, Meta(ge=1, le=20, description="decisions that `hits` are counted in")] = 3
-    release_s: Annotated[float, Meta(ge=0, description="an event ends this long after its last match")] = 0.7
+    release_s: Annotated[float, Meta(ge=0, le=3600, description="an event ends this long after its last match")] = 0.7
     refractory_s: Annotated[
-        float, Meta(ge=0, description="the same label does not begin again for this long after its end")
+        float, Meta(ge=0, le=3600, description="the same label does not begin again for this long after its end")
     ] = 0.5
-    update_s: Annotated[float, Meta(gt=0, description="time between two updates of a lasting event")] = 1.0
+    update_s: Annotated[float, Meta(gt=0, le=3600, description="time between two updates of a lasting event")] = 1.0
 
 
 class Enroll(_Section, frozen=True):
@@ -89,9 +89,9 @@ class Enroll(_Section, frozen=True):
     countdown_s: Annotated[float, Meta(ge=0, le=60, description="time to get ready")] = 3.0
     capture_s: Annotated[float, Meta(gt=0.5, le=20, description="the longest example")] = 5.0
     rest_s: Annotated[
-        float, Meta(gt=0, description="the capture ends when the person rests this long after moving")
+        float, Meta(gt=0, le=20, description="the capture ends when the person rests this long after moving")
     ] = 0.8
-    min_example_s: Annotated[float, Meta(gt=0, description="the shortest example, after trimming")] = 0.4
+    min_example_s: Annotated[float, Meta(gt=0, le=20, description="the shortest example, after trimming")] = 0.4
     min_joints: Annotated[float, Meta(ge=0, le=1, description="share of joints that must be seen")] = 0.6
 
 
@@ -140,7 +140,7 @@ def read_config(path: Path | None = None) -> Config:
         return msgspec.toml.decode(path.read_bytes(), type=Config)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path}: {error}", hint="`crossglg-edge config` prints every key with its meaning and default."
         ) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -19,12 +19,17 @@ from edge.gallery import Gallery, Prototype
 from edge.normalize import window_from_joints
 from edge.recognizer import PrototypeIndex, score_from_distance
 from streams.errors import ControlError, EnrollError
+from streams.wire import MAX_COORDINATE_M
 
 VERSION = version("crossglg-edge")
 
 
 class Args(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Hold a command's arguments; unknown ones are refused."""
+
+
+# The operating system takes no zero byte in a name.
+FilePath = Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[^\0]*$")]
 
 
 class NoArgs(Args, frozen=True):
@@ -52,12 +57,12 @@ class RevertArgs(Args, frozen=True):
 
 
 class ExportArgs(Args, frozen=True):
-    path: str
+    path: FilePath
     labels: list[str] | None = None
 
 
 class ImportArgs(Args, frozen=True):
-    path: str
+    path: FilePath
     mode: Mode = "new"
 
 
@@ -107,7 +112,8 @@ def created_now() -> str:
 
 def commit_example(library: Library, label: str, example: Example, *, origin: str, mode: Mode) -> dict[str, Any]:
     """Store an example as a prototype; return what was stored and which label is most like it."""
-    others = PrototypeIndex([p for p in library.gallery.prototypes if p.label.casefold() != label.casefold()])
+    known = library.gallery.check_label(label, mode="add")
+    others = PrototypeIndex([p for p in library.gallery.prototypes if p.label != known])
     prototype = library.gallery.add(
         label, example.timestamps_s, example.joints_m, origin=origin, created=created_now(), mode=mode
     )
@@ -148,8 +154,8 @@ def _list(library: Library, args: NoArgs) -> dict[str, Any]:
 
 
 def _get(library: Library, args: LabelArgs) -> dict[str, Any]:
-    wanted = args.label.casefold()
-    found = [p for p in library.gallery.prototypes if p.label.casefold() == wanted]
+    wanted = library.gallery.check_label(args.label, mode="add")
+    found = [p for p in library.gallery.prototypes if p.label == wanted]
     if not found:
         raise ControlError(
             f"no label {args.label!r} in the gallery: it has {', '.join(library.gallery.labels()) or 'none yet'}",
@@ -176,13 +182,14 @@ def _distances_to_other_labels(library: Library, found: list[Prototype]) -> list
 
 
 def _rename(library: Library, args: RenameArgs) -> dict[str, Any]:
-    library.gallery.rename(args.old, args.new, created=created_now(), expected_revision=args.expected_revision)
-    return {"label": args.new, "gallery_revision": library.gallery.revision}
+    label = library.gallery.rename(args.old, args.new, created=created_now(), expected_revision=args.expected_revision)
+    return {"label": label, "gallery_revision": library.gallery.revision}
 
 
 def _remove(library: Library, args: LabelArgs) -> dict[str, Any]:
-    library.gallery.remove(args.label, created=created_now(), expected_revision=args.expected_revision)
-    return {"label": args.label, "gallery_revision": library.gallery.revision}
+    label = library.gallery.check_label(args.label, mode="add")
+    library.gallery.remove(label, created=created_now(), expected_revision=args.expected_revision)
+    return {"label": label, "gallery_revision": library.gallery.revision}
 
 
 def _undo(library: Library, args: RevisionArgs) -> dict[str, Any]:
@@ -218,6 +225,12 @@ def _enroll_clip(library: Library, args: ClipArgs) -> dict[str, Any]:
         )
     timestamps_s = np.frombuffer(args.timestamps_s, "<f8")
     joints_LV3 = np.frombuffer(args.joints_m, "<f4").reshape(num_frames, 25, 3)
+    if (np.abs(joints_LV3) > MAX_COORDINATE_M).any():
+        raise EnrollError(
+            f"a joint is {float(np.nanmax(np.abs(joints_LV3))):.0f} m away: expected at most {MAX_COORDINATE_M:.0f}",
+            code="not_metres",
+            hint="Give metres (millimetres / 1000), NaN for a missing joint.",
+        )
     if not (np.isfinite(timestamps_s).all() and (np.diff(timestamps_s) > 0).all()):
         raise EnrollError("the timestamps do not rise: expected finite, rising seconds", code="bad_timestamp")
     example = example_from_capture(timestamps_s, joints_LV3, library.config, trim=args.trim)

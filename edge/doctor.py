@@ -11,9 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
-from edge.config import DEFAULT_PATH, Config
+from edge.config import DEFAULT_PATH, Config, read_config
 from edge.control import VERSION, open_library
 from streams.cameras import open_k4a
 from streams.errors import ControlError, CrossGLGError
@@ -33,8 +31,13 @@ class Finding:
         return dataclasses.asdict(self)
 
 
-def examine(config: Config) -> list[Finding]:
-    """Look at everything that `serve` needs (broken where it fails) or can use (missing)."""
+def examine(config_path: Path | None) -> list[Finding]:
+    """Look at everything that `serve` needs (broken where it fails) or can use (missing).
+
+    `config_path`: as for `read_config`, which may raise ConfigError.
+    """
+    config = read_config(config_path)
+    path = config_path or DEFAULT_PATH
     return [
         _ok(
             "crossglg-edge",
@@ -42,10 +45,7 @@ def examine(config: Config) -> list[Finding]:
         ),
         *(_package(name) for name in ("numpy", "pyzmq", "msgspec", "onnxruntime", "mcap")),
         _package("torch", "only for training: pip install 'crossglg-edge[train]'"),
-        _ok(
-            "config",
-            str(DEFAULT_PATH) if DEFAULT_PATH.exists() else f"defaults; {DEFAULT_PATH} would be read",
-        ),
+        _ok("config", str(path) if path.exists() else f"defaults; {path} would be read"),
         _tried("model and gallery", lambda: _library(config)),
         *_daemon_or_sockets(config),
         _sensor(),
@@ -74,14 +74,7 @@ def _tried(what: str, look: Callable[[], str]) -> Finding:
 def _library(config: Config) -> str:
     library = open_library(config)
     with library.gallery as gallery:
-        info = library.encoder.info
-        window = np.zeros((1, info.num_frames, 25, 3), np.float32)
-        embeddings = library.encoder.encode(window)
-        if embeddings.shape != (1, info.embedding_size) or not np.isfinite(embeddings).all():
-            raise CrossGLGError(
-                f"the encoder {info.name} gives {embeddings.shape}, expected (1, {info.embedding_size})"
-            )
-        return f"{info.name} runs; {len(gallery.prototypes)} examples in {Path(config.gallery.path).expanduser()}"
+        return f"{library.encoder.info.name} runs; {len(gallery.prototypes)} examples in {gallery.path}"
 
 
 def _daemon_or_sockets(config: Config) -> list[Finding]:

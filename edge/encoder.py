@@ -41,10 +41,26 @@ class OnnxEncoder:
             self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own unrelated types
             raise BundleError(f"{onnx} cannot be loaded by ONNX Runtime: {error}") from error
+        # What the bundle says is held against what the encoder does, and the first window is not slow.
+        embeddings_ND = self.encode(np.zeros((2, self.info.num_frames, 25, 3), np.float32))
+        if embeddings_ND.shape != (2, self.info.embedding_size):
+            raise BundleError(
+                f"{onnx} turns 2 windows into embeddings of shape {embeddings_ND.shape}, "
+                f"expected (2, {self.info.embedding_size}) as bundle.json says"
+            )
 
     def encode(self, windows_NTVC: Array) -> Array:
-        """Return embeddings of length 1, shape (N, D), float32, for windows (N, T, 25, 3), float32."""
+        """Return embeddings of length 1, shape (N, D), float32, for windows (N, T, 25, 3), float32.
+
+        Raises BundleError for windows of another shape.
+        """
         if not len(windows_NTVC):
             return np.zeros((0, self.info.embedding_size), np.float32)
-        (embeddings,) = self._session.run(["embeddings"], {"windows": windows_NTVC})
+        try:
+            (embeddings,) = self._session.run(["embeddings"], {"windows": windows_NTVC})
+        except Exception as error:  # onnxruntime raises its own unrelated types
+            raise BundleError(
+                f"the encoder {self.info.name!r} cannot encode windows of shape {windows_NTVC.shape}, "
+                f"{windows_NTVC.dtype}: expected (N, {self.info.num_frames}, 25, 3), float32: {error}"
+            ) from error
         return np.asarray(embeddings, np.float32)

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.config import Config
+from edge.recognizer import seen_joints_m
 from edge.window import extremity_speed_m_s, travel_m, trim_rest
 from streams.errors import CrossGLGError, EnrollError
-from streams.frame import NO_CONFIDENCE, SkeletonFrame
+from streams.frame import SkeletonFrame
 
 Array = npt.NDArray[np.float32]
 Times = npt.NDArray[np.float64]
@@ -48,7 +49,7 @@ class Example:
 def example_from_capture(timestamps_s: Times, joints_LV3: Array, config: Config, *, trim: bool = True) -> Example:
     """Trim the rest at both ends, if wanted, and check the quality.
 
-    Raises EnrollError: too_short, or low_quality with the measured value and the bound.
+    Raises EnrollError: too_short, too_long, or low_quality, with the measured value and the bound.
     """
     if len(timestamps_s) < 2:
         raise EnrollError(f"{len(timestamps_s)} frames were captured: expected at least 2", code="too_short")
@@ -75,6 +76,7 @@ def example_from_capture(timestamps_s: Times, joints_LV3: Array, config: Config,
             code="too_short",
             hint="Do the action at its normal speed, from rest to rest.",
         )
+    _check_fits(duration_s, config)
     report = example.report()
     for what, value, bound in (
         ("frames per second", report["fps"], config.stream.min_rate_fps),
@@ -87,6 +89,19 @@ def example_from_capture(timestamps_s: Times, joints_LV3: Array, config: Config,
                 hint="Stand in full view of the camera; `crossglg-edge status` shows the rate that arrives.",
             )
     return example
+
+
+def _check_fits(duration_s: float, config: Config) -> None:
+    """Refuse an example that no window is compared with: it would be stored and never recognised."""
+    lengths_s, stretch = config.windows.lengths_s, config.windows.max_stretch
+    if any(1 / stretch <= length_s / duration_s <= stretch for length_s in lengths_s):
+        return
+    raise EnrollError(
+        f"the movement lasts {duration_s:.2f} s: expected {min(lengths_s) / stretch:.2f} to "
+        f"{max(lengths_s) * stretch:.2f} s, {stretch:g} times shorter or longer than a window",
+        code="too_short" if duration_s < min(lengths_s) else "too_long",
+        hint="Show the one movement alone, or set windows.lengths_s in the config to its length.",
+    )
 
 
 class Enrollment:
@@ -145,7 +160,7 @@ class Enrollment:
             for frame in frames:
                 self._take(frame)
             waited_s = now_s - self._capture_from_s
-            if not self._timestamps_s and waited_s > _NOBODY_S:
+            if not self._timestamps_s and waited_s >= min(_NOBODY_S, self._config.enroll.capture_s):
                 raise EnrollError(
                     "nobody was seen" + (f" by {self.source!r}" if self.source else "")
                     + (f" with body id {self.body}" if self.body is not None else ""),
@@ -180,11 +195,8 @@ class Enrollment:
             raise EnrollError("the source's time ran backwards during the capture", code="low_quality",
                               hint="The publisher was restarted: try again.")  # fmt: skip
         self._seen = (frame.source, bodies[0].id)
-        joints_m = bodies[0].joints_m
-        if not bodies[0].confidence.all():
-            joints_m = np.where((bodies[0].confidence == NO_CONFIDENCE)[:, None], np.float32(np.nan), joints_m)
         self._timestamps_s.append(frame.timestamp_s)
-        self._joints_m.append(joints_m)
+        self._joints_m.append(seen_joints_m(bodies[0]))
 
     def _has_come_to_rest(self) -> bool:
         """Look every tenth of a second whether the person moved and then rested."""
@@ -228,11 +240,11 @@ def one_body(
             if body is None or person.id == body:
                 seen.add((frame.source, person.id))
                 timestamps_s.append(frame.timestamp_s)
-                joints_m.append(person.joints_m)
+                joints_m.append(seen_joints_m(person))
     if len(seen) != 1:
         raise EnrollError(
             f"the recording shows {', '.join(f'body {b} of {s}' for s, b in sorted(seen)) or 'nobody'}: expected one",
             code="multiple_bodies" if seen else "no_body",
-            hint="Name one with --source NAME and --body ID.",
+            hint="Name one with --source NAME and --body ID." if seen else "",
         )
     return np.array(timestamps_s), np.array(joints_m)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,8 +10,12 @@ from typing import Any
 from edge.config import Stream
 from streams.frame import SkeletonFrame
 
-# Names are the sender's choice: beyond this many, new ones are refused, so that memory stays bounded.
+# Names are the sender's choice: beyond this many, new ones are refused, so that memory stays bounded;
+# one that was silent for this long makes room.
 _MAX_SOURCES = 64
+_FORGET_S = 60.0
+# A sequence that leaps farther was numbered anew: ten hours of frames were not lost on the way.
+_MAX_LEAP = 1_000_000
 # So many frames in a row whose time does not rise are a clock that was set back, not late frames.
 _CLOCK_RESTART_FRAMES = 30
 
@@ -21,18 +26,23 @@ class _Source:
     seq: int
     timestamp_s: float
     arrival_s: float
-    fps: float = 0.0
+    period_s: float = 0.0
     num_frames: int = 0
     num_lost: int = 0
     num_stale: int = 0
+    num_restarts: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def fps(self) -> float:
+        return 1 / self.period_s if self.period_s else 0.0
 
 
 class Intake:
     """Follow each source's epoch, sequence and time; drop and count what cannot be used.
 
-    Reasons counted here: time_still, time_backwards, time_restarted (not dropped: the time jumped
-    back for good), too_fast, duplicate_source, too_many_sources. The wire's codes join them.
+    Reasons counted here: time_still, time_backwards, too_fast, duplicate_source, too_many_sources.
+    The wire's codes join them. A time that jumped back for good is a restart, no reason to drop.
     """
 
     def __init__(self, config: Stream) -> None:
@@ -44,17 +54,18 @@ class Intake:
         """Return whether the frame is to be used; `now_s` is this machine's monotonic clock at its arrival."""
         source = self._sources.get(frame.source)
         if source is None:
-            if len(self._sources) >= _MAX_SOURCES:
+            if len(self._sources) >= _MAX_SOURCES and not self._forget_one(now_s):
                 self._unknown["too_many_sources"] += 1
                 return False
-            source = _Source(frame.epoch, frame.seq - 1, -float("inf"), now_s)
+            source = _Source(frame.epoch, frame.seq - 1, -math.inf, now_s)
             self._sources[frame.source] = source
         if frame.epoch != source.epoch:
-            if now_s - source.arrival_s < self.config.takeover_s and source.num_frames:
+            if now_s - source.arrival_s < self.config.takeover_s:
                 source.dropped["duplicate_source"] += 1
                 return False
-            source.epoch, source.seq, source.timestamp_s = frame.epoch, frame.seq - 1, -float("inf")
-        source.num_lost += max(0, frame.seq - source.seq - 1)
+            source.epoch, source.seq, source.timestamp_s = frame.epoch, frame.seq - 1, -math.inf
+        num_missing = frame.seq - source.seq - 1
+        source.num_lost += num_missing if 0 < num_missing <= _MAX_LEAP else 0
         source.seq = max(source.seq, frame.seq)
         step_s = frame.timestamp_s - source.timestamp_s
         if step_s <= 0:
@@ -63,23 +74,28 @@ class Intake:
                 source.dropped["time_still" if step_s == 0 else "time_backwards"] += 1
                 source.arrival_s = now_s
                 return False
-            source.dropped["time_restarted"] += 1
-            source.seq, step_s = frame.seq, 0.0
+            source.num_restarts += 1
+            step_s = math.inf
         elif step_s < 0.98 / self.config.max_rate_fps:
             source.dropped["too_fast"] += 1
             source.arrival_s = now_s
             return False
         source.num_stale = 0
-        if 0 < step_s < self.config.max_gap_s:
-            source.fps += 0.05 * (1 / step_s - source.fps) if source.fps else 1 / step_s
-        source.timestamp_s, source.arrival_s = frame.timestamp_s, now_s
+        if step_s < math.inf:
+            # The period is smoothed, not the rate, whose mean jitter drives up. A pause counts, or a
+            # rate that collapses would not show.
+            step_s = min(step_s, self.config.max_gap_s)
+            source.period_s += 0.05 * (step_s - source.period_s) if source.period_s else step_s
+        source.seq, source.timestamp_s, source.arrival_s = frame.seq, frame.timestamp_s, now_s
         source.num_frames += 1
         return True
 
-    def silent(self, now_s: float) -> list[str]:
-        """Return the sources from which nothing has come for `takeover_s`."""
-        late_s = now_s - self.config.takeover_s
-        return [name for name, source in self._sources.items() if source.arrival_s < late_s]
+    def _forget_one(self, now_s: float) -> bool:
+        name = min(self._sources, key=lambda name: self._sources[name].arrival_s)
+        if now_s - self._sources[name].arrival_s < _FORGET_S:
+            return False
+        del self._sources[name]
+        return True
 
     def drop(self, source: str | None, reason: str) -> None:
         """Count a message that was refused before it became a frame."""
@@ -107,6 +123,7 @@ class Intake:
                     "slow": 0 < source.fps < self.config.min_rate_fps,
                     "age_s": round(now_s - source.arrival_s, 3),
                     "lost": source.num_lost,
+                    "restarts": source.num_restarts,
                     "dropped": dict(source.dropped),
                 }
                 for name, source in self._sources.items()

@@ -30,7 +30,7 @@ _BONES = (
 
 
 def _measures() -> Array:
-    """Return the (12, 25) matrix that takes joints to SpineBase, left-to-right, and the ten bones."""
+    """Return the (75, 36) matrix that takes a frame's coordinates to SpineBase, left-to-right and ten bones."""
     rows = np.zeros((2 + len(_BONES), 25), np.float32)
     rows[0, _J["SpineBase"]] = 1
     for joint in ("Shoulder", "Hip"):
@@ -38,7 +38,8 @@ def _measures() -> Array:
         rows[1, _J[joint + "Left"]] -= 1
     for row, (a, b) in enumerate(_BONES, start=2):
         rows[row, _J[a]], rows[row, _J[b]] = 1, -1
-    return rows
+    # One matrix product for x, y and z is faster than one a frame.
+    return np.kron(rows, np.eye(3, dtype=np.float32)).T.copy()
 
 
 _MEASURES = _measures()
@@ -56,9 +57,21 @@ def window_from_joints(timestamps_s: Times, joints_LV3: Array, num_frames: int) 
     "LUF", NaN where missing. Returns shape (T, 25, 3), float32, in the unit of `to_body_frame`.
     Raises CrossGLGError("no_joints") if no joint was ever seen.
     """
+    (window,) = windows_from_joints(timestamps_s, joints_LV3, np.zeros(1, np.intp), num_frames)
+    return np.asarray(window, np.float32)
+
+
+def windows_from_joints(
+    timestamps_s: Times, joints_LV3: Array, firsts_W: npt.NDArray[np.intp], num_frames: int
+) -> Array:
+    """Return the windows from each of the frames `firsts_W` to the last, shape (W, T, 25, 3).
+
+    All are cut at once, in a third of the time of one after another. A missing joint is filled from
+    all frames given, otherwise each is what `window_from_joints` makes of its frames.
+    """
     if not np.isfinite(joints_LV3).all():
         joints_LV3 = fill_missing(timestamps_s, joints_LV3)
-    return to_body_frame(resample(timestamps_s, joints_LV3, num_frames))
+    return to_body_frame(resample(timestamps_s, joints_LV3, firsts_W, num_frames))
 
 
 def fill_missing(timestamps_s: Times, joints_LV3: Array) -> Array:
@@ -84,41 +97,47 @@ def fill_missing(timestamps_s: Times, joints_LV3: Array) -> Array:
     return joints
 
 
-def resample(timestamps_s: Times, joints_LV3: Array, num_frames: int) -> Array:
-    """Interpolate linearly at `num_frames` moments, evenly from the first to the last timestamp."""
-    if len(timestamps_s) == 1:
-        return np.repeat(joints_LV3, num_frames, axis=0)
-    moments = np.linspace(timestamps_s[0], timestamps_s[-1], num_frames)
-    after = np.searchsorted(timestamps_s, moments[1:-1], side="right")
-    after = np.concatenate(([1], after, [len(timestamps_s) - 1]))
-    before = after - 1
-    share = (moments - timestamps_s[before]) / (timestamps_s[after] - timestamps_s[before])
-    share_T11 = share.astype(np.float32)[:, None, None]
-    start = joints_LV3[before]
-    return np.asarray(start + (joints_LV3[after] - start) * share_T11, np.float32)
+def resample(timestamps_s: Times, joints_LV3: Array, firsts_W: npt.NDArray[np.intp], num_frames: int) -> Array:
+    """Interpolate linearly at `num_frames` moments, evenly from each first frame to the last: (W, T, 25, 3)."""
+    starts_W1, end_s = timestamps_s[firsts_W][:, None], timestamps_s[-1]
+    moments_WT = starts_W1 + (end_s - starts_W1) * np.linspace(0.0, 1.0, num_frames)
+    # A window of one frame has nothing to interpolate, and rounding must not lead past either end.
+    before_WT = np.searchsorted(timestamps_s, moments_WT, side="right") - 1
+    before_WT = np.minimum(np.maximum(before_WT, firsts_W[:, None]), max(len(timestamps_s) - 2, 0))
+    after_WT = np.minimum(before_WT + 1, len(timestamps_s) - 1)
+    start_s = timestamps_s[before_WT]
+    step_s = np.maximum(timestamps_s[after_WT] - start_s, np.finfo(np.float64).tiny)
+    share = np.clip((moments_WT - start_s) / step_s, 0.0, 1.0).astype(np.float32)
+    joints = joints_LV3[before_WT]
+    return np.asarray(joints + (joints_LV3[after_WT] - joints) * share[:, :, None, None], np.float32)
 
 
-def to_body_frame(joints_TV3: Array) -> Array:
-    """Turn joints into the body's own frame: where it stands, which way it faces, how big it is.
+def to_body_frame(joints_WTVC: Array) -> Array:
+    """Turn windows into the body's own frame: where it stands, which way it faces, how big it is.
 
     Origin: the median SpineBase, so that jumping and walking stay visible. Turn about the vertical
     axis: the median direction from left to right shoulder and hip becomes x. Unit: a fifth of the
     summed median lengths of ten long bones. Medians, so that a noisy first frame or a bend does
-    not tilt the whole window. `joints_TV3`: shape (T, 25, 3), float32, metres, no NaN.
+    not tilt the whole window. `joints_WTVC`: shape (W, T, 25, 3), float32, metres, no NaN.
     """
-    measures_T12C = _MEASURES @ joints_TV3
-    bones = measures_T12C[:, 2:]
-    lengths = np.sqrt(np.einsum("tbc,tbc->tb", bones, bones))
-    medians = _median(np.concatenate((measures_T12C[:, 0], measures_T12C[:, 1], lengths), axis=1))
-    x, z = float(medians[3]), float(medians[5])
-    norm = max((x * x + z * z) ** 0.5, 1e-6)
-    scale = _UNITS_PER_BONE_SUM / max(float(medians[6:].sum()), _MIN_BONE_SUM_M)
-    x, z = scale * x / norm, scale * z / norm
-    turn = np.array([[x, 0, -z], [0, scale, 0], [z, 0, x]], np.float32)
-    turned = (joints_TV3 - medians[:3]).reshape(-1, 3) @ turn
-    return np.asarray(turned.reshape(joints_TV3.shape), np.float32)
+    num_windows, num_frames = joints_WTVC.shape[:2]
+    measures = (joints_WTVC.reshape(-1, 75) @ _MEASURES).reshape(num_windows, num_frames, 36)
+    bones = measures[:, :, 6:].reshape(num_windows, num_frames, len(_BONES), 3)
+    lengths = np.sqrt(np.einsum("wtbc,wtbc->wtb", bones, bones))
+    medians_WK = _median(np.concatenate((measures[:, :, :6], lengths), axis=2))
+    x, z = medians_WK[:, 3], medians_WK[:, 5]
+    scale = _UNITS_PER_BONE_SUM / np.maximum(medians_WK[:, 6:].sum(axis=1), _MIN_BONE_SUM_M)
+    unit = scale / np.maximum(np.sqrt(x * x + z * z), 1e-6)
+    turn = np.zeros((num_windows, 3, 3), np.float32)
+    turn[:, 0, 0] = turn[:, 2, 2] = x * unit
+    turn[:, 2, 0] = z * unit
+    turn[:, 0, 2] = -turn[:, 2, 0]
+    turn[:, 1, 1] = scale
+    centred = (joints_WTVC - medians_WK[:, None, None, :3]).reshape(num_windows, num_frames * 25, 3)
+    return np.asarray((centred @ turn).reshape(joints_WTVC.shape), np.float32)
 
 
-def _median(values_TK: Array) -> Array:
-    """np.median over axis 0 in a fifth of its time; for even T the upper of the two middle values."""
-    return np.asarray(np.partition(values_TK, len(values_TK) // 2, axis=0)[len(values_TK) // 2], np.float32)
+def _median(values_WTK: Array) -> Array:
+    """np.median over T in a fifth of its time; for even T the upper of the two middle values."""
+    middle = values_WTK.shape[1] // 2
+    return np.asarray(np.partition(values_WTK, middle, axis=1)[:, middle], np.float32)

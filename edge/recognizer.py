@@ -20,10 +20,10 @@ from edge.config import Config
 from edge.encoder import Encoder
 from edge.gallery import Prototype
 from edge.intake import Intake
-from edge.normalize import window_from_joints
-from edge.window import BodyTrack, travel_m
+from edge.normalize import windows_from_joints
+from edge.window import BodyTrack, travels_m
 from streams.event import Event, Latency, Quality, RunnerUp
-from streams.frame import NO_CONFIDENCE, SkeletonFrame
+from streams.frame import NO_CONFIDENCE, Body, SkeletonFrame
 
 Array = npt.NDArray[np.float32]
 
@@ -65,6 +65,13 @@ def score_from_distance(distance: float, calibration: Calibration) -> float:
     return 1.0 / (1.0 + math.exp(min(calibration.slope * (distance - calibration.midpoint), 700.0)))
 
 
+def seen_joints_m(body: Body) -> Array:
+    """Return a body's joints, shape (25, 3), NaN also where the sensor has no confidence in them."""
+    if body.confidence.all():
+        return body.joints_m
+    return np.where((body.confidence == NO_CONFIDENCE)[:, None], np.float32(np.nan), body.joints_m)
+
+
 _NO_LATENCY = Latency(sensor=0.0, queue=0.0, encode=0.0, match=0.0, total=0.0)
 
 
@@ -77,6 +84,7 @@ class PrototypeIndex:
         self.durations_s = np.array([p.duration_s for p in ordered])
         self.labels = sorted({p.label for p in ordered})
         self._first = np.array([[p.label for p in ordered].index(label) for label in self.labels], np.intp)
+        self._wants: dict[tuple[float, float], npt.NDArray[np.bool_]] = {}
         self._embeddings_DP = np.array([p.embedding for p in ordered], np.float32).T.copy()
 
     def __len__(self) -> int:
@@ -84,8 +92,10 @@ class PrototypeIndex:
 
     def wants(self, length_s: float, max_stretch: float) -> npt.NDArray[np.bool_]:
         """Return which prototypes are compared with windows of a length, shape (P,)."""
-        ratio = length_s / np.maximum(self.durations_s, 1e-3)
-        return np.asarray((ratio <= max_stretch) & (ratio >= 1 / max_stretch))
+        if (length_s, max_stretch) not in self._wants:
+            ratio = length_s / np.maximum(self.durations_s, 1e-3)
+            self._wants[length_s, max_stretch] = np.asarray((ratio <= max_stretch) & (ratio >= 1 / max_stretch))
+        return self._wants[length_s, max_stretch]
 
     def distances(
         self, embeddings_WD: Array, comparable_WP: npt.NDArray[np.bool_]
@@ -116,10 +126,12 @@ class Recognizer:
         self.num_decisions = 0
         self.num_hops_skipped = 0
         self.num_bodies_refused = 0
+        self.num_bodies_without_joints = 0
         self._clock = clock
         self._clock_name = clock_name
         self._people: dict[tuple[str, int], _Person] = {}
         self._last_frames: dict[str, SkeletonFrame] = {}
+        self._received_s: dict[str, float] = {}
 
     @property
     def num_bodies(self) -> int:
@@ -137,17 +149,27 @@ class Recognizer:
         for frame in frames:
             self._take(frame, events)
             newest[frame.source] = frame
+            self._received_s[frame.source] = received_s
         for frame in newest.values():
             events += self._decide(frame, received_s)
         return events
 
-    def forget(self) -> None:
-        """Drop all tracks: what was seen so far is not to be recognised any more."""
-        self._people.clear()
+    def forget(self) -> list[Event]:
+        """Drop all tracks: what was seen so far is not to be recognised any more. Return the ends of events."""
+        return self._drop(list(self._people.values()))
 
-    def lose(self, source: str) -> list[Event]:
-        """Drop the tracks of a source that fell silent; return the ends of its events."""
-        return self._drop([person for person in self._people.values() if person.source == source])
+    def lose_silent(self, now_s: float) -> list[Event]:
+        """Drop the tracks of sources that gave no frame for `takeover_s`; return the ends of their events.
+
+        `now_s`: the injected clock. Frames that the intake refuses, as those of a time that stands
+        still, are none.
+        """
+        late_s = now_s - self.config.stream.takeover_s
+        silent = [source for source, received_s in self._received_s.items() if received_s < late_s]
+        events = self._drop([person for person in self._people.values() if person.source in silent])
+        for source in silent:
+            del self._received_s[source], self._last_frames[source]
+        return events
 
     def _drop(self, people: list[_Person]) -> list[Event]:
         events = []
@@ -172,11 +194,9 @@ class Recognizer:
         self._last_frames[frame.source] = frame
         for body in frame.bodies:
             key = (frame.source, body.id)
-            joints_m = body.joints_m
-            if not body.confidence.all():
-                joints_m = np.where((body.confidence == NO_CONFIDENCE)[:, None], np.float32(np.nan), joints_m)
-            if not np.isfinite(joints_m).any():
-                self.intake.drop(frame.source, "body_without_joints")
+            joints_m = seen_joints_m(body)
+            if not np.isfinite(joints_m).all(axis=1).any():
+                self.num_bodies_without_joints += 1
                 continue
             known = self._people.get(key)
             if known is None:
@@ -239,20 +259,24 @@ class Recognizer:
     def _windows(self, person: _Person) -> list[tuple[npt.NDArray[np.bool_], Array, float, float]]:
         """Cut the windows of a body that prototypes ask for: (comparable (P,), window, start, joints seen)."""
         config = self.config.windows
-        cut = []
-        for length_s in config.lengths_s:
-            comparable_P = self.prototypes.wants(length_s, config.max_stretch)
-            if not comparable_P.any():
-                continue
-            timestamps_s, joints_LV3 = person.track.latest(length_s)
-            if len(timestamps_s) < 4 or timestamps_s[-1] - timestamps_s[0] < config.min_filled * length_s:
-                continue
-            if travel_m(joints_LV3) < config.min_motion_m:
-                continue
-            seen = float(np.isfinite(joints_LV3[:, :, 0]).mean())
-            window = window_from_joints(timestamps_s, joints_LV3, self.encoder.info.num_frames)
-            cut.append((comparable_P, window, float(timestamps_s[0]), seen))
-        return cut
+        wanted = [(length_s, self.prototypes.wants(length_s, config.max_stretch)) for length_s in config.lengths_s]
+        wanted = [(length_s, comparable_P) for length_s, comparable_P in wanted if comparable_P.any()]
+        if not wanted:
+            return []
+        lengths_s = np.array([length_s for length_s, _ in wanted])
+        timestamps_s, joints_LV3 = person.track.latest(float(lengths_s.max()))
+        firsts_W = np.searchsorted(timestamps_s, timestamps_s[-1] - lengths_s - 1e-6)
+        is_filled = timestamps_s[-1] - timestamps_s[firsts_W] >= config.min_filled * lengths_s
+        is_moving = travels_m(joints_LV3, firsts_W) >= config.min_motion_m
+        chosen = np.flatnonzero(is_filled & is_moving & (len(timestamps_s) - firsts_W >= 4))
+        if not len(chosen):
+            return []
+        windows = windows_from_joints(timestamps_s, joints_LV3, firsts_W[chosen], self.encoder.info.num_frames)
+        seen_L = np.isfinite(joints_LV3[:, :, 0]).mean(axis=1)
+        return [
+            (wanted[i][1], window, float(timestamps_s[firsts_W[i]]), float(seen_L[firsts_W[i] :].mean()))
+            for i, window in zip(chosen, windows, strict=True)
+        ]
 
     def _match(
         self, embeddings_WD: Array, spans: list[tuple[int, npt.NDArray[np.bool_], float, float]]

@@ -13,7 +13,12 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 Times = npt.NDArray[np.float64]
 
+# A sensor's clock jitters: frames may come by so much faster than the highest rate.
+_RATE_MARGIN = 1.03
+# Times that differ by less are the same: 3 frames at 30 fps are 0.1 s.
+_TIE_S = 1e-6
 _EXTREMITIES = [3, 6, 7, 10, 11, 14, 18]  # head, wrists, hands, ankles
+_SPINE = [0, 1, 20]  # from the hips up
 
 
 class BodyTrack:
@@ -25,7 +30,7 @@ class BodyTrack:
 
     def __init__(self, keep_s: float, max_rate_fps: float) -> None:
         self._keep_s = keep_s
-        self._room = int(keep_s * max_rate_fps) + 2
+        self._room = math.ceil(keep_s * max_rate_fps * _RATE_MARGIN) + 2
         self._timestamps_s = np.empty(2 * self._room, np.float64)
         self._joints_m = np.empty((2 * self._room, 25, 3), np.float32)
         self._end = 0
@@ -50,16 +55,26 @@ class BodyTrack:
     def latest(self, length_s: float) -> tuple[Times, Array]:
         """Return the frames of the last `length_s`, as views valid until the next push."""
         first = self._start + int(
-            np.searchsorted(self._timestamps_s[self._start : self._end], self.newest_s - length_s - 1e-6)
+            np.searchsorted(self._timestamps_s[self._start : self._end], self.newest_s - length_s - _TIE_S)
         )
         return self._timestamps_s[first : self._end], self._joints_m[first : self._end]
 
 
 def travel_m(joints_LV3: Array) -> float:
-    """Return how far the extremity that moved most is spread out: the largest diagonal of their boxes."""
-    spread = np.ptp(joints_LV3[:, _EXTREMITIES], axis=0)
-    farthest = float(np.nanmax(np.append((spread * spread).sum(axis=1), 0.0)))
-    return math.sqrt(farthest)
+    """Return how far the extremity that moved most is spread out: the largest diagonal of their boxes.
+
+    A joint counts in the frames in which it was seen.
+    """
+    return float(travels_m(joints_LV3, np.zeros(1, np.intp))[0])
+
+
+def travels_m(joints_LV3: Array, firsts_W: npt.NDArray[np.intp]) -> Array:
+    """Return `travel_m` of the frames from each of `firsts_W` to the last, shape (W,), in one pass."""
+    newest_first = joints_LV3[::-1, _EXTREMITIES]
+    upper, lower = np.fmax.accumulate(newest_first), np.fmin.accumulate(newest_first)
+    spread = (upper - lower)[len(joints_LV3) - 1 - firsts_W]
+    farthest = np.nan_to_num(np.einsum("wec,wec->we", spread, spread)).max(axis=1)
+    return np.asarray(np.sqrt(farthest), np.float32)
 
 
 def trim_rest(timestamps_s: Times, joints_LV3: Array, *, margin_s: float = 0.15) -> slice:
@@ -74,19 +89,23 @@ def trim_rest(timestamps_s: Times, joints_LV3: Array, *, margin_s: float = 0.15)
     fast = np.flatnonzero(speed_m_s > max(0.25, 0.25 * float(np.quantile(speed_m_s, 0.95))))
     if not len(fast):
         return slice(0, len(timestamps_s))
-    begin_s, end_s = timestamps_s[fast[0]] - margin_s, timestamps_s[fast[-1]] + margin_s
+    begin_s, end_s = timestamps_s[fast[0]] - margin_s - _TIE_S, timestamps_s[fast[-1]] + margin_s + _TIE_S
     return slice(int(np.searchsorted(timestamps_s, begin_s)), int(np.searchsorted(timestamps_s, end_s, side="right")))
 
 
 def extremity_speed_m_s(timestamps_s: Times, joints_LV3: Array, *, over_s: float = 0.2) -> Array:
     """Return the speed of the fastest extremity at each frame, relative to the hips, shape (L,).
 
-    A speed is the net way over about `over_s`, divided by that time. NaN joints count as still.
+    A speed is the net way over about `over_s`, divided by that time. NaN joints count as still;
+    where the hips are hidden, behind a desk say, a higher joint of the spine stands for them.
     """
-    points = joints_LV3[:, _EXTREMITIES] - joints_LV3[:, :1]
+    hips = _SPINE[int(np.isfinite(joints_LV3[:, _SPINE, 0]).sum(axis=0).argmax())]
+    points = joints_LV3[:, _EXTREMITIES] - joints_LV3[:, hips : hips + 1]
     half = np.float64(over_s / 2)
-    before = np.searchsorted(timestamps_s, timestamps_s - half)
-    after = np.minimum(np.searchsorted(timestamps_s, timestamps_s + half), len(timestamps_s) - 1)
+    # At the ends as well a way is as long as elsewhere, or a sensor's noise would look twice as fast.
+    middle_s = np.clip(timestamps_s, timestamps_s[0] + half, max(timestamps_s[-1] - half, timestamps_s[0] + half))
+    before = np.searchsorted(timestamps_s, middle_s - half - _TIE_S)
+    after = np.minimum(np.searchsorted(timestamps_s, middle_s + half - _TIE_S), len(timestamps_s) - 1)
     way = np.sqrt(((points[after] - points[before]) ** 2).sum(axis=2))
     time_s = np.maximum(timestamps_s[after] - timestamps_s[before], 1e-3)[:, None]
     return np.asarray(np.nan_to_num(way / time_s).max(axis=1), np.float32)

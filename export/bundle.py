@@ -25,11 +25,21 @@ from edge.bundle import BUNDLE_VERSION, BundleInfo, Calibration
 from edge.normalize import PREPROCESSING_VERSION, window_from_joints
 from streams.archive import read_archive
 from streams.errors import BundleError
-from training.encoders.infogcn import InfoGCN
+from training.encoders.infogcn import BLOCKS, InfoGCN
 from training.train import load_run
 
 Array = npt.NDArray[np.float32]
-Embedding = Literal["pooled", "hidden", "z"]
+Embedding = Literal["joints", "pooled"]
+
+# `joints` compares where and when: each joint in each quarter of the window, in its 32 strongest channels.
+NUM_QUARTERS = 4
+NUM_CHANNELS = 32
+# Channels weaker than this share of the strongest one's variance are not raised to equal weight.
+_WHITENING_FLOOR = 0.05
+
+# Share of pairs of different actions that may match. A live second makes five decisions about several
+# windows, so what is rare for a pair of clips is not rare in a stream.
+FALSE_MATCH_RATE = 0.002
 
 # Largest difference of an embedding component between torch and ONNX Runtime, both fp32.
 PARITY_TOLERANCE = 1e-4
@@ -42,28 +52,40 @@ _LICENCE = (
 class SkeletonBranch(nn.Module):
     """What is left for the device: windows (N, T, V, C) -> embeddings of length 1, (N, D).
 
-    `pooled`: the last block's mean over joints and time; `hidden`: relu(fc) of it; `z`: the mean of
-    the latent. `mean_D`, the mean over training windows, is taken off first, so that the cosine
+    `pooled`: the last block's mean over joints and time, D = 256. `joints`: its mean over each quarter
+    of the time, for each joint, D = 4 * 25 * 32. `mean_C` and `projection` (C, channels) make the
+    features of training clips zero-mean, uncorrelated and of like variance, so that the cosine
     compares what differs between actions.
     """
 
-    mean_D: Tensor
+    mean_C: Tensor
+    projection: Tensor
 
-    def __init__(self, model: InfoGCN, embedding: Embedding, mean_D: Tensor) -> None:
+    def __init__(self, model: InfoGCN, embedding: Embedding) -> None:
         super().__init__()
         self.model = model
         self.embedding = embedding
-        self.register_buffer("mean_D", mean_D)
+        num_features = BLOCKS[-1][0]
+        self.register_buffer("mean_C", torch.zeros(num_features))
+        self.register_buffer("projection", torch.eye(num_features))
+
+    @property
+    def embedding_size(self) -> int:
+        places = NUM_QUARTERS * self.model.config.num_joints if self.embedding == "joints" else 1
+        return places * self.projection.shape[1]
 
     def features(self, windows_NTVC: Tensor) -> Tensor:
-        pooled = self.model.pooled(windows_NTVC[:, None])
+        """Return (N, places, 256): one place for `pooled`, quarter x joint for `joints`."""
+        x_NCTV = self.model.features(windows_NTVC[:, None])[:, 0]
         if self.embedding == "pooled":
-            return pooled
-        hidden = torch.relu(self.model.fc(pooled))
-        return hidden if self.embedding == "hidden" else self.model.fc_mu(hidden)
+            return x_NCTV.mean(dim=(2, 3))[:, None]
+        n, c, t, v = x_NCTV.shape
+        quarters = x_NCTV.reshape(n, c, NUM_QUARTERS, t // NUM_QUARTERS, v).mean(dim=3)
+        return quarters.permute(0, 2, 3, 1).reshape(n, NUM_QUARTERS * v, c)
 
     def forward(self, windows_NTVC: Tensor) -> Tensor:
-        return nn.functional.normalize(self.features(windows_NTVC) - self.mean_D, dim=1)
+        projected = (self.features(windows_NTVC) - self.mean_C) @ self.projection
+        return nn.functional.normalize(projected.flatten(1), dim=1)
 
 
 @torch.inference_mode()
@@ -73,14 +95,34 @@ def embed(branch: nn.Module, windows_NTVC: Array, batch: int = 64) -> Array:
     return np.asarray(torch.cat(parts).numpy(), np.float32)
 
 
-def branch_from_run(run: Path, embedding: Embedding, mean_windows: Array) -> tuple[SkeletonBranch, dict[str, Any]]:
-    """Load a training run; `mean_windows` (N, T, 25, 3) are those over which `mean_D` is taken."""
+@torch.inference_mode()
+def branch_from_run(run: Path, embedding: Embedding, training_windows: Array) -> tuple[SkeletonBranch, dict[str, Any]]:
+    """Load a training run; mean and projection are taken over `training_windows` (N, T, 25, 3).
+
+    Raises ConfigError, or BundleError where `joints` needs T to be a multiple of 16.
+    """
     model, about = load_run(run)
-    branch = SkeletonBranch(model, embedding, torch.zeros(1)).eval()
-    features = [
-        branch.features(torch.from_numpy(mean_windows[i : i + 64])).detach() for i in range(0, len(mean_windows), 64)
-    ]
-    branch.mean_D = torch.cat(features).mean(dim=0)
+    num_frames = training_windows.shape[1]
+    if embedding == "joints" and num_frames % (4 * NUM_QUARTERS):
+        raise BundleError(
+            f"windows have {num_frames} frames: the embedding `joints` needs a multiple of {4 * NUM_QUARTERS}",
+            hint="Train with --num-frames 32 or 64, or export with --embedding pooled.",
+        )
+    branch = SkeletonBranch(model, embedding).eval()
+    batches = [torch.from_numpy(training_windows[i : i + 64]) for i in range(0, len(training_windows), 64)]
+    total, products, count = torch.zeros(256, dtype=torch.float64), torch.zeros(256, 256, dtype=torch.float64), 0
+    for batch in batches:
+        features = branch.features(batch).flatten(0, 1).double()
+        total += features.sum(dim=0)
+        products += features.T @ features
+        count += len(features)
+    mean_C = total / count
+    if embedding == "joints":
+        variances, directions = torch.linalg.eigh(products / count - torch.outer(mean_C, mean_C))
+        strongest = variances.argsort(descending=True)[:NUM_CHANNELS]
+        floor = _WHITENING_FLOOR * variances.max()
+        branch.projection = (directions[:, strongest] / (variances[strongest] + floor).sqrt()).float()
+    branch.mean_C = mean_C.float()
     return branch, about
 
 
@@ -104,7 +146,7 @@ def fit_calibration(
     people: Sequence[tuple[str, int]],
     source: str,
     *,
-    fmr: float = 0.02,
+    fmr: float = FALSE_MATCH_RATE,
 ) -> Calibration:
     """Choose the score's midpoint and slope from pairs of clips by different people of one archive.
 
@@ -132,7 +174,7 @@ def fit_calibration(
         midpoint=round(midpoint, 6),
         slope=round(slope, 6),
         source=f"{source}: {len(genuine)} pairs of the same action, {len(impostor)} of different ones, by different "
-        f"people; at the midpoint {fmr:.0%} of the different match and {missed:.0%} of the same do not",
+        f"people; at the midpoint {fmr:.1%} of the different match and {missed:.0%} of the same do not",
     )
 
 
@@ -154,12 +196,8 @@ def write_bundle(
         error = parity_error(branch, onnx, num_frames)
         if error > PARITY_TOLERANCE:
             raise BundleError(f"ONNX and torch differ by {error:.2e}: expected at most {PARITY_TOLERANCE:g}")
-        unused = (
-            (branch.model.decoder, branch.model.fc_logvar)
-            + (() if branch.embedding == "z" else (branch.model.fc_mu,))
-            + (() if branch.embedding != "pooled" else (branch.model.fc,))
-        )
-        num_unused = sum(p.numel() for layer in unused for p in layer.parameters())
+        trained_only = (branch.model.fc, branch.model.fc_mu, branch.model.fc_logvar, branch.model.decoder)
+        num_dropped = sum(p.numel() for layer in trained_only for p in layer.parameters())
         info = BundleInfo(
             bundle_version=BUNDLE_VERSION,
             name=name,
@@ -167,10 +205,10 @@ def write_bundle(
             layout="kinect25",
             num_frames=num_frames,
             preprocessing_version=PREPROCESSING_VERSION,
-            embedding_size=len(branch.mean_D),
+            embedding_size=branch.embedding_size,
             embedding=branch.embedding,
             onnx_sha256=hashlib.sha256(onnx.read_bytes()).hexdigest(),
-            parameters=sum(p.numel() for p in branch.model.parameters()) - num_unused,
+            parameters=sum(p.numel() for p in branch.model.parameters()) - num_dropped + branch.projection.numel(),
             calibration=calibration,
             training={
                 "archives": about["archives"],

@@ -6,6 +6,7 @@ Shapes: N clips, L frames of one clip, V = 25 kinect25 joints, J native joints.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +16,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streams.errors import ArchiveError
+from streams.errors import ArchiveError, LayoutError
 from streams.frame import HIGH, NO_CONFIDENCE, Body, SkeletonFrame
-from streams.layouts import KINECT25_JOINTS, LAYOUTS, Layout, layout_from_map, to_kinect25
+from streams.layouts import KINECT25_AXES, KINECT25_JOINTS, LAYOUTS, Layout, layout_from_map, to_kinect25
 
 Array = npt.NDArray[np.float32]
 _KEYS = ("frames", "offsets", "label", "class_names", "joint_names", "fps")
+_OPTIONAL_KEYS = ("subject", "source")
+# Kinds of dtype, and dimensions.
+_KINDS = {
+    "frames": ("fiu", 3), "offsets": ("iu", 1), "label": ("iu", 1), "class_names": ("U", 1),
+    "joint_names": ("U", 1), "fps": ("fiu", 0), "subject": ("iu", 1), "source": ("U", 1),
+}  # fmt: skip
+_KIND_NAMES = {"fiu": "numbers", "iu": "whole numbers", "U": "text"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -105,10 +113,9 @@ class Archive:
 
     def find(self, clip: str) -> Clip:
         """Return the clip named by its number or by its `source`. Raises ArchiveError."""
-        if clip.isdecimal():
-            return self[int(clip)]
-        if clip in self.sources:
-            return self[self.sources.index(clip)]
+        for names in ([str(i) for i in range(len(self))], self.sources):
+            if clip in names:
+                return self[names.index(clip)]
         raise ArchiveError(
             f"{self.path.name} has no clip {clip!r}: expected a number from 0 to {len(self) - 1}, "
             f"or a source name such as {self.sources[0]!r}",
@@ -125,82 +132,109 @@ def read_archive(path: Path | str) -> Archive:
     """
     path = Path(path)
     name = path.name.removesuffix(".npz")
-    try:
-        if not zipfile.is_zipfile(path):
-            with path.open("rb"):
-                raise ArchiveError(f"{path} is not an .npz archive: expected a zip file of arrays")
-        with np.load(path, allow_pickle=False) as file:
-            missing = [key for key in _KEYS if key not in file]
-            if missing:
-                raise ArchiveError(
-                    f"{path}: no {', '.join(missing)} in it; expected a skeleton archive with {', '.join(_KEYS)}",
-                    hint="The format is described in README.md under 'Skeleton archives'.",
-                )
-            data = {key: file[key] for key in file.files}
-    except FileNotFoundError as error:
-        raise ArchiveError(f"{path} does not exist", code="not_found") from error
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise ArchiveError(f"{path} cannot be read as an .npz archive: {error}") from error
-    frames, offsets = data["frames"], data["offsets"].astype(np.int64)
-    num_clips = len(offsets) - 1
-    _check(path, data, offsets, num_clips)
-    native = tuple(str(joint) for joint in data["joint_names"])
-    joints = frames.astype(np.float32)
+    data = _arrays(path)
+    _check(path, data)
+    num_clips = len(data["offsets"]) - 1
+    # Whatever float32 cannot hold becomes infinite, and that is no joint.
+    with np.errstate(over="ignore"):
+        joints = data["frames"].astype(np.float32)
     joints[(joints == 0).all(axis=-1)] = np.nan
     joints[~np.isfinite(joints)] = np.nan
     class_names = tuple(str(label) for label in data["class_names"])
-    to_action = (_beside(path, "datasets.json").get(name) or {}).get("class_to_action") or {}
+    layouts = _layouts(path, name, tuple(str(joint) for joint in data["joint_names"]))
+    to_action = _beside(path, "datasets.json", name).get("class_to_action") or {}
+    if not isinstance(to_action, dict):
+        raise ArchiveError(f"{path.with_name('datasets.json')}: class_to_action of {name!r} is not a map")
     return Archive(
         name=name,
         path=path,
-        fps=float(data["fps"].reshape(-1)[0]),
-        persons=tuple(to_kinect25(joints, layout) for layout in _layouts(path, name, native)),
-        offsets=offsets,
+        fps=float(data["fps"].item()),
+        # An archive is in "LUF" whatever the axes of the sensor that it was recorded with.
+        persons=tuple(to_kinect25(joints, layout, axes=KINECT25_AXES) for layout in layouts),
+        offsets=data["offsets"].astype(np.int64),
         labels=data["label"].astype(np.int64),
         subjects=data.get("subject", np.full(num_clips, -1)).astype(np.int64),
         class_names=class_names,
         actions=tuple(str(to_action.get(label) or label) for label in class_names),
-        sources=tuple(str(s) for s in data.get("source", np.arange(num_clips).astype(str))),
+        sources=tuple(str(s) for s in data.get("source", np.arange(num_clips))),
     )
 
 
-def _check(path: Path, data: dict[str, Any], offsets: npt.NDArray[np.int64], num_clips: int) -> None:
-    frames, labels, joint_names = data["frames"], data["label"], data["joint_names"]
-    if frames.ndim != 3 or frames.shape[1:] != (len(joint_names), 3):
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise zipfile.BadZipFile("it is no zip file of arrays")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                data = {key: arrays[key] for key in (*_KEYS, *_OPTIONAL_KEYS) if key in arrays}
+    except FileNotFoundError as error:
+        raise ArchiveError(f"{path} does not exist", code="not_found") from error
+    except Exception as error:  # damage makes zipfile, zlib and numpy raise a dozen unrelated types
+        raise ArchiveError(f"{path} cannot be read as an .npz archive: {error}") from error
+    missing = [key for key in _KEYS if key not in data]
+    if missing:
         raise ArchiveError(
-            f"{path}: frames are {frames.shape}, expected (frames, {len(joint_names)}, 3) for its "
-            f"{len(joint_names)} joint names"
+            f"{path}: no {', '.join(missing)} in it; expected a skeleton archive with {', '.join(_KEYS)}",
+            hint="The format is described in README.md under 'Skeleton archives'.",
         )
-    if num_clips < 1 or offsets[0] != 0 or offsets[-1] != len(frames) or (np.diff(offsets) <= 0).any():
+    return data
+
+
+def _check(path: Path, data: dict[str, npt.NDArray[Any]]) -> None:
+    for key, array in data.items():
+        kinds, num_dimensions = _KINDS[key]
+        if array.dtype.kind not in kinds or (array.ndim != num_dimensions and key != "fps"):
+            raise ArchiveError(
+                f"{path}: {key} is {array.dtype} of shape {array.shape}, expected {_KIND_NAMES[kinds]} "
+                f"in {num_dimensions} dimensions"
+            )
+    frames, offsets, labels, num_joints = data["frames"], data["offsets"], data["label"], len(data["joint_names"])
+    if frames.shape[1:] != (num_joints, 3):
+        raise ArchiveError(
+            f"{path}: frames are {frames.shape}, expected (frames, {num_joints}, 3) for its {num_joints} joint names"
+        )
+    num_clips = len(offsets) - 1
+    if num_clips < 1 or offsets[0] != 0 or offsets[-1] != len(frames) or (offsets[1:] <= offsets[:-1]).any():
         raise ArchiveError(f"{path}: offsets must rise from 0 to the {len(frames)} frames, one step a clip")
-    if len(labels) != num_clips or labels.min() < 0 or labels.max() >= len(data["class_names"]):
-        raise ArchiveError(
-            f"{path}: expected {num_clips} labels from 0 to {len(data['class_names']) - 1}, "
-            f"got {len(labels)} from {labels.min()} to {labels.max()}"
-        )
-    if data["fps"].size != 1 or not float(data["fps"].reshape(-1)[0]) > 0:
-        raise ArchiveError(f"{path}: fps is {data['fps']}, expected one rate above 0")
-    for key in ("subject", "source"):
+    for key in ("label", *_OPTIONAL_KEYS):
         if key in data and len(data[key]) != num_clips:
             raise ArchiveError(f"{path}: {len(data[key])} entries in {key}, expected one for each of {num_clips} clips")
+    if labels.min() < 0 or labels.max() >= len(data["class_names"]):
+        raise ArchiveError(
+            f"{path}: labels are {labels.min()} to {labels.max()}, expected 0 to {len(data['class_names']) - 1}"
+        )
+    if data["fps"].size != 1 or not 0 < data["fps"].item() < math.inf:
+        raise ArchiveError(f"{path}: fps is {data['fps']}, expected one rate above 0")
 
 
-def _beside(path: Path, name: str) -> dict[str, Any]:
-    file = path.with_name(name)
+def _beside(path: Path, file_name: str, name: str) -> dict[str, Any]:
+    """Return what a JSON file beside the archive says of the data set of that name."""
+    file = path.with_name(file_name)
     if not file.exists():
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArchiveError(f"{file} cannot be read as JSON: {error}") from error
-    return content if isinstance(content, dict) else {}
+    entry = content.get(name, {}) if isinstance(content, dict) else None
+    if not isinstance(entry, dict):
+        raise ArchiveError(
+            f"{file}: expected a map from data sets to maps, got {type(content).__name__} "
+            f"with {type(entry).__name__} for {name!r}"
+        )
+    return entry
 
 
 def _layouts(path: Path, name: str, native: tuple[str, ...]) -> tuple[Layout, ...]:
-    entry = _beside(path, "joint_maps.json").get(name)
-    if isinstance(entry, dict):
+    entry = _beside(path, "joint_maps.json", name)
+    if entry:
         people = ("_p1", "_p2") if "map_p1" in entry else ("",)
-        return tuple(layout_from_map(name, native, entry, person) for person in people)
+        try:
+            return tuple(layout_from_map(name, native, entry, person) for person in people)
+        except LayoutError as error:
+            file = path.with_name("joint_maps.json")
+            raise ArchiveError(f"{file}: {error.message}", code=error.code, hint=error.hint) from error
     for layout in LAYOUTS.values():
         if layout.joints == native:
             return (layout,)

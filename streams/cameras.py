@@ -1,11 +1,13 @@
-"""What `--camera` names: demo, zmq, replay:PATH, k4a. Each gives the daemon frames as they come."""
+"""What `--camera` names: demo[:SEED], zmq, replay:PATH, k4a. Each gives the daemon frames as they come."""
 
 from __future__ import annotations
 
 import functools
+import math
 import socket
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +18,7 @@ import zmq
 from streams import wire
 from streams.errors import CameraError, WireError
 from streams.frame import SkeletonFrame
-from streams.performer import Performer
+from streams.performer import ACTIONS, Performer
 from streams.playback import repeated
 from streams.sockets import FrameSubscriber
 
@@ -48,13 +50,13 @@ class Camera(Protocol):
         """The socket to wait on, or None for a camera that goes by the clock."""
 
     def wait_s(self, now_s: float) -> float:
-        """Return how long the daemon may sleep until the next frame."""
+        """Return how long the daemon may sleep until the next frame; infinite when none will come."""
 
     def read(self, now_s: float, limit: int) -> list[SkeletonFrame | Refused]:
         """Return what has come, oldest first, `limit` at most."""
 
     def cue(self, label: str, after_s: float) -> bool:
-        """Tell the performer what to do; false where nobody can be told."""
+        """Tell the performer what to do; false where nobody can be told. Raises CameraError."""
 
     def close(self) -> None: ...
 
@@ -64,14 +66,16 @@ def open_camera(name: str, *, frames_endpoint: str, loop: bool = True) -> Camera
     if name == "zmq":
         return ZmqCamera(frames_endpoint)
     if name == "demo":
-        return PacedCamera(DemoFrames())
+        return PacedCamera(DemoFrames(int(time.time())))
+    if name.startswith("demo:") and name.removeprefix("demo:").isdecimal():
+        return PacedCamera(DemoFrames(int(name.removeprefix("demo:"))))
     if name.startswith("replay:"):
         frames = repeated(name.removeprefix("replay:"), loop=loop)
         return PacedCamera(ReplayFrames(frames))
     if name == "k4a":
         return open_k4a()
     raise CameraError(
-        f"camera {name!r} is not known: expected demo, zmq, replay:PATH or k4a",
+        f"camera {name!r} is not known: expected demo, demo:SEED, zmq, replay:PATH or k4a",
         hint="demo needs nothing; zmq takes frames that a program publishes.",
     )
 
@@ -100,7 +104,11 @@ class ZmqCamera:
 
 
 def _frame_from_parts(parts: list[bytes]) -> SkeletonFrame | Refused:
-    source = parts[0].decode("utf-8", "replace").removeprefix(wire.FRAME_TOPIC)
+    topic = parts[0].decode("utf-8", "replace")
+    if not topic.startswith(wire.FRAME_TOPIC):
+        message = f"topic {topic[: wire.MAX_NAME]!r}: expected {wire.FRAME_TOPIC}<source>"
+        return Refused(source=None, reason="bad_topic", message=message)
+    source = topic.removeprefix(wire.FRAME_TOPIC)[: wire.MAX_NAME]
     try:
         if len(parts) != 2:
             raise WireError(f"a message of {len(parts)} parts: expected topic and frame", code="bad_parts")
@@ -122,16 +130,23 @@ class TimedFrames(Protocol):
 
 
 class DemoFrames:
-    """Give the built-in performer's frames; synthetic, see streams.performer."""
+    """Give the built-in performer's frames; synthetic, see streams.performer. A seed repeats them."""
 
-    def __init__(self) -> None:
-        self._performer = Performer(seed=int(time.time()))
+    def __init__(self, seed: int) -> None:
+        self._performer = Performer(seed=seed)
 
     def frame(self) -> SkeletonFrame | None:
         return self._performer.frame()
 
     def cue(self, label: str, after_s: float) -> bool:
-        return self._performer.cue(label, after_s)
+        # Otherwise whatever it does next would be enrolled under this label.
+        if not self._performer.cue(label.strip().lower(), after_s):
+            raise CameraError(
+                f"the demo camera's performer does not know {label!r}: expected one of {', '.join(ACTIONS)}",
+                code="unknown_action",
+                hint="Your own actions need a real camera: --camera zmq.",
+            )
+        return True
 
 
 class ReplayFrames:
@@ -153,7 +168,7 @@ class PacedCamera:
     def __init__(self, frames: TimedFrames) -> None:
         self._frames = frames
         self._epoch = uuid.uuid4().hex
-        self._seq = 0
+        self._num_frames: Counter[str] = Counter()
         self._next = frames.frame()
         self._start_s = time.monotonic() - (self._next.timestamp_s if self._next else 0.0)
 
@@ -162,7 +177,7 @@ class PacedCamera:
         return None
 
     def wait_s(self, now_s: float) -> float:
-        return max(0.0, self._start_s + self._next.timestamp_s - now_s) if self._next else 3600.0
+        return max(0.0, self._start_s + self._next.timestamp_s - now_s) if self._next else math.inf
 
     def read(self, now_s: float, limit: int) -> list[SkeletonFrame | Refused]:
         due: list[SkeletonFrame | Refused] = []
@@ -173,13 +188,13 @@ class PacedCamera:
                 replace(
                     self._next,
                     epoch=self._epoch,
-                    seq=self._seq,
+                    seq=self._num_frames[self._next.source],
                     timestamp_s=self._start_s + self._next.timestamp_s,
                     t_send_s=now_s,
                     clock=clock_name(),
                 )
             )
-            self._seq += 1
+            self._num_frames[self._next.source] += 1
             self._next = self._frames.frame()
         return due
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from streams.layouts import LAYOUTS, layout_by_name, to_kinect25
+from streams.layouts import KINECT25_MIRROR, LAYOUTS, Layout, layout_by_name, to_kinect25
 
 NO_CONFIDENCE, LOW, MEDIUM, HIGH = 0, 1, 2, 3
 
@@ -48,19 +48,25 @@ class SkeletonFrame:
     def to_kinect25(self) -> SkeletonFrame:
         """Return the same frame in kinect25 joints and axes, the form that the device works on.
 
-        A joint's confidence becomes the lowest among the native joints it is made of. Raises
-        LayoutError for an unknown layout or unknown axes.
+        A native joint of no confidence counts as missing. A joint's confidence becomes the lowest
+        among the native joints it is made of, as far as they are there. Raises LayoutError for an
+        unknown layout or unknown axes.
         """
         native = layout_by_name(self.layout)
         if native is LAYOUTS["kinect25"] and self.axes == native.axes and not self.mirrored:
             return self
-        used = native.kinect25_weights > 0
-        bodies = tuple(
-            Body(
-                id=body.id,
-                joints_m=to_kinect25(body.joints_m, native, axes=self.axes, mirrored=self.mirrored),
-                confidence=np.where(used, body.confidence, np.uint8(HIGH)).min(axis=1).astype(np.uint8),
-            )
-            for body in self.bodies
-        )
+        bodies = tuple(_body_to_kinect25(body, native, self.axes, self.mirrored) for body in self.bodies)
         return replace(self, layout="kinect25", axes="LUF", mirrored=False, bodies=bodies)
+
+
+def _body_to_kinect25(body: Body, native: Layout, axes: str, mirrored: bool) -> Body:
+    present = np.isfinite(body.joints_m).all(axis=1) & (body.confidence > NO_CONFIDENCE)
+    joints_m = np.where(present[:, None], body.joints_m, np.float32(np.nan))
+    used = (native.kinect25_weights > 0) & present
+    lowest = np.where(used, body.confidence, np.uint8(HIGH)).min(axis=1)
+    confidence = np.where(used.any(axis=1), lowest, np.uint8(NO_CONFIDENCE))
+    return Body(
+        id=body.id,
+        joints_m=to_kinect25(joints_m, native, axes=axes, mirrored=mirrored),
+        confidence=confidence[KINECT25_MIRROR] if mirrored else confidence,
+    )

@@ -10,11 +10,13 @@ Shapes: J joints of a native layout, V = 25 joints of kinect25, T frames.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -31,6 +33,8 @@ KINECT25_JOINTS = (
     "SpineShoulder", "HandTipLeft", "ThumbLeft", "HandTipRight", "ThumbRight",
 )  # fmt: skip
 KINECT25_AXES = "LUF"
+# How joint names say left and right.
+_SIDES = (("Left", "Right"), ("left", "right"), ("^L", "R"), ("^l", "r"))
 
 # Parent of each kinect25 joint, rooted at SpineMid (joint 2 of NTU counts from 1), as InfoGCN has.
 KINECT25_PARENTS = (
@@ -113,34 +117,41 @@ def to_kinect25(joints_m: Array, layout: Layout, *, axes: str | None = None, mir
     return np.asarray(mapped, np.float32)
 
 
+class _JointMap(msgspec.Struct):
+    joints: Annotated[list[str | None], msgspec.Meta(min_length=25, max_length=25)]
+    exact: Annotated[list[bool], msgspec.Meta(min_length=25, max_length=25)]
+    blend: dict[str, dict[str, Annotated[float, msgspec.Meta(ge=0.001, le=1000)]]]
+
+
 def layout_from_map(name: str, native: Sequence[str], entry: Mapping[str, Any], person: str = "") -> Layout:
     """Build a layout from one entry of an archive's joint_maps.json.
 
     `native`: the archive's joint names. `entry` has `map` (or `map_p1`, chosen by `person` =
     "_p1"): a native joint per kinect25 joint, null where there is none; `exact`: false for a
-    substitute; `blend`: native joints with weights, to prefer where given.
+    substitute; `blend`: native joints with weights, to prefer where given. Raises LayoutError.
     """
-    order = {joint: i for i, joint in enumerate(native)}
-    names = entry.get(f"map{person}")
-    if not isinstance(names, list) or len(names) != 25:
+    parts = {
+        "joints": entry.get(f"map{person}"),
+        "exact": entry.get("exact") or [True] * 25,
+        "blend": entry.get("blend") or {},
+    }
+    try:
+        joint_map = msgspec.convert(parts, _JointMap)
+    except msgspec.ValidationError as error:
         raise LayoutError(
-            f"joint map {name!r}: expected `map{person}` with 25 native joint names, "
-            f"got {type(names).__name__} of {len(names) if isinstance(names, list) else 0}",
+            f"joint map {name!r}: {str(error).replace('$.joints', f'$.map{person}')}",
             code="bad_joint_map",
             hint="Give one native joint per kinect25 joint, null where there is none.",
-        )
+        ) from error
     prefix = person.lstrip("_").upper() + "_" if person else ""
-    blends = {
-        joint: {source if source in order else prefix + source: weight for source, weight in parts.items()}
-        for joint, parts in (entry.get("blend") or {}).items()
-    }
-    parts: dict[str, Mapping[str, float]] = {
+    sources: dict[str, dict[str, float]] = {
         joint: ({source: 1.0} if source is not None else {})
-        for joint, source in zip(KINECT25_JOINTS, names, strict=True)
+        for joint, source in zip(KINECT25_JOINTS, joint_map.joints, strict=True)
     }
-    exact = entry.get("exact") or [True] * 25
-    substitutes = [joint for joint, is_exact in zip(KINECT25_JOINTS, exact, strict=True) if not is_exact]
-    return _layout(name, tuple(native), KINECT25_AXES, {**parts, **blends}, substitutes)
+    for joint, blend in joint_map.blend.items():
+        sources[joint] = {part if part in native else prefix + part: weight for part, weight in blend.items()}
+    substitutes = [joint for joint, is_exact in zip(KINECT25_JOINTS, joint_map.exact, strict=True) if not is_exact]
+    return _layout(name, tuple(native), KINECT25_AXES, sources, substitutes)
 
 
 def _layout(
@@ -150,6 +161,13 @@ def _layout(
     sources: Mapping[str, Mapping[str, float]],
     substitutes: Sequence[str] = (),
 ) -> Layout:
+    unknown = sources.keys() - set(KINECT25_JOINTS)
+    if unknown:
+        raise LayoutError(
+            f"layout {name!r}: {', '.join(sorted(unknown))} is no kinect25 joint; "
+            f"expected some of {', '.join(KINECT25_JOINTS)}",
+            code="bad_joint_map",
+        )
     order = {joint: i for i, joint in enumerate(joints)}
     weights = np.zeros((25, len(joints)), np.float32)
     for row, joint in enumerate(KINECT25_JOINTS):
@@ -179,15 +197,12 @@ def _layout(
 
 def _pairs(joints: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     order = {joint: i for i, joint in enumerate(joints)}
-    swaps = (("Left", "Right"), ("left_", "right_"), ("L", "R"), ("l", "r"))
     pairs = []
     for joint, left in order.items():
-        for a, b in swaps:
-            other = joint.replace(a, b, 1) if a.lower().startswith("left") else b + joint[1:]
-            is_left = joint.startswith(a) or (a == "Left" and a in joint)
-            if is_left and other != joint and other in order:
-                pairs.append((left, order[other]))
-                break
+        mirrored = (re.sub(side, other, joint, count=1) for side, other in _SIDES)
+        right = next((order[name] for name in mirrored if name != joint and name in order), None)
+        if right is not None:
+            pairs.append((left, right))
     return tuple(pairs)
 
 

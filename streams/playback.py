@@ -17,7 +17,7 @@ _PAUSE_S = 1.0
 
 def is_archive(spec: str) -> bool:
     """Return whether a name means an archive or a clip in one."""
-    return ".npz" in Path(spec).name
+    return spec.endswith(".npz") or ".npz:" in spec
 
 
 def read_clip(spec: str) -> Clip:
@@ -49,25 +49,33 @@ def read_frames(spec: str) -> Iterator[SkeletonFrame]:
     for index in range(len(archive)):
         clip = archive[index]
         for frame in clip.frames(body=index * len(clip.persons)):
-            yield replace(frame, seq=seq, timestamp_s=start_s + frame.timestamp_s)
+            yield replace(_later(frame, start_s), seq=seq)
             seq += 1
         start_s += len(clip.persons[0]) / clip.fps
         for i in range(int(_PAUSE_S * clip.fps)):
-            yield replace(frame, seq=seq, timestamp_s=start_s + i / clip.fps, bodies=())
+            pause_s = start_s + i / clip.fps
+            yield replace(frame, seq=seq, timestamp_s=pause_s, t_send_s=pause_s, bodies=())
             seq += 1
         start_s += _PAUSE_S
 
 
 def repeated(spec: str, *, loop: bool) -> Iterator[SkeletonFrame]:
-    """Yield the frames of `read_frames`, from time 0 on; with `loop` for ever, time still rising."""
-    offset_s = 0.0
+    """Yield the frames of `read_frames`, from time 0 on; with `loop` for ever, time still rising.
+
+    Each publisher in a recording has a clock of its own: its first frame is put at the time of the
+    frame before it.
+    """
+    now_s = 0.0
     while True:
-        first_s: float | None = None
-        last_s = 0.0
+        start_s: dict[tuple[str, str], float] = {}
         for frame in read_frames(spec):
-            first_s = frame.timestamp_s if first_s is None else first_s
-            last_s = frame.timestamp_s - first_s
-            yield replace(frame, timestamp_s=offset_s + last_s)
-        if not loop or first_s is None:
+            by_s = start_s.setdefault((frame.source, frame.epoch), now_s - frame.timestamp_s)
+            now_s = max(now_s, frame.timestamp_s + by_s)
+            yield _later(frame, by_s)
+        if not loop or not start_s:
             return
-        offset_s += last_s + _PAUSE_S
+        now_s += _PAUSE_S
+
+
+def _later(frame: SkeletonFrame, by_s: float) -> SkeletonFrame:
+    return replace(frame, timestamp_s=frame.timestamp_s + by_s, t_send_s=frame.t_send_s + by_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket as plain
 import time
 import uuid
 from typing import Any
@@ -20,6 +21,8 @@ CONTROL = "tcp://127.0.0.1:5562"
 # Above this libzmq drops the peer, to protect the memory; between this and wire.MAX_FRAME_BYTES a
 # message is read and counted.
 _MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+# How long the last events and answers may take to leave when the daemon stops.
+_LINGER_MS = 500
 # A full second of thirty publishers at 30 fps; what overflows shows as gaps in `seq`.
 _FRAMES_HWM = 1000
 _EVENTS_HWM = 1000
@@ -27,21 +30,45 @@ _EVENTS_HWM = 1000
 
 def _bind(kind: int, endpoint: str, hwm: int) -> zmq.Socket[bytes]:
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
-    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.LINGER, _LINGER_MS)
     socket.setsockopt(zmq.RCVHWM, hwm)
     socket.setsockopt(zmq.SNDHWM, hwm)
     socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
     try:
+        # libzmq would take an ipc endpoint away from whoever has it.
+        if endpoint.startswith("ipc://") and _is_served(endpoint):
+            raise zmq.ZMQError(zmq.EADDRINUSE)
         socket.bind(endpoint)
     except zmq.ZMQError as error:
-        socket.close()
+        socket.close(linger=0)
+        if error.errno == zmq.EADDRINUSE:
+            raise ControlError(
+                f"{endpoint} cannot be bound: another program has it",
+                code="address_in_use",
+                hint="Is another daemon running (`crossglg-edge status`)? "
+                "Stop it, or give other endpoints under [sockets] in the config.",
+            ) from error
         raise ControlError(
-            f"{endpoint} cannot be bound: {error.strerror}",
-            code="address_in_use" if error.errno == zmq.EADDRINUSE else "bad_endpoint",
-            hint="Is another daemon running (`crossglg-edge status`)? "
-            "Stop it, or give other endpoints under [sockets] in the config.",
+            f"{endpoint} cannot be bound: {zmq.strerror(error.errno or 0)}",
+            code="bad_endpoint",
+            hint="Under [sockets] in the config, give endpoints of this machine, such as tcp://127.0.0.1:5560.",
         ) from error
     return socket
+
+
+def _is_served(endpoint: str) -> bool:
+    """Return whether somebody listens at an ipc or tcp endpoint; true for others."""
+    transport, _, address = endpoint.partition("://")
+    try:
+        if transport == "ipc":
+            with plain.socket(plain.AF_UNIX) as probe:
+                probe.connect(address)
+        elif transport == "tcp":
+            host, _, port = address.rpartition(":")
+            plain.create_connection((host.strip("[]"), int(port)), timeout=1.0).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _connect(kind: int, endpoint: str, linger_ms: int = 0) -> zmq.Socket[bytes]:
@@ -52,11 +79,19 @@ def _connect(kind: int, endpoint: str, linger_ms: int = 0) -> zmq.Socket[bytes]:
     except zmq.ZMQError as error:
         socket.close()
         raise ControlError(
-            f"{endpoint} is not an endpoint: {error.strerror}",
+            f"{endpoint} is not an endpoint: {zmq.strerror(error.errno or 0)}",
             code="bad_endpoint",
             hint="An endpoint looks like tcp://127.0.0.1:5562.",
         ) from error
     return socket
+
+
+def terminate() -> None:
+    """Close this process's sockets; wait until what they sent has left, at most each one's linger time.
+
+    Without it the process may end before ZeroMQ's own thread has sent the last messages.
+    """
+    zmq.Context.instance().destroy()
 
 
 class FrameSubscriber:
@@ -64,7 +99,8 @@ class FrameSubscriber:
 
     def __init__(self, endpoint: str = FRAMES) -> None:
         self.socket = _bind(zmq.SUB, endpoint, _FRAMES_HWM)
-        self.socket.setsockopt(zmq.SUBSCRIBE, wire.FRAME_TOPIC.encode())
+        # All topics: one that is misspelt is to be counted, not to vanish.
+        self.socket.setsockopt(zmq.SUBSCRIBE, b"")
 
     def receive(self, limit: int) -> list[list[bytes]]:
         """Return the messages that are waiting, `limit` at most, oldest first."""
@@ -169,6 +205,9 @@ class ControlClient:
         request = wire.Request(id=str(uuid.uuid4()), cmd=cmd, args=args)
         self._socket.send(wire.encode_map({"v": request.v, "id": request.id, "cmd": cmd, "args": args}))
         deadline = time.monotonic() + self.timeout_s
+        # Who waits in vain should not wait long.
+        if not self._socket.poll(100) and not _is_served(self.endpoint):
+            raise self._unreachable("nobody listens there")
         while (left_s := deadline - time.monotonic()) > 0:
             if not self._socket.poll(int(left_s * 1000) + 1):
                 break
@@ -183,8 +222,11 @@ class ControlClient:
                 code=str(error.get("code", "error")),
                 hint=str(error.get("hint", "")),
             )
-        raise ControlError(
-            f"no daemon answers at {self.endpoint} within {self.timeout_s:g} s",
+        raise self._unreachable(f"none within {self.timeout_s:g} s")
+
+    def _unreachable(self, why: str) -> ControlError:
+        return ControlError(
+            f"no daemon answers at {self.endpoint}: {why}",
             hint="Start one with `crossglg-edge serve`, or name its endpoint under [sockets] in the config.",
         )
 

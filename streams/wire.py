@@ -25,6 +25,8 @@ MAX_BODIES = 64
 MAX_NAME = 100
 # A room is smaller; millimetres sent as metres are not.
 MAX_COORDINATE_M = 100.0
+# No clock of seconds gets here in 3000 years; one of milliseconds since 1970 is beyond it.
+MAX_TIMESTAMP_S = 1e11
 
 
 class _Body(msgspec.Struct):
@@ -105,10 +107,14 @@ def decode_frame(payload: bytes) -> SkeletonFrame:
         )
     message = _decode(_frame_decoder, payload)
     if message.units != "m":
-        raise WireError(f"units {message.units!r}: expected 'm'", code="not_metres", hint="Send metres.")
+        raise WireError(f"units {message.units[:20]!r}: expected 'm'", code="not_metres", hint="Send metres.")
     t_send = message.timestamp if message.t_send is None else message.t_send
-    if not (math.isfinite(message.timestamp) and math.isfinite(t_send)):
-        raise WireError(f"timestamp {message.timestamp}: expected finite seconds", code="bad_timestamp")
+    if not (abs(message.timestamp) <= MAX_TIMESTAMP_S and abs(t_send) <= MAX_TIMESTAMP_S):
+        raise WireError(
+            f"timestamp {message.timestamp}, t_send {t_send}: expected seconds, at most {MAX_TIMESTAMP_S:g}",
+            code="bad_timestamp",
+            hint="Send seconds (nanoseconds / 1e9) of the clock that stamps your frames.",
+        )
     if message.seq < 0:
         raise WireError(f"seq {message.seq}: expected 0 or more", code="bad_message")
     if len(message.bodies) > MAX_BODIES:
@@ -116,8 +122,8 @@ def decode_frame(payload: bytes) -> SkeletonFrame:
     if len({body.id for body in message.bodies}) < len(message.bodies):
         raise WireError("two bodies with the same id in one frame", code="repeated_body_id")
     try:
-        layout = layout_by_name(message.layout)
-        axes = layout.axes if message.axes is None else message.axes
+        layout = layout_by_name(message.layout[:MAX_NAME])
+        axes = layout.axes if message.axes is None else message.axes[:MAX_NAME]
         if axes != layout.axes:
             axes_matrix(axes)
     except LayoutError as error:
@@ -132,7 +138,7 @@ def decode_frame(payload: bytes) -> SkeletonFrame:
         layout=layout.name,
         axes=axes,
         mirrored=message.mirrored,
-        fps=message.fps if math.isfinite(message.fps) else 0.0,
+        fps=message.fps if 0 < message.fps < math.inf else 0.0,
         bodies=tuple(_body(body, layout.num_joints) for body in message.bodies),
     )
 
@@ -170,12 +176,10 @@ def decode_request(payload: bytes) -> Request:
 def _decode(decoder: Any, payload: bytes) -> Any:
     try:
         message = decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         # Another major version may have another shape: name that first.
         _check_version(payload)
         raise WireError(f"not a cglg/1 message: {error}", hint="The format is in README.md.") from error
-    except RecursionError as error:
-        raise WireError("not a cglg/1 message: nested too deep") from error
     version = getattr(message, "v", WIRE_VERSION)
     if version != WIRE_VERSION:
         _check_version(payload)
@@ -210,22 +214,24 @@ def _body(body: _Body, num_joints: int) -> Body:
                 code="bad_shape",
                 hint="Check that `layout` names the joints that you send.",
             )
-        joints_m = np.frombuffer(body.pos, "<f4").reshape(num_joints, 3)
+        joints_m: npt.NDArray[np.floating] = np.frombuffer(body.pos, "<f4").reshape(num_joints, 3)
     else:
         if len(body.pos) != num_joints or any(len(joint) != 3 for joint in body.pos):
             raise WireError(
                 f"body {body.id}: pos has {len(body.pos)} joints, expected {num_joints} of 3 numbers",
                 code="bad_shape",
             )
-        joints_m = np.array(body.pos, np.float64).astype(np.float32)
+        joints_m = np.array(body.pos, np.float64)
     # NaN compares false with everything, so a missing joint passes and an infinite one does not.
-    if (np.abs(joints_m) > MAX_COORDINATE_M).any():
+    too_far = np.abs(joints_m[np.abs(joints_m) > MAX_COORDINATE_M])
+    if len(too_far):
         raise WireError(
-            f"body {body.id}: a joint is {float(np.nanmax(np.abs(joints_m))):.0f} m away, "
-            f"expected at most {MAX_COORDINATE_M:.0f}",
+            f"body {body.id}: a joint is {too_far.max():.0f} m away, expected at most {MAX_COORDINATE_M:.0f}",
             code="not_metres",
             hint="Send metres (millimetres / 1000), NaN for a missing joint.",
         )
+    # One kind of NaN: numpy's own minima and maxima do not pass over a signalling one.
+    joints_m = np.where(np.isnan(joints_m), np.float32(np.nan), joints_m).astype(np.float32, copy=False)
     return Body(id=body.id, joints_m=joints_m, confidence=_confidence(body, joints_m, num_joints))
 
 

@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
 from edge.bundle import BUNDLE_VERSION, BundleInfo, Calibration
+from edge.config import Sockets, read_config
 from edge.normalize import PREPROCESSING_VERSION
+from streams.errors import ControlError
+from streams.sockets import ControlClient
 
 _NUM_FRAMES, _EMBEDDING_SIZE = 16, 64
+SCRIPT = Path(sys.executable).with_name("crossglg-edge")
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle whose encoder is a fixed random projection of the window, of length 1."""
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "tiny", seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle as `tiny_bundle`, of another projection."""
+    return make_bundle(tmp_path_factory.mktemp("bundle") / "other", seed=1)
+
+
+def make_bundle(bundle: Path, seed: int) -> Path:
     onnx = pytest.importorskip("onnx", reason="a test encoder is built with onnx, of the extra `train`")
     num_inputs = _NUM_FRAMES * 25 * 3
-    projection = np.random.default_rng(0).normal(size=(num_inputs, _EMBEDDING_SIZE)).astype(np.float32)
+    projection = np.random.default_rng(seed).normal(size=(num_inputs, _EMBEDDING_SIZE)).astype(np.float32)
     graph = onnx.helper.make_graph(
         [
             onnx.helper.make_node("Reshape", ["windows", "shape"], ["flat"]),
@@ -53,8 +74,94 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         training={"archives": {}, "actions": []},
         licence="Apache-2.0",
     )
-    bundle = tmp_path_factory.mktemp("bundle") / "tiny"
     bundle.mkdir()
     (bundle / "encoder.onnx").write_bytes(content)
     (bundle / "bundle.json").write_bytes(msgspec.json.encode(info))
     return bundle
+
+
+MakeConfig = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def make_config(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeConfig:
+    """Return a function that writes a config file with ipc endpoints and a gallery of its own.
+
+    Of the tiny bundle's scores 0.85 tells the performer's wave, bow and raised arms from the rest.
+    """
+
+    def make(*, bundle: Path = tiny_bundle, gallery: Path | None = None, ports: tuple[int, ...] = ()) -> Path:
+        folder = tmp_path_factory.mktemp("config")
+        names = ("frames", "events", "control")
+        endpoints = [f"tcp://127.0.0.1:{port}" for port in ports] or [f"ipc://{folder / name}" for name in names]
+        lines = ["[sockets]", *(f'{name} = "{endpoint}"' for name, endpoint in zip(names, endpoints, strict=True))]
+        lines += ["[model]", f'bundle = "{bundle}"', "[gallery]", f'path = "{gallery or folder / "gallery.db"}"']
+        lines += ["[events]", "min_score = 0.85"]
+        path = folder / "config.toml"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    return make
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonProcess:
+    """Hold a `crossglg-edge serve` that answers, with the file that its stderr goes to."""
+
+    config: Path
+    sockets: Sockets
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def ask(self, cmd: str, **args: Any) -> dict[str, Any]:
+        client = ControlClient(self.sockets.control, timeout_s=10)
+        try:
+            return client.ask(cmd, **args)
+        finally:
+            client.close()
+
+    def stop(self) -> int:
+        """Ask it to stop, kill it if it does not; return its exit code."""
+        if self.process.poll() is None:
+            try:
+                self.ask("shutdown")
+                self.process.wait(timeout=10)
+            except (ControlError, subprocess.TimeoutExpired):
+                self.process.kill()
+        return self.process.wait()
+
+
+Serve = Callable[..., DaemonProcess]
+
+
+@pytest.fixture(scope="module")
+def serve(make_config: MakeConfig) -> Iterator[Serve]:
+    """Return a function that starts a daemon; all are stopped at the end of the module, with clean logs."""
+    daemons: list[DaemonProcess] = []
+
+    def start(camera: str = "zmq", *, config: Path | None = None) -> DaemonProcess:
+        config = config or make_config()
+        log = config.with_name(f"serve{len(daemons)}.log")
+        with log.open("wb") as stderr:
+            command = [str(SCRIPT), "serve", "--camera", camera, "--config", str(config)]
+            process = subprocess.Popen(command, stderr=stderr, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        daemon = DaemonProcess(config=config, sockets=read_config(config).sockets, process=process, log=log)
+        daemons.append(daemon)
+        client = ControlClient(daemon.sockets.control, timeout_s=0.2)
+        try:
+            deadline = time.monotonic() + 30
+            while True:
+                assert process.poll() is None, log.read_text(encoding="utf-8")
+                try:
+                    client.ask("ping")
+                    return daemon
+                except ControlError:
+                    assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
+        finally:
+            client.close()
+
+    yield start
+    for daemon in daemons:
+        daemon.stop()
+    logs = [daemon.log.read_text(encoding="utf-8") for daemon in daemons]
+    assert not [log for log in logs if "Traceback" in log or "Warning" in log]

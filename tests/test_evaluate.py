@@ -22,16 +22,16 @@ from edge.bundle import BundleInfo
 from streams.errors import ArchiveError, BundleError, CrossGLGError
 from streams.layouts import KINECT25_JOINTS
 from training.cli import evaluate
-from training.evaluate import (
+from training.draws import (
     Draw,
     accuracies,
     balanced_accuracy,
     clip_distances,
-    cosine_distances,
     leave_out_draws,
     protocol_draws,
     score,
 )
+from training.evaluate import cosine_distances
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]

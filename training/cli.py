@@ -19,7 +19,8 @@ from rich.table import Table
 
 from edge.encoder import OnnxEncoder
 from streams.errors import CrossGLGError
-from training.evaluate import By, Report, Result, Score, evaluate_archives, evaluate_protocol, read_protocol
+from training.draws import Score
+from training.evaluate import By, Report, Result, evaluate_archives, evaluate_protocol, read_protocol
 
 evaluate = typer.Typer(
     help="Measure one-shot recognition on recordings, with plain DTW beside it.", no_args_is_help=True

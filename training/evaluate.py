@@ -1,13 +1,11 @@
 """One-shot recognition on archives: a draw enrols one clip a class, the other clips are then named.
 
-Shapes: N clips, P persons of a clip, W windows (one a person), T frames, F features of one frame,
-D embedding size, K exemplars of one draw, E exemplars of all draws, Q queries.
+Shapes: N clips, P persons of a clip, W windows (one a person), L frames of one, D embedding size.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,17 +21,25 @@ from edge.encoder import Encoder
 from edge.normalize import window_from_joints
 from streams.archive import read_archive
 from streams.errors import ArchiveError
+from training.draws import (
+    Array,
+    Distances,
+    Draw,
+    Indices,
+    Score,
+    accuracies,
+    clip_distances,
+    leave_out_draws,
+    protocol_draws,
+    score,
+)
 from training.dtw import dtw_distances
 
-Array = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.int64]
-Distances = Callable[[Array, Array], Array]
+Track = tuple[npt.NDArray[np.float64], Array]
 Report = Callable[[str, int, int], None]
 
 DTW_FRAMES = 32
 _BATCH = 32
-_BLOCK_PAIRS = 250_000
-_RESAMPLES = 2_000
 
 
 class By(StrEnum):
@@ -56,28 +62,12 @@ class ClipSet:
     classes: tuple[str, ...]
     labels: Indices
     subjects: Indices
-    tracks: tuple[tuple[npt.NDArray[np.float64], Array], ...]
+    tracks: tuple[Track, ...]
     persons: Indices
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Draw:
-    """Hold the clip numbers of one draw: `exemplars`, shape (K,), one a class; `queries`, shape (Q,)."""
-
-    exemplars: Indices
-    queries: Indices
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """Hold a balanced accuracy, 0 to 1, and its 95 % interval by bootstrap over the draws."""
-
-    accuracy: float
-    ci95: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,10 +147,7 @@ def read_clips(paths: Sequence[Path], *, name: str, by: By = By.CLASS, classes: 
 
     A clip in which no joint was ever seen is left out, and noted. Raises ArchiveError.
     """
-    tracks: list[tuple[npt.NDArray[np.float64], Array]] = []
-    persons: list[list[int]] = []
-    kinds: list[str] = []
-    subjects: list[int] = []
+    found: list[tuple[str, int, list[Track]]] = []
     declared: dict[str, None] = {}
     num_unseen = 0
     for number, path in enumerate(paths):
@@ -170,94 +157,43 @@ def read_clips(paths: Sequence[Path], *, name: str, by: By = By.CLASS, classes: 
             kind = clip.action if by is By.ACTION else clip.label
             if classes is not None and kind not in classes:
                 continue
-            seen = [joints for joints in clip.persons if np.isfinite(joints).all(axis=-1).any()]
-            if not seen:
-                num_unseen += 1
-                continue
-            persons.append([len(tracks) + p for p in range(len(seen))])
-            tracks += [(clip.timestamps_s, joints.copy()) for joints in seen]
-            kinds.append(kind)
-            subjects.append((number << 32) + clip.subject if clip.subject >= 0 else -1)
+            seen = [(clip.timestamps_s, joints.copy()) for joints in clip.persons if _is_seen(joints)]
+            num_unseen += not seen
+            if seen:
+                found.append((kind, (number << 32) + clip.subject if clip.subject >= 0 else -1, seen))
     wanted = tuple(dict.fromkeys(declared if classes is None else classes))
-    have_clips = set(kinds)
+    have_clips = {kind for kind, _, _ in found}
     present = tuple(kind for kind in wanted if kind in have_clips)
-    absent = [kind for kind in wanted if kind not in have_clips]
-    if absent and classes is not None:
-        raise ArchiveError(f"{name}: no clip of {', '.join(absent)} in any of its {len(paths)} archives")
-    num_persons = max((len(clip) for clip in persons), default=1)
+    if classes is not None and len(present) < len(wanted):
+        absent = ", ".join(kind for kind in wanted if kind not in present)
+        raise ArchiveError(f"{name}: no clip of {absent} in any of its {len(paths)} archives")
     notes = []
     if num_unseen:
         notes.append(f"left out: {num_unseen} clips in which no joint was ever seen")
-    if absent:
-        notes.append(f"left out: {len(absent)} of {len(wanted)} classes, which have no clip")
+    if len(present) < len(wanted):
+        notes.append(f"left out: {len(wanted) - len(present)} of {len(wanted)} classes, which have no clip")
+    return _clip_set(name, present, found, notes)
+
+
+def _is_seen(joints_LV3: Array) -> bool:
+    return bool(np.isfinite(joints_LV3).all(axis=-1).any())
+
+
+def _clip_set(
+    name: str, classes: tuple[str, ...], found: Sequence[tuple[str, int, list[Track]]], notes: Sequence[str]
+) -> ClipSet:
+    num_tracks = np.array([len(tracks) for _, _, tracks in found], np.int64)
+    first = np.cumsum(num_tracks) - num_tracks
+    person = np.minimum(np.arange(num_tracks.max(initial=1)), num_tracks[:, None] - 1)
     return ClipSet(
         name=name,
-        classes=present,
-        labels=np.array([present.index(kind) for kind in kinds], np.int64),
-        subjects=np.array(subjects, np.int64),
-        tracks=tuple(tracks),
-        persons=np.array([clip + clip[-1:] * (num_persons - len(clip)) for clip in persons], np.int64),
+        classes=classes,
+        labels=np.array([classes.index(kind) for kind, _, _ in found], np.int64),
+        subjects=np.array([subject for _, subject, _ in found], np.int64),
+        tracks=tuple(track for _, _, tracks in found for track in tracks),
+        persons=first[:, None] + person,
         notes=tuple(notes),
     )
-
-
-def leave_out_draws(labels: Indices, subjects: Indices, num_draws: int) -> tuple[list[Draw], list[str]]:
-    """Draw one subject's exemplars and the clips of the others, and say where that was not possible.
-
-    The subject is drawn among those that have at least 70 % of the classes; classes it lacks are
-    left out of that draw. With fewer than two known subjects, the exemplars are drawn among all
-    clips, and every other clip is a query.
-    """
-    known = np.unique(subjects[subjects >= 0])
-    classes = np.unique(labels)
-    notes = []
-    if len(known) < 2:
-        notes.append("fewer than two known subjects: exemplars and queries may be of the same person")
-        return [_draw_of_all(labels, classes, d) for d in range(num_draws)], notes
-    num_classes = np.array([len(np.unique(labels[subjects == subject])) for subject in known])
-    enrolling = known[10 * num_classes >= 7 * len(classes)]
-    if not len(enrolling):
-        enrolling = known[num_classes == num_classes.max()]
-        notes.append(
-            f"no subject has 70 % of the {len(classes)} classes: exemplars are of the "
-            f"{len(enrolling)} with most of them, {num_classes.max()}"
-        )
-    if (subjects < 0).any():
-        notes.append(f"left out: {(subjects < 0).sum()} clips whose subject is not known")
-    return [_draw_of_one_subject(labels, subjects, classes, enrolling, d) for d in range(num_draws)], notes
-
-
-def protocol_draws(labels: Indices, subjects: Indices, num_draws: int) -> list[Draw]:
-    """Draw one exemplar a class among all clips; queries are the clips of other people than its class's.
-
-    Where an exemplar's subject is not known, every other clip of its class is a query.
-    """
-    draws = []
-    for d in range(num_draws):
-        rng = np.random.default_rng(d)
-        exemplars = _one_each(labels, np.unique(labels), rng)
-        own = exemplars[np.searchsorted(labels[exemplars], labels)]
-        same = np.where(subjects[own] >= 0, subjects == subjects[own], np.arange(len(labels)) == own)
-        draws.append(Draw(exemplars=exemplars, queries=np.flatnonzero(~same)))
-    return draws
-
-
-def _draw_of_all(labels: Indices, classes: Indices, d: int) -> Draw:
-    exemplars = _one_each(labels, classes, np.random.default_rng(d))
-    return Draw(exemplars=exemplars, queries=np.setdiff1d(np.arange(len(labels)), exemplars))
-
-
-def _draw_of_one_subject(labels: Indices, subjects: Indices, classes: Indices, enrolling: Indices, d: int) -> Draw:
-    rng = np.random.default_rng(d)
-    subject = rng.choice(enrolling)
-    exemplars = _one_each(np.where(subjects == subject, labels, -1), classes, rng)
-    others = (subjects >= 0) & (subjects != subject) & np.isin(labels, labels[exemplars])
-    return Draw(exemplars=exemplars, queries=np.flatnonzero(others))
-
-
-def _one_each(labels: Indices, classes: Indices, rng: np.random.Generator) -> Indices:
-    own = [np.flatnonzero(labels == label) for label in classes]
-    return np.array([clips[rng.integers(len(clips))] for clips in own if len(clips)], np.int64)
 
 
 def embeddings(clips: ClipSet, encoder: Encoder, report: Report) -> Array:
@@ -283,64 +219,6 @@ def dtw_features(clips: ClipSet) -> Array:
 def cosine_distances(a_ND: Array, b_KD: Array) -> Array:
     """Return 1 - cosine for embeddings of length 1, shape (N, K), float32."""
     return np.asarray(1 - a_ND @ b_KD.T, np.float32)
-
-
-def clip_distances(features: Array, persons_EP: Indices, persons_QP: Indices, compare: Distances) -> Array:
-    """Return the distances between clips, shape (E, Q): the sum over persons, paired the better way.
-
-    `features`: shape (W, ...), one row a window; `persons`: the windows of each clip.
-    """
-    num_persons = persons_EP.shape[1]
-    rows, row_of = np.unique(persons_EP, return_inverse=True)
-    columns, column_of = np.unique(persons_QP, return_inverse=True)
-    row_of, column_of = row_of.reshape(persons_EP.shape), column_of.reshape(persons_QP.shape)
-    windows = compare(features[rows], features[columns])
-    pairings = [
-        np.sum([windows[np.ix_(row_of[:, a], column_of[:, b])] for a, b in enumerate(order)], axis=0)
-        for order in itertools.permutations(range(num_persons))
-    ]
-    return np.asarray(np.min(pairings, axis=0), np.float32)
-
-
-def accuracies(
-    labels: Indices,
-    draws: Sequence[Draw],
-    distances: Callable[[Indices, Indices], Array],
-    report: Callable[[int, int], None] = lambda done, total: None,
-) -> npt.NDArray[np.float64]:
-    """Name each draw's queries by the nearest exemplar; return each draw's balanced accuracy, 0 to 1.
-
-    `distances` gives those of exemplars to queries, (E,) and (Q,) clip numbers to shape (E, Q); it is
-    asked once for each pair that any draw needs, a block of queries at a time to bound the memory.
-    """
-    exemplars = np.unique(np.concatenate([draw.exemplars for draw in draws]))
-    queries = np.unique(np.concatenate([draw.queries for draw in draws]))
-    rows = [np.searchsorted(exemplars, draw.exemplars) for draw in draws]
-    named = np.full((len(draws), len(labels)), -1, np.int32)
-    size = max(1, _BLOCK_PAIRS // len(exemplars))
-    for start in range(0, len(queries), size):
-        block = queries[start : start + size]
-        distances_EQ = distances(exemplars, block)
-        for d, draw in enumerate(draws):
-            named[d, block] = labels[draw.exemplars[distances_EQ[rows[d]].argmin(axis=0)]]
-        report(start + len(block), len(queries))
-    return np.array([balanced_accuracy(labels[draw.queries], named[d, draw.queries]) for d, draw in enumerate(draws)])
-
-
-def balanced_accuracy(labels: Indices, named: npt.NDArray[np.integer]) -> float:
-    """Return the mean over the classes in `labels` of the share that was named right, 0 to 1."""
-    num_asked = np.bincount(labels)
-    num_right = np.bincount(labels[labels == named], minlength=len(num_asked))
-    return float((num_right[num_asked > 0] / num_asked[num_asked > 0]).mean())
-
-
-def score(accuracies: npt.NDArray[np.float64]) -> Score:
-    """Return the mean over draws with its 95 % interval: percentiles of 2,000 resampled means, seed 0."""
-    rng = np.random.default_rng(0)
-    num_draws = len(accuracies)
-    means = [accuracies[rng.integers(num_draws, size=num_draws)].mean() for _ in range(_RESAMPLES)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Score(accuracy=float(accuracies.mean()), ci95=(float(low), float(high)))
 
 
 def _check(clips: ClipSet, draws: Sequence[Draw]) -> None:

@@ -1,0 +1,137 @@
+"""The portable file of a gallery: raw examples with their labels, for any model to embed.
+
+One .npz of three plain arrays: `header` (JSON, what each example is), and the frames of all examples one
+after another, `timestamps_s` (F,) and `joints_m` (F, 25, 3).
+
+Shapes: L frames of one example, F frames of all, kinect25 joints in "LUF".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edge.labels import checked_label
+from streams.errors import GalleryError
+from streams.wire import MAX_COORDINATE_M
+
+Array = npt.NDArray[np.float32]
+Times = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelledExample:
+    """Hold one example of a label.
+
+    `timestamps_s`: shape (L,), float64, seconds, rising. `joints_m`: shape (L, 25, 3), float32,
+    metres, "LUF", NaN where missing. `origin`: "live:<source>", "file:<name>". `created`: ISO 8601, UTC.
+    """
+
+    label: str
+    timestamps_s: Times
+    joints_m: Array
+    origin: str
+    created: str
+
+
+class _Example(msgspec.Struct, frozen=True, kw_only=True):
+    label: str
+    origin: str
+    created: str
+    num_frames: Annotated[int, msgspec.Meta(ge=2)]
+
+
+class _Header(msgspec.Struct, frozen=True, kw_only=True):
+    export_version: Literal[1]
+    layout: Literal["kinect25"]
+    axes: Literal["LUF"]
+    examples: list[_Example]
+
+
+def checked_example(example: LabelledExample) -> LabelledExample:
+    """Return an example with its label as it is stored, its arrays read-only copies.
+
+    Raises GalleryError: "bad_label", "bad_example".
+    """
+    times, joints = np.array(example.timestamps_s, "<f8"), np.array(example.joints_m, "<f4")
+    problem = ""
+    if times.ndim != 1 or joints.shape != (len(times), 25, 3):
+        problem = f"expected timestamps (L,) and joints (L, 25, 3), got {times.shape} and {joints.shape}"
+    elif len(times) < 2:
+        problem = f"expected at least 2 frames, got {len(times)}"
+    elif not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+        problem = "expected finite timestamps in seconds, each after the one before"
+    elif (np.abs(joints) > MAX_COORDINATE_M).any():
+        problem = f"a joint is more than {MAX_COORDINATE_M:g} m away; expected metres, or NaN where it is missing"
+    elif not np.isfinite(joints).all(axis=2).any():
+        problem = "no joint was seen in it"
+    if problem:
+        raise GalleryError(f"not an example: {problem}", code="bad_example", hint="Record the example again.")
+    times.setflags(write=False)
+    joints.setflags(write=False)
+    return replace(example, label=checked_label(example.label), timestamps_s=times, joints_m=joints)
+
+
+def write_export(path: Path, examples: Sequence[LabelledExample]) -> None:
+    """Write examples to a file, whole or not at all. Raises GalleryError("export_failed")."""
+    described = [
+        _Example(label=e.label, origin=e.origin, created=e.created, num_frames=len(e.timestamps_s)) for e in examples
+    ]
+    header = _Header(export_version=1, layout="kinect25", axes="LUF", examples=described)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(
+                file,
+                header=np.frombuffer(msgspec.json.encode(header), np.uint8),
+                timestamps_s=np.concatenate([np.zeros(0), *(example.timestamps_s for example in examples)]),
+                joints_m=np.concatenate([np.zeros((0, 25, 3), "<f4"), *(example.joints_m for example in examples)]),
+            )
+        temporary.replace(path)
+    except OSError as error:
+        raise GalleryError(
+            f"{path} cannot be written: {error.strerror}",
+            code="export_failed",
+            hint="Name a file in a folder that exists, can be written to and has space.",
+        ) from error
+    finally:
+        if temporary.is_file():
+            temporary.unlink()
+
+
+def read_export(path: Path) -> list[LabelledExample]:
+    """Read the examples of an exported file. Raises GalleryError: "not_found", "bad_import"."""
+    try:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
+            header = msgspec.json.decode(file["header"].tobytes(), type=_Header)
+            times, joints = file["timestamps_s"], file["joints_m"]
+        num_frames, examples = sum(example.num_frames for example in header.examples), []
+        if not num_frames == len(times) == len(joints):
+            raise ValueError(f"{len(times)} timestamps and {len(joints)} frames, expected {num_frames} of both")
+        for described in header.examples:
+            example = LabelledExample(
+                label=described.label,
+                timestamps_s=times[: described.num_frames],
+                joints_m=joints[: described.num_frames],
+                origin=described.origin,
+                created=described.created,
+            )
+            examples.append(checked_example(example))
+            times, joints = times[described.num_frames :], joints[described.num_frames :]
+        return examples
+    except FileNotFoundError as error:
+        raise GalleryError(f"{path} does not exist", code="not_found", hint="Check the path.") from error
+    # For a damaged file zipfile and numpy raise a dozen kinds, from zlib.error to a tokenizer's.
+    except Exception as error:
+        raise GalleryError(
+            f"{path} cannot be imported: {error}",
+            code="bad_import",
+            hint="Import a file that `export` wrote, unaltered.",
+        ) from error

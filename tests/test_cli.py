@@ -1,0 +1,444 @@
+"""The command line as a person or a script meets it: real processes, their output and their exit codes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from edge.cli import add_offline_commands, app
+from edge.config import read_config
+from streams.errors import ControlError, CrossGLGError, RecordingError
+from streams.layouts import KINECT25_JOINTS
+from streams.performer import perform
+from streams.recording import describe_recording
+
+if TYPE_CHECKING:
+    from tests.conftest import DaemonProcess, MakeConfig, Serve
+
+SCRIPT = str(Path(sys.executable).with_name("crossglg-edge"))
+CLIPS = ("wave", "bow", "raise_arms")
+
+# Running commands
+
+_started: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _leave_nothing_running() -> Iterator[None]:
+    yield
+    for process in _started:
+        process.kill()
+        process.communicate()
+
+
+def start(*args: object, config: Path) -> subprocess.Popen[str]:
+    command = [SCRIPT, *map(str, args), "--config", str(config)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _started.append(process)
+    return process
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+    """Return stdout and stderr of a command that ends with this exit code, and without a traceback."""
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, (process.args, process.returncode, out, err)
+    assert "Traceback" not in err
+    return out, err
+
+
+def run(*args: object, config: Path) -> str:
+    """Return what a command says on stdout."""
+    return finish(start(*args, config=config))[0]
+
+
+def call(*args: object, config: Path) -> str:
+    """Return what a command says on stdout, in this process, which is quicker. Raises what it raises."""
+    answer = CliRunner().invoke(app, [*map(str, args), "--config", str(config)], catch_exceptions=False)
+    assert answer.exit_code == 0, answer.output
+    return answer.stdout
+
+
+def read_json(*args: object, config: Path) -> Any:
+    return json.loads(call(*args, "--json", config=config))
+
+
+def refused(*args: object, config: Path, code: int = 2) -> list[str]:
+    """Return the lines of a refusal: one for the error, one for the hint where there is one; nothing on stdout."""
+    out, err = finish(start(*args, config=config), code)
+    lines = err.splitlines()
+    assert out == ""
+    assert lines[0].startswith("error (")
+    assert len(lines) <= 2
+    return lines
+
+
+def until(is_so: Callable[[], Any]) -> Any:
+    deadline_s = time.monotonic() + 20
+    while not (value := is_so()):
+        assert time.monotonic() < deadline_s, "it did not come"
+        time.sleep(0.05)
+    return value
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a skeleton archive: each of three actions by two people."""
+    clips = [perform(action, seed=seed)[1] for action in CLIPS for seed in (0, 1)]
+    path = tmp_path_factory.mktemp("archive") / "demo.npz"
+    np.savez(
+        path,
+        frames=np.concatenate(clips),
+        offsets=np.cumsum([0, *map(len, clips)]),
+        label=np.repeat(np.arange(3), 2).astype(np.int16),
+        subject=np.tile([0, 1], 3).astype(np.int16),
+        class_names=np.array(CLIPS),
+        joint_names=np.array(KINECT25_JOINTS),
+        fps=np.array(30.0),
+        source=np.array([f"{action}-{seed}" for action in CLIPS for seed in (0, 1)]),
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def daemon(serve: Serve) -> DaemonProcess:
+    return serve("zmq")
+
+
+@pytest.fixture(scope="module")
+def empty(serve: Serve) -> DaemonProcess:
+    """Serve with nothing enrolled, ever."""
+    return serve("zmq")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def demo(serve: Serve) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
+    """Start, beside the other tests, an enrolment at the synthetic performer and a watch for what comes of it."""
+    config = serve("demo:2").config
+    enrolling = start("enroll", "wave", "--countdown", "0.5", config=config)
+    return enrolling, start("watch", "--json", config=config)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def publish_to_nobody(archive: Path, make_config: MakeConfig) -> subprocess.Popen[str]:
+    """Start, beside the other tests, what waits for five seconds."""
+    return start("publish", f"{archive}:0", config=make_config())
+
+
+# Help and configuration
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, child in getattr(command, "commands", {}).items():
+        yield from commands(child, (*path, name))
+
+
+def test_every_command_explains_itself() -> None:
+    add_offline_commands()
+    known = list(commands(typer.main.get_command(app)))
+    assert {("serve",), ("enroll",), ("gallery", "undo"), ("evaluate", "one-shot"), ("train",), ("export",)} <= {*known}
+    for path in known:
+        answer = CliRunner().invoke(app, [*path, "--help"])
+        assert answer.exit_code == 0, path
+        assert "Usage" in answer.output
+        assert len(answer.output.splitlines()) > 5, path
+
+
+def test_the_printed_configuration_is_a_configuration(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config()
+    printed = run("config", config=config)
+    copy = tmp_path / "copy.toml"
+    copy.write_text(printed, encoding="utf-8")
+    assert tomllib.loads(printed)["events"]["min_score"] == 0.85
+    assert read_config(copy) == read_config(config)
+    assert run("config", config=copy) == printed
+
+
+@pytest.mark.parametrize("text", ["speed = 5\n", "[events]\nhits = 0\n", "[events\n", 'camera = "\xff"\n'])
+def test_a_bad_configuration_is_refused_with_where_to_look(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text, encoding="latin-1")
+    lines = refused("status", config=path)
+    assert lines[0].startswith(f"error (bad_config) {path}")
+    assert "crossglg-edge config" in lines[1]
+
+
+def test_a_configuration_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert "No such file" in refused("status", config=tmp_path / "none.toml")[0]
+
+
+def test_the_doctor_finds_what_is_there_and_what_is_not(
+    make_config: MakeConfig, daemon: DaemonProcess, tmp_path: Path
+) -> None:
+    def findings(config: Path, code: int) -> dict[str, dict[str, str]]:
+        out, _ = finish(start("doctor", "--json", config=config), code)
+        return {finding["what"]: finding for finding in json.loads(out)}
+
+    config = make_config()
+    found = findings(config, 0)
+    assert {found[name]["state"] for name in ("onnxruntime", "model and gallery", "socket for control")} == {"ok"}
+    assert found["config"]["found"] == str(config)
+    assert str(daemon.process.pid) in findings(daemon.config, 0)["daemon"]["found"]
+
+    found = findings(make_config(bundle=tmp_path / "none"), 1)
+    assert found["model and gallery"]["state"] == "broken"
+    assert "export" in found["model and gallery"]["remedy"]
+    if importlib.util.find_spec("pyk4a") is None:
+        assert found["Azure Kinect"]["state"] == "missing"
+        assert "crossglg-edge[k4a]" in found["Azure Kinect"]["remedy"]
+    table, _ = finish(start("doctor", config=config))
+    assert "model and gallery" in table
+
+
+# Refusals
+
+
+def test_without_a_daemon_the_exit_code_is_three(make_config: MakeConfig) -> None:
+    config = make_config()
+    lines = refused("status", config=config, code=3)
+    assert lines[0].startswith("error (unreachable) no daemon answers at ipc://")
+    assert "crossglg-edge serve" in lines[1]
+    for args in (("enroll", "wave"), ("record", "x.mcap"), ("stop",)):
+        with pytest.raises(ControlError) as unreachable:
+            call(*args, config=config)
+        assert unreachable.value.code == "unreachable"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pyk4a") is not None, reason="pyk4a is installed here")
+def test_an_azure_kinect_without_its_sdk_is_refused_with_how_to_get_it(make_config: MakeConfig) -> None:
+    lines = refused("serve", "--camera", "k4a", config=make_config())
+    assert lines[0].startswith("error (no_sdk)")
+    assert "pip install 'crossglg-edge[k4a]'" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (("gallery", "show", "nothing"), "unknown_label"),
+        (("gallery", "remove", "nothing"), "unknown_label"),
+        (("gallery", "undo"), "nothing_to_undo"),
+        (("gallery", "revert", "7"), "unknown_revision"),
+        (("gallery", "import", "none.npz"), "not_found"),
+        (("gallery", "export", "/not/there/x.npz"), "export_failed"),
+        (("enroll", "x", "--from", "ARCHIVE"), "no_clip"),
+        (("enroll", "x", "--from", "ARCHIVE:6"), "no_clip"),
+        (("enroll", "x", "--from", "ARCHIVE:jump-0"), "no_clip"),
+        (("enroll", "x", "--from", "ARCHIVE:0", "--body", "3"), "no_body"),
+        (("enroll", "x", "--from", "none.npz:0"), "not_found"),
+        (("enroll", "x", "--from", "none.mcap"), "not_found"),
+        (("publish", "none.mcap"), "not_found"),
+        (("record", "/not/there/x.mcap", "--camera", "demo"), "write_failed"),
+        (("record", "x.mcap", "--camera", "webcam"), "no_camera"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_its_code(
+    empty: DaemonProcess, archive: Path, args: tuple[str, ...], expected: str
+) -> None:
+    with pytest.raises(CrossGLGError) as refusal:
+        call(*(arg.replace("ARCHIVE", str(archive)) for arg in args), config=empty.config)
+    assert refusal.value.code == expected
+
+
+def test_a_refusal_is_one_message_a_hint_and_the_exit_code_two(empty: DaemonProcess) -> None:
+    lines = refused("gallery", "remove", "[/nothing]", config=empty.config)
+    assert lines[0].startswith("error (unknown_label) ")
+    assert "'[/nothing]'" in lines[0]
+    assert lines[1]
+    refused("publish", "none.mcap", config=empty.config)
+    refused("record", "/not/there/x.mcap", "--camera", "demo", config=empty.config)
+
+
+# The gallery, without a daemon and with one
+
+
+@pytest.mark.parametrize("is_served", [False, True])
+def test_the_gallery_is_enrolled_from_files_changed_and_moved(
+    archive: Path, make_config: MakeConfig, serve: Serve, tmp_path: Path, is_served: bool
+) -> None:
+    config = make_config()
+    if is_served:
+        serve("zmq", config=config)
+
+    def labels() -> dict[str, int]:
+        answer = read_json("gallery", "list", config=config)
+        return {label["label"]: len(label["examples"]) for label in answer["labels"]}
+
+    wave = read_json("enroll", "wave", "--from", f"{archive}:0", config=config)
+    assert (wave["label"], wave["gallery_revision"], wave["similar"]) == ("wave", 1, None)
+    assert wave["trimmed_s"][0] > 0.1
+    said = call("enroll", "Bow [deep]", "--from", f"{archive}:bow-0", "--no-trim", config=config)
+    assert said.startswith("enrolled Bow [deep]: 3.7")
+    assert "cut off 0.00 s before and 0.00 s after" in said
+    assert len(said.splitlines()) == 1
+    assert refused("enroll", "WAVE", "--from", f"{archive}:1", config=config)[0].startswith("error (label_exists)")
+    assert "enrolled wave" in run("enroll", "wave", "--from", f"{archive}:1", "--add", config=config)
+    assert labels() == {"wave": 2, "Bow [deep]": 1}
+
+    shown = read_json("gallery", "show", "wave", config=config)
+    assert [example["origin"] for example in shown["examples"]] == ["file:demo.npz:0", "file:demo.npz:1"]
+    assert [other["label"] for other in shown["nearest"]] == ["Bow [deep]"]
+    assert "Bow [deep]" in call("gallery", "list", config=config)
+    assert "Bow [deep]" in call("gallery", "show", "wave", config=config)
+
+    exported = tmp_path / "moved.npz"
+    assert read_json("gallery", "export", exported, config=config)["examples"] == 3
+    assert call("gallery", "rename", "wave", "[/hello]", config=config) == "wave is now [/hello]\n"
+    assert labels() == {"[/hello]": 2, "Bow [deep]": 1}
+    assert read_json("gallery", "remove", "[/hello]", config=config)["gallery_revision"] == 5
+    undone = read_json("gallery", "undo", config=config)
+    assert undone["undone"].startswith("revision 5: remove")
+    history = read_json("gallery", "history", "--limit", "3", config=config)["history"]
+    assert [change["action"] for change in history] == ["undo", "remove", "rename"]
+    assert "[/hello]" in call("gallery", "history", config=config)
+    assert read_json("gallery", "revert", "1", config=config)["labels"] == ["wave"]
+    imported = read_json("gallery", "import", exported, "--replace", config=config)
+    assert imported["labels"] == ["wave", "Bow [deep]"]
+    assert labels() == {"wave": 2, "Bow [deep]": 1}
+
+
+def test_modes_that_exclude_each_other_are_a_usage_error(make_config: MakeConfig) -> None:
+    config = make_config()
+    for args in (("enroll", "x", "--add", "--replace"), ("gallery", "import", "x", "--add", "--replace")):
+        _, err = finish(start(*args, config=config), 2)
+        assert "exclude each other" in err
+
+
+# Recording, publishing, watching
+
+
+def test_a_recorded_camera_can_be_published_and_enrolled_from(daemon: DaemonProcess, tmp_path: Path) -> None:
+    path = tmp_path / "demo.mcap"
+    # The first action of this seed's performer, a squat, is over after 3.13 s.
+    said = run("record", path, "--camera", "demo:4", "--seconds", "3.4", config=daemon.config)
+    summary = describe_recording(path)
+    assert said == f"{summary.num_frames} frames in {path}\n"
+    assert 90 <= summary.num_frames <= 103
+    assert summary.complete
+    with pytest.raises(RecordingError, match="exists already"):
+        call("record", path, "--camera", "demo", config=daemon.config)
+
+    squat = read_json("enroll", "squat", "--from", path, config=daemon.config)
+    assert 1.2 < squat["duration_s"] < 2.6
+
+    said = run("publish", path, "--speed", "4", "--source", "played", config=daemon.config)
+    assert said == f"{summary.num_frames} frames sent\n"
+    source = until(lambda: read_json("status", config=daemon.config)["sources"].get("played"))
+    assert (source["frames"], source["lost"], source["dropped"]) == (summary.num_frames, 0, {})
+    assert "played" in call("status", config=daemon.config)
+
+
+def test_recording_a_replay_ends_with_it(make_config: MakeConfig, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.mcap", tmp_path / "second.mcap"
+    call("record", first, "--camera", "demo", "--seconds", "0.3", config=make_config())
+    said = call("record", second, "--camera", f"replay:{first}", config=make_config())
+    assert said == f"{describe_recording(first).num_frames} frames in {second}\n"
+    assert describe_recording(second).num_frames == describe_recording(first).num_frames > 3
+
+
+def test_what_a_clip_shows_is_recognised_and_watched(daemon: DaemonProcess, archive: Path) -> None:
+    call("enroll", "raise_arms", "--from", f"{archive}:raise_arms-0", config=daemon.config)
+    for_scripts = start("watch", "--json", "--seconds", "60", config=daemon.config)
+    for_people = start("watch", "--seconds", "60", config=daemon.config)
+    publishing = start("publish", f"{archive}:raise_arms-1", "--loop", "--speed", "2", config=daemon.config)
+    assert for_scripts.stdout is not None
+    assert for_people.stdout is not None
+    assert for_people.stderr is not None
+    assert "raise_arms; waiting for events" in for_people.stderr.readline()
+
+    # The first event may have begun before.
+    lines = map(json.loads, iter(for_scripts.stdout.readline, ""))
+    onset = next(event for event in lines if event["type"] == "onset")
+    end = next(event for event in lines if event["type"] == "end")
+    assert onset["id"] == end["id"]
+    for event in (onset, end):
+        assert (event["topic"], event["label"], event["body"]) == ("event.demo.0", "raise_arms", 0)
+    line = for_people.stdout.readline()
+    while " ended " not in line:
+        line = for_people.stdout.readline()
+    assert " ended raise_arms  score 0.9" in line
+    assert ", body 0 of demo, " in line
+
+    for process in (for_scripts, for_people, publishing):
+        process.send_signal(signal.SIGINT)
+    finish(for_scripts)
+    finish(for_people)
+    assert finish(publishing)[0].endswith(" frames sent\n")
+
+
+def test_a_recording_by_the_daemon_ends_with_the_command(daemon: DaemonProcess, archive: Path, tmp_path: Path) -> None:
+    for number, name in ((signal.SIGINT, "a.mcap"), (signal.SIGTERM, "b.mcap")):
+        path = tmp_path / name
+        recording = start("record", path, config=daemon.config)
+        until(lambda: daemon.ask("status")["recording"])
+        call("publish", f"{archive}:0", "--speed", "20", config=daemon.config)
+        until(lambda: daemon.ask("status")["recording"]["frames"])
+        recording.send_signal(number)
+        said = finish(recording)[0]
+        assert daemon.ask("status")["recording"] is None
+        assert said == f"{describe_recording(path).num_frames} frames in {path}\n"
+
+
+def test_an_enrolment_that_is_broken_off_is_cancelled(daemon: DaemonProcess) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        enrolling = start("enroll", "never", "--countdown", "30", config=daemon.config)
+        until(lambda: daemon.ask("status")["enrolling"] == "never")
+        enrolling.send_signal(number)
+        _, err = finish(enrolling, 130)
+        assert "cancelled, nothing was stored" in err
+        assert daemon.ask("status")["enrolling"] is None
+
+
+def test_an_enrolment_that_fails_says_why(daemon: DaemonProcess) -> None:
+    lines = refused("enroll", "ghost", "--countdown", "0", "--source", "nobody", config=daemon.config)
+    assert lines[0] == "error (no_body) nobody was seen by 'nobody'"
+
+
+def test_a_replay_that_is_played_once_is_recognised(serve: Serve, archive: Path, make_config: MakeConfig) -> None:
+    config = make_config()
+    call("enroll", "bow", "--from", f"{archive}:bow-0", config=config)
+    daemon = serve(f"replay:{archive}:bow-1", config=config)
+    until(lambda: daemon.ask("status")["events"].get("onset"))
+    assert "onset bow of body" in daemon.log.read_text(encoding="utf-8")
+
+
+def test_a_daemon_is_stopped_by_its_command(serve: Serve) -> None:
+    daemon = serve("zmq")
+    assert run("stop", config=daemon.config) == f"stopped, process {daemon.process.pid}\n"
+    assert daemon.process.wait(timeout=10) == 0
+    refused("stop", config=daemon.config, code=3)
+
+
+# What was started at the beginning
+
+
+def test_publishing_to_nobody_is_refused(publish_to_nobody: subprocess.Popen[str]) -> None:
+    _, err = finish(publish_to_nobody, 3)
+    assert "no daemon takes frames at ipc://" in err
+    assert "crossglg-edge serve --camera zmq" in err
+
+
+def test_the_demo_enrols_a_wave_and_recognises_the_next_persons(
+    demo: tuple[subprocess.Popen[str], subprocess.Popen[str]],
+) -> None:
+    enrolling, watching = demo
+    out, err = finish(enrolling)
+    assert "the synthetic performer will do wave for you" in err
+    assert out.startswith("enrolled wave: ")
+    assert watching.stdout is not None
+    event = json.loads(watching.stdout.readline())
+    assert (event["type"], event["label"], event["source"]) == ("onset", "wave", "demo")
+    watching.send_signal(signal.SIGINT)
+    finish(watching)
