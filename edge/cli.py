@@ -31,13 +31,14 @@ from edge.config import Config, config_toml, read_config
 from edge.control import open_library
 from edge.daemon import Daemon
 from edge.doctor import examine
-from edge.enrollment import Mode, one_body
+from edge.enrollment import one_body
+from edge.gallery import Mode
 from streams import sockets
 from streams.cameras import Refused, clock_name, open_camera
 from streams.errors import ControlError, CrossGLGError
 from streams.frame import SkeletonFrame
 from streams.playback import is_archive, read_clip, read_frames, repeated
-from streams.recording import RecordingWriter
+from streams.recording import RecordingWriter, describe_recording
 from streams.sockets import ControlClient, EventSubscriber, FramePublisher
 
 # Exit codes: 0 done, 1 done but the answer is bad news (doctor), 2 refused, 3 no daemon answers,
@@ -436,6 +437,11 @@ def publish(
 ) -> None:
     """Send the frames of a recording or an archive's clip to a daemon (`serve --camera zmq`)."""
     settings = read_config(config)
+    if not is_archive(spec):
+        about = describe_recording(Path(spec))
+        whole = "" if about.complete else "; it was cut off, and is read as far as it is whole"
+        sources = escape(", ".join(about.sources))
+        err.print(f"[dim]{about.num_frames} frames of {sources}, {about.duration_s:.1f} s{whole}[/]", **_PLAIN)
     publisher = FramePublisher(settings.sockets.frames)
     try:
         if not publisher.wait_for_subscriber(5.0):
@@ -591,6 +597,17 @@ def gallery_revert(revision: int, config: ConfigOption = None, as_json: JsonOpti
     answer = _on_gallery(read_config(config), "gallery.revert", revision=revision)
     text = f"now as in revision {revision}: {', '.join(answer['labels']) or 'nothing enrolled'}"
     _tell(answer, text, as_json=as_json)
+
+
+@gallery_app.command("vacuum")
+def gallery_vacuum(
+    keep: Annotated[int, typer.Option(min=0, help="How many of the latest changes can still be undone.")] = 0,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete removed examples for good; until then they stay in the file, so that undo can bring them back."""
+    answer = _on_gallery(read_config(config), "gallery.vacuum", keep_revisions=keep)
+    _tell(answer, f"{answer['deleted']} examples deleted for good", as_json=as_json)
 
 
 @gallery_app.command("export")

@@ -14,8 +14,8 @@ import numpy as np
 
 from edge.config import Config
 from edge.encoder import Encoder, OnnxEncoder
-from edge.enrollment import Example, Mode, example_from_capture
-from edge.gallery import Gallery, Prototype
+from edge.enrollment import Example, example_from_capture
+from edge.gallery import Gallery, Mode, Prototype
 from edge.normalize import window_from_joints
 from edge.recognizer import PrototypeIndex, score_from_distance
 from streams.errors import ControlError, EnrollError
@@ -54,6 +54,10 @@ class RevisionArgs(Args, frozen=True):
 class RevertArgs(Args, frozen=True):
     revision: int
     expected_revision: int | None = None
+
+
+class VacuumArgs(Args, frozen=True):
+    keep_revisions: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class ExportArgs(Args, frozen=True):
@@ -202,6 +206,10 @@ def _revert(library: Library, args: RevertArgs) -> dict[str, Any]:
     return {"labels": list(library.gallery.labels()), "gallery_revision": library.gallery.revision}
 
 
+def _vacuum(library: Library, args: VacuumArgs) -> dict[str, Any]:
+    return {"deleted": library.gallery.vacuum(args.keep_revisions)}
+
+
 def _history(library: Library, args: HistoryArgs) -> dict[str, Any]:
     return {"history": [msgspec.to_builtins(revision) for revision in library.gallery.history(args.limit)]}
 
@@ -250,6 +258,7 @@ LIBRARY_COMMANDS: dict[str, Command] = {
     "gallery.remove": (LabelArgs, _remove),
     "gallery.undo": (RevisionArgs, _undo),
     "gallery.revert": (RevertArgs, _revert),
+    "gallery.vacuum": (VacuumArgs, _vacuum),
     "gallery.history": (HistoryArgs, _history),
     "gallery.export": (ExportArgs, _export),
     "gallery.import": (ImportArgs, _import),

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.config import Config
+from edge.gallery import Mode
 from edge.recognizer import seen_joints_m
 from edge.window import extremity_speed_m_s, travel_m, trim_rest
 from streams.errors import CrossGLGError, EnrollError
@@ -20,7 +21,6 @@ from streams.frame import SkeletonFrame
 
 Array = npt.NDArray[np.float32]
 Times = npt.NDArray[np.float64]
-Mode = Literal["new", "add", "replace"]
 
 # Grace for a person who steps into view when the capture has begun.
 _NOBODY_S = 1.5

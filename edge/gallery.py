@@ -274,7 +274,9 @@ class Gallery:
             kept = "SELECT id FROM examples"
             db.execute(f"DELETE FROM embeddings WHERE model != ? OR example NOT IN ({kept})", (self._model,))
         with file_errors(self.path):
-            self._db.execute("VACUUM")  # else the joints stay readable in the file
+            # Else the joints stay readable in the file, or in the log beside it.
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return num_deleted
 
     @contextmanager

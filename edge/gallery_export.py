@@ -85,6 +85,12 @@ def write_export(path: Path, examples: Sequence[LabelledExample]) -> None:
         _Example(label=e.label, origin=e.origin, created=e.created, num_frames=len(e.timestamps_s)) for e in examples
     ]
     header = _Header(export_version=1, layout="kinect25", axes="LUF", examples=described)
+    if not path.name or (path.exists() and not path.is_file()):
+        raise GalleryError(
+            f"{path} is no file: expected the name of a file to write",
+            code="export_failed",
+            hint="Name a new file, or one to replace; an export ends in .npz.",
+        )
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:

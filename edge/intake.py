@@ -100,6 +100,8 @@ class Intake:
     def drop(self, source: str | None, reason: str) -> None:
         """Count a message that was refused before it became a frame."""
         known = self._sources.get(source) if source is not None else None
+        if known is not None:
+            known.seq += 1  # it had a number of its own, and is not to count as lost on the way as well
         (known.dropped if known is not None else self._unknown)[reason] += 1
 
     def num_dropped(self, source: str) -> int:

@@ -383,7 +383,7 @@ def test_a_recording_by_the_daemon_ends_with_the_command(daemon: DaemonProcess, 
         path = tmp_path / name
         recording = start("record", path, config=daemon.config)
         until(lambda: daemon.ask("status")["recording"])
-        call("publish", f"{archive}:0", "--speed", "20", config=daemon.config)
+        call("publish", f"{archive}:0", "--speed", "20", "--source", name, config=daemon.config)
         until(lambda: daemon.ask("status")["recording"]["frames"])
         recording.send_signal(number)
         said = finish(recording)[0]

@@ -614,12 +614,12 @@ def test_requests_without_an_id_are_each_carried_out(daemon: DaemonProcess) -> N
     daemon.ask("gallery.remove", label="nameless")
 
 
-def test_what_only_reads_is_answered_anew(daemon: DaemonProcess, publish: Publish) -> None:
-    (before,) = raw(daemon, request("status"))
-    source = publish()
-    source.send()
-    until(lambda: source.name in raw(daemon, request("status"))[0]["result"]["sources"])
-    assert source.name not in before["result"]["sources"]
+def test_a_question_that_is_sent_again_gets_the_first_answer_and_a_new_one_a_new_answer(daemon: DaemonProcess) -> None:
+    first, again, new = raw(
+        daemon, request("time", "q", t0=0.0), request("time", "q", t0=0.0), request("time", "r", t0=0.0)
+    )
+    assert again == first
+    assert new["result"]["t1"] > first["result"]["t1"]
 
 
 def test_a_peer_that_dies_before_its_answer_harms_nobody(daemon: DaemonProcess) -> None:

@@ -807,3 +807,12 @@ def test_a_writer_waits_for_another_that_is_soon_done(path: Path) -> None:
         release.join()
         other.close()
         assert gallery.revision == 1
+
+
+def test_what_is_no_file_is_not_replaced_by_an_export(tmp_path: Path) -> None:
+    with Gallery(":memory:", embed=model(1), model_sha256="1") as gallery:
+        for target in (Path("/dev/null"), tmp_path, Path("/")):
+            with pytest.raises(GalleryError, match="is no file") as refused:
+                gallery.export(target)
+            assert refused.value.code == "export_failed"
+    assert Path("/dev/null").is_char_device()

@@ -251,3 +251,14 @@ def test_status_is_a_map_that_can_be_sent() -> None:
     intake = Intake(Stream())
     accepted(intake, [frame(seq) for seq in (0, 1, 5, 3)])
     encode_map(intake.status(3.0))
+
+
+def test_a_refused_frame_is_dropped_but_not_lost_as_well() -> None:
+    intake = Intake(Stream())
+    for seq in range(6):
+        if seq == 3:
+            intake.drop("kinect", "bad_shape")
+        else:
+            assert intake.accept(frame(seq, seq / 30), seq / 30)
+    status = intake.status(0.2)["sources"]["kinect"]
+    assert (status["frames"], status["lost"], status["dropped"]) == (5, 0, {"bad_shape": 1})
