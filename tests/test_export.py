@@ -51,6 +51,8 @@ def test_a_run_becomes_a_bundle_whose_embeddings_are_those_of_torch(
         np.testing.assert_allclose(encoder.encode(WINDOWS[:batch]), embeddings[:batch], atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
     assert info.training["actions"] == ["wave", "squat"]
+    # The exporter would leave the names of our source files in it.
+    assert b".py" not in (out / "encoder.onnx").read_bytes()
     # What only training needs is not counted: decoder, latent and fc of 1,546,527 - 3,200 at 20 classes.
     assert info.parameters == 1_546_527 - 3_200 - 257 * 20 - 3 * 65_792 + 256 * 32
     assert info.embedding_size == embeddings.shape[1] == 4 * 25 * 32

@@ -112,6 +112,8 @@ def test_actions_shown_once_by_one_person_are_recognised_in_others(
     assert publisher.wait_for_subscriber(5.0)
     received = publish_and_listen(publisher, events, stream(clips), SPEED)
     status = control.ask("status")
+    for socket in (control, events, publisher):
+        socket.close()
 
     counts: Counter[tuple[str, str]] = Counter()
     num_onsets = 0
@@ -133,5 +135,5 @@ def test_actions_shown_once_by_one_person_are_recognised_in_others(
     assert source["frames"] + source["lost"] + sum(source["dropped"].values()) == sum(1 for _ in stream(clips))
     begun_ids = {event["id"] for event in received if event["type"] == "onset"}
     assert begun_ids == {event["id"] for event in received if event["type"] == "end"}
-    assert right >= 0.5 * of_enrolled
+    assert right >= 0.6 * of_enrolled
     assert rejected >= 0.5 * of_never
