@@ -341,7 +341,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     table = Table(show_header=False, box=None)
     for key in (
         "version", "pid", "uptime_s", "camera", "enrolling", "bodies", "bodies_refused", "bodies_without_joints",
-        "decisions", "hops_skipped",
+        "decisions", "windows", "hops_skipped",
     ):  # fmt: skip
         table.add_row(key, escape(str(answer[key])))
     table.add_row("model", escape(f"{answer['model']['name']} ({answer['model']['engine']})"))

@@ -288,6 +288,7 @@ class Daemon:
             "bodies_refused": self.recognizer.num_bodies_refused,
             "bodies_without_joints": self.recognizer.num_bodies_without_joints,
             "decisions": self.recognizer.num_decisions,
+            "windows": self.recognizer.num_windows,
             "hops_skipped": self.recognizer.num_hops_skipped,
             "events": dict(self.num_events),
             "per_frame_us": {"p50": round(step_us[0], 1), "p99": round(step_us[1], 1)},

@@ -108,8 +108,11 @@ def resample(timestamps_s: Times, joints_LV3: Array, firsts_W: npt.NDArray[np.in
     start_s = timestamps_s[before_WT]
     step_s = np.maximum(timestamps_s[after_WT] - start_s, np.finfo(np.float64).tiny)
     share = np.clip((moments_WT - start_s) / step_s, 0.0, 1.0).astype(np.float32)
-    joints = joints_LV3[before_WT]
-    return np.asarray(joints + (joints_LV3[after_WT] - joints) * share[:, :, None, None], np.float32)
+    # Flat coordinates: numpy is slow where the last axis has only three.
+    flat_LK = joints_LV3.reshape(-1, 75)
+    joints: Array = flat_LK[before_WT]
+    joints += (flat_LK[after_WT] - joints) * share[:, :, None]
+    return np.asarray(joints.reshape(*before_WT.shape, 25, 3), np.float32)
 
 
 def to_body_frame(joints_WTVC: Array) -> Array:
@@ -121,7 +124,8 @@ def to_body_frame(joints_WTVC: Array) -> Array:
     not tilt the whole window. `joints_WTVC`: shape (W, T, 25, 3), float32, metres, no NaN.
     """
     num_windows, num_frames = joints_WTVC.shape[:2]
-    measures = (joints_WTVC.reshape(-1, 75) @ _MEASURES).reshape(num_windows, num_frames, 36)
+    flat_WTK = joints_WTVC.reshape(num_windows, num_frames, 75)
+    measures = (flat_WTK.reshape(-1, 75) @ _MEASURES).reshape(num_windows, num_frames, 36)
     bones = measures[:, :, 6:].reshape(num_windows, num_frames, len(_BONES), 3)
     lengths = np.sqrt(np.einsum("wtbc,wtbc->wtb", bones, bones))
     medians_WK = _median(np.concatenate((measures[:, :, :6], lengths), axis=2))
@@ -133,7 +137,7 @@ def to_body_frame(joints_WTVC: Array) -> Array:
     turn[:, 2, 0] = z * unit
     turn[:, 0, 2] = -turn[:, 2, 0]
     turn[:, 1, 1] = scale
-    centred = (joints_WTVC - medians_WK[:, None, None, :3]).reshape(num_windows, num_frames * 25, 3)
+    centred = (flat_WTK - np.tile(medians_WK[:, None, :3], 25)).reshape(num_windows, num_frames * 25, 3)
     return np.asarray((centred @ turn).reshape(joints_WTVC.shape), np.float32)
 
 

@@ -124,6 +124,7 @@ class Recognizer:
         self.intake = intake
         self.prototypes = PrototypeIndex(())
         self.num_decisions = 0
+        self.num_windows = 0
         self.num_hops_skipped = 0
         self.num_bodies_refused = 0
         self.num_bodies_without_joints = 0
@@ -233,6 +234,7 @@ class Recognizer:
                 for comparable_P, window, t_start_s, joints in self._windows(person):
                     windows.append(window)
                     spans.append((i, comparable_P, t_start_s, joints))
+        self.num_windows += len(windows)
         cut_s = self._clock()
         embeddings_WD = self.encoder.encode(np.stack(windows)) if windows else np.zeros((0, 1), np.float32)
         encoded_s = self._clock()
@@ -267,14 +269,16 @@ class Recognizer:
         timestamps_s, joints_LV3 = person.track.latest(float(lengths_s.max()))
         firsts_W = np.searchsorted(timestamps_s, timestamps_s[-1] - lengths_s - 1e-6)
         is_filled = timestamps_s[-1] - timestamps_s[firsts_W] >= config.min_filled * lengths_s
-        is_moving = travels_m(joints_LV3, firsts_W) >= config.min_motion_m
-        chosen = np.flatnonzero(is_filled & is_moving & (len(timestamps_s) - firsts_W >= 4))
+        is_filled &= len(timestamps_s) - firsts_W >= 4
+        if not is_filled.any():
+            return []
+        chosen = np.flatnonzero(is_filled & (travels_m(joints_LV3, firsts_W) >= config.min_motion_m))
         if not len(chosen):
             return []
         windows = windows_from_joints(timestamps_s, joints_LV3, firsts_W[chosen], self.encoder.info.num_frames)
-        seen_L = np.isfinite(joints_LV3[:, :, 0]).mean(axis=1)
+        is_seen = np.isfinite(joints_LV3[:, :, 0])
         return [
-            (wanted[i][1], window, float(timestamps_s[firsts_W[i]]), float(seen_L[firsts_W[i] :].mean()))
+            (wanted[i][1], window, float(timestamps_s[firsts_W[i]]), float(is_seen[firsts_W[i] :].mean()))
             for i, window in zip(chosen, windows, strict=True)
         ]
 

@@ -73,7 +73,8 @@ def travels_m(joints_LV3: Array, firsts_W: npt.NDArray[np.intp]) -> Array:
     newest_first = joints_LV3[::-1, _EXTREMITIES]
     upper, lower = np.fmax.accumulate(newest_first), np.fmin.accumulate(newest_first)
     spread = (upper - lower)[len(joints_LV3) - 1 - firsts_W]
-    farthest = np.nan_to_num(np.einsum("wec,wec->we", spread, spread)).max(axis=1)
+    # fmax: a joint that was never seen has not moved.
+    farthest = np.fmax.reduce(np.einsum("wec,wec->we", spread, spread), axis=1, initial=0.0)
     return np.asarray(np.sqrt(farthest), np.float32)
 
 
