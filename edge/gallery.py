@@ -435,5 +435,5 @@ class Gallery:
         return GalleryError(
             f"expected a new label, but {self.path} has {', '.join(map(repr, labels))} already",
             code="label_exists",
-            hint="Use mode 'add' to keep those examples too, or 'replace' to remove them first.",
+            hint="Use --add (mode 'add') to keep those examples too, --replace (mode 'replace') to remove them first.",
         )
