@@ -236,9 +236,6 @@ def _enroll_live(
     quiet: bool,
 ) -> dict[str, Any]:
     with _client(config) as client:
-        started = client.ask("enroll.start", label=label, mode=mode, countdown_s=countdown, source=source, body=body)
-        if started["cued"] and not quiet:
-            err.print(f"[dim]the synthetic performer will do {escape(label)} for you[/]", **_PLAIN)
         words = {"countdown": "get ready", "capture": "[bold]do it now[/], then rest"}
         progress = Progress(
             SpinnerColumn(),
@@ -248,6 +245,12 @@ def _enroll_live(
             disable=quiet or not err.is_terminal,
         )
         try:
+            # Inside, for a Ctrl-C that comes when the daemon has begun and its answer is still on the way.
+            started = client.ask(
+                "enroll.start", label=label, mode=mode, countdown_s=countdown, source=source, body=body
+            )
+            if started["cued"] and not quiet:
+                err.print(f"[dim]the synthetic performer will do {escape(label)} for you[/]", **_PLAIN)
             with progress:
                 task = progress.add_task("")
                 while True:
