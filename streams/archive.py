@@ -9,7 +9,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,8 @@ def read_archive(path: Path | str) -> Archive:
     """Read an archive and map it to kinect25.
 
     The map is the entry of that name in joint_maps.json beside the archive, or, where there is
-    none, the known layout that has the same joint names. A joint at exactly (0, 0, 0) is a sensor's
+    none, the known layout that has the same joint names, or has them twice: first all as P1_NAME,
+    then all as P2_NAME, for two persons. A joint at exactly (0, 0, 0) is a sensor's
     mark for "not tracked" and becomes NaN. Raises ArchiveError.
     """
     path = Path(path)
@@ -238,6 +239,9 @@ def _layouts(path: Path, name: str, native: tuple[str, ...]) -> tuple[Layout, ..
     for layout in LAYOUTS.values():
         if layout.joints == native:
             return (layout,)
+        if native == tuple(f"{person}_{joint}" for person in ("P1", "P2") for joint in layout.joints):
+            weights = np.kron(np.eye(2, dtype=np.float32), layout.kinect25_weights)
+            return tuple(replace(layout, kinect25_weights=half) for half in (weights[:25], weights[25:]))
     if set(KINECT25_JOINTS) <= set(native):
         return (layout_from_map(name, native, {"map": list(KINECT25_JOINTS)}),)
     raise ArchiveError(

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from streams.errors import ArchiveError
+
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 Distances = Callable[[Array, Array], Array]
@@ -76,6 +78,27 @@ def protocol_draws(labels: Indices, subjects: Indices, num_draws: int) -> list[D
         same = np.where(subjects[own] >= 0, subjects == subjects[own], np.arange(len(labels)) == own)
         draws.append(Draw(exemplars=exemplars, queries=np.flatnonzero(~same)))
     return draws
+
+
+def named_draw(labels: Indices, sources: Sequence[str], exemplars: Sequence[str]) -> Draw:
+    """Take the clips of those names as exemplars; every other clip is a query, as the authors of NTU-120 have it.
+
+    Raises ArchiveError unless they are one clip of each class.
+    """
+    named = set(exemplars)
+    chosen = np.array([i for i, source in enumerate(sources) if source in named], np.int64)
+    missing = sorted(named - {sources[i] for i in chosen})
+    if missing:
+        raise ArchiveError(
+            f"no clip of a novel action has the name of an exemplar of the protocol: {', '.join(missing)}"
+        )
+    if sorted(labels[chosen]) != np.unique(labels).tolist():
+        raise ArchiveError(
+            f"the protocol's exemplars are {len(chosen)} clips of {len(np.unique(labels[chosen]))} classes, "
+            f"expected one clip of each of {len(np.unique(labels))}"
+        )
+    chosen = chosen[labels[chosen].argsort()]
+    return Draw(exemplars=chosen, queries=np.setdiff1d(np.arange(len(labels)), chosen))
 
 
 def _draw_of_all(labels: Indices, classes: Indices, d: int) -> Draw:
