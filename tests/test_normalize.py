@@ -10,8 +10,10 @@ import numpy.typing as npt
 import pytest
 
 from edge.normalize import (
+    MOTION_SHARE,
     PREPROCESSING_VERSION,
     fill_missing,
+    pace_by_motion,
     resample,
     to_body_frame,
     window_from_joints,
@@ -57,10 +59,10 @@ def test_a_window_is_the_same_wherever_the_person_stands_and_faces_and_however_t
     there = np.array([1.5, -0.4, 2], np.float32)
     for other in (joints + there, joints * np.float32(0.6), joints * np.float32(1.2) + there):
         np.testing.assert_allclose(window_from_joints(timestamps_s, other, _NUM_FRAMES), window, atol=1e-4)
-    # The median of each coordinate is not turned with the coordinates: a centimetre for who walks or squats.
+    # The median of each coordinate is not turned with the coordinates: centimetres for who walks, squats or kicks.
     for degrees in (20, 90, 180, -130):
         other = turned(joints, degrees) + there
-        np.testing.assert_allclose(window_from_joints(timestamps_s, other, _NUM_FRAMES), window, atol=0.02)
+        np.testing.assert_allclose(window_from_joints(timestamps_s, other, _NUM_FRAMES), window, atol=0.03)
 
 
 def test_a_window_does_not_depend_on_when_it_was_or_how_fast() -> None:
@@ -227,6 +229,30 @@ def test_what_comes_in_is_left_as_it_is() -> None:
     np.testing.assert_array_equal(timestamps_s, before[1])
 
 
+def test_a_pause_and_a_slow_start_count_little() -> None:
+    timestamps_s, joints = clip("kick")
+    whole = window_from_joints(timestamps_s, joints, 32)
+    half = len(joints) // 2
+    pause = np.repeat(joints[half : half + 1], len(joints) // 2, axis=0)
+    paused = np.concatenate((joints[:half], pause, joints[half:]))
+    times_s = np.linspace(0, timestamps_s[-1] * 1.5, len(paused))
+
+    def change(motion_share: float) -> float:
+        before = window_from_joints(timestamps_s, joints, 32, motion_share)
+        return float(np.abs(window_from_joints(times_s, paused, 32, motion_share) - before).mean())
+
+    assert change(MOTION_SHARE) < 0.5 * change(0.0)
+    np.testing.assert_allclose(window_from_joints(timestamps_s, joints, 32), whole)
+
+
+def test_a_steady_motion_and_a_still_person_keep_their_pace() -> None:
+    steady = np.linspace(0, 1, 20, dtype=np.float32)[None, :, None, None] * np.ones((1, 1, 25, 3), np.float32)
+    still = np.full((1, 20, 25, 3), 0.5, np.float32)
+    # Both ends are as their neighbours, in case they are wrong, so a step there makes no way.
+    np.testing.assert_allclose(pace_by_motion(steady, 0.75), steady, atol=0.05)
+    np.testing.assert_allclose(pace_by_motion(still, 0.75), still)
+
+
 def test_the_numbers_of_this_version_stay() -> None:
     rng = np.random.default_rng(1)
     timestamps_s = np.cumsum(rng.uniform(0.02, 0.05, 30))
@@ -234,10 +260,10 @@ def test_the_numbers_of_this_version_stay() -> None:
     joints[rng.random((30, 25)) < 0.1] = np.nan
     joints[:, 23] = np.nan
     window = window_from_joints(timestamps_s, joints, 16)
-    assert PREPROCESSING_VERSION == 1, "new numbers below, please"
+    assert PREPROCESSING_VERSION == 2, "new numbers below, please"
     np.testing.assert_allclose(
         [window.mean(), window.std(), window[0, 3, 0], window[7, 11, 1], window[15, 23, 2]],
-        [-0.0107091, 0.2492985, -0.0172531, -0.0913558, 0.1323998],
+        [-0.0359766, 0.2667686, -0.1239152, -0.3972607, 0.0370442],
         atol=1e-5,
     )
 
