@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.config import Config
+from edge.dtw import dtw_distances
 from edge.encoder import Encoder, OnnxEncoder
 from edge.gallery import Gallery
 from edge.intake import Intake
@@ -31,7 +32,6 @@ from streams import wire
 from streams.frame import SkeletonFrame
 from streams.performer import ACTIONS, Performer, perform
 from streams.playback import repeated
-from training.dtw import dtw_distances
 
 Array = npt.NDArray[np.float32]
 
@@ -111,7 +111,7 @@ def measure(num_frames: int, clip: str | None, bundle: Path | None) -> dict[str,
     with Gallery(":memory:", embed=embed, model_sha256=encoder.info.onnx_sha256) as gallery:
         for action, (timestamps_s, joints_m) in zip(ACTIONS, examples, strict=False):
             gallery.add(action, timestamps_s, joints_m, origin="bench", created="2026-01-01T00:00:00+00:00")
-        prototypes = PrototypeIndex(gallery.prototypes)
+        prototypes = PrototypeIndex(gallery.prototypes, encoder.info)
     payloads = messages(num_frames, clip)
     every, deciding, matching = frame_to_decision_us(payloads, NoEncoder(encoder), prototypes)
     every_encoded, _, matching_encoded = frame_to_decision_us(payloads, encoder, prototypes)

@@ -1,4 +1,4 @@
-"""A model bundle: the folder that holds encoder.onnx and bundle.json, read and verified."""
+"""A model bundle: the folder that holds encoder.onnx, bundle.json and perhaps statistics.npz, read and verified."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Annotated
 
 import msgspec
 
+from edge.calibration import BaseStatistics, read_statistics
 from edge.normalize import PREPROCESSING_VERSION
 from streams.errors import BundleError
 
-BUNDLE_VERSION = 1
+BUNDLE_VERSION = 2
 DEFAULT_BUNDLE = Path(__file__).with_name("bundles") / "default"
 
 
@@ -34,7 +35,9 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Say what an encoder needs and where it comes from (bundle.json).
 
     The encoder takes `windows`, shape (N, num_frames, 25, 3), float32, from
-    edge.normalize.window_from_joints, and gives `embeddings`, shape (N, embedding_size), float32.
+    edge.normalize.window_from_joints, and gives `embeddings`, shape (N, embedding_size), float32: a
+    learned part of length 1, then `aligned_frames` of 25 joints. How two are compared: edge.matching.
+    `statistics_sha256`: of statistics.npz, for distribution calibration (edge.calibration); empty: there is none.
     """
 
     bundle_version: int
@@ -45,7 +48,10 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     preprocessing_version: int
     embedding_size: int
     embedding: str
+    aligned_frames: int = 0
+    alignment_weight: float = 0.0
     onnx_sha256: str
+    statistics_sha256: str = ""
     parameters: int
     calibration: Calibration
     training: dict[str, object]
@@ -64,23 +70,41 @@ def read_bundle(path: Path | None = None) -> tuple[BundleInfo, Path]:
         version = msgspec.json.decode(content, type=_Version).bundle_version
         _check(path, "bundle_version", BUNDLE_VERSION, version)
         info = msgspec.json.decode(content, type=BundleInfo)
-        onnx = path / "encoder.onnx"
-        digest = hashlib.sha256(onnx.read_bytes()).hexdigest()
     except OSError as error:
-        raise BundleError(
-            f"{path} is not a model bundle: {error.strerror}: {error.filename}",
-            hint="A bundle is a folder with encoder.onnx and bundle.json, as `crossglg-edge export` writes it.",
-        ) from error
+        raise _no_bundle(path, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path / 'bundle.json'}: {error}") from error
-    if digest != info.onnx_sha256:
-        raise BundleError(
-            f"{onnx}: sha256 is {digest[:12]}..., bundle.json says {info.onnx_sha256[:12]}...",
-            hint="The file was altered or only half copied: copy the whole bundle again.",
-        )
+    _check_file(path, "encoder.onnx", info.onnx_sha256)
     _check(path, "preprocessing_version", PREPROCESSING_VERSION, info.preprocessing_version)
     _check(path, "layout", "kinect25", info.layout)
-    return info, onnx
+    return info, path / "encoder.onnx"
+
+
+def bundle_statistics(info: BundleInfo, path: Path) -> BaseStatistics | None:
+    """Return the base statistics of the bundle in the folder `path`; None where it has none. Raises BundleError."""
+    if not info.statistics_sha256:
+        return None
+    _check_file(path, "statistics.npz", info.statistics_sha256)
+    return read_statistics(path / "statistics.npz", encoder_sha256=info.onnx_sha256)
+
+
+def _check_file(path: Path, name: str, sha256: str) -> None:
+    try:
+        digest = hashlib.sha256((path / name).read_bytes()).hexdigest()
+    except OSError as error:
+        raise _no_bundle(path, error) from error
+    if digest != sha256:
+        raise BundleError(
+            f"{path / name}: sha256 is {digest[:12]}..., bundle.json says {sha256[:12]}...",
+            hint="The file was altered or only half copied: copy the whole bundle again.",
+        )
+
+
+def _no_bundle(path: Path, error: OSError) -> BundleError:
+    return BundleError(
+        f"{path} is not a whole model bundle: {error.strerror}: {error.filename}",
+        hint="A bundle is a folder as `crossglg-edge export` writes it: copy the whole of it again.",
+    )
 
 
 def _check(path: Path, what: str, expected: object, got: object) -> None:

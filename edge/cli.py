@@ -348,6 +348,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     ):  # fmt: skip
         table.add_row(key, escape(str(answer[key])))
     table.add_row("model", escape(f"{answer['model']['name']} ({answer['model']['engine']})"))
+    table.add_row("matching", answer["model"]["matching"])
     gallery = answer["gallery"]
     table.add_row("gallery", escape(f"{gallery['path']}, revision {gallery['revision']}"))
     table.add_row("enrolled", escape(", ".join(gallery["labels"])) or "nothing yet")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import platformdirs
@@ -100,6 +100,13 @@ class Model(_Section, frozen=True):
 
     bundle: Annotated[str, Meta(description="folder of the model bundle; empty: the one that is shipped")] = ""
     num_threads: Annotated[int, Meta(ge=1, le=64, description="threads of ONNX Runtime")] = 1
+    matching: Annotated[
+        Literal["cosine", "calibrated"],
+        Meta(
+            description="what chooses the label: `cosine`, the smallest distance; `calibrated`, the paper's "
+            "distribution calibration, of a bundle with statistics"
+        ),
+    ] = "cosine"
 
 
 class GalleryFile(_Section, frozen=True):

@@ -18,7 +18,7 @@ from edge.enrollment import Example, example_from_capture
 from edge.gallery import Gallery, Mode, Prototype
 from edge.normalize import window_from_joints
 from edge.recognizer import PrototypeIndex, score_from_distance
-from streams.errors import ControlError, EnrollError
+from streams.errors import ConfigError, ControlError, EnrollError
 from streams.wire import MAX_COORDINATE_M
 
 VERSION = version("crossglg-edge")
@@ -95,10 +95,15 @@ class Library:
 
 
 def open_library(config: Config) -> Library:
-    """Load the encoder and open the gallery that the config names. Raises BundleError, GalleryError."""
+    """Load the encoder and open the gallery that the config names. Raises BundleError, ConfigError, GalleryError."""
     bundle = Path(config.model.bundle).expanduser() if config.model.bundle else None
     encoder = OnnxEncoder(bundle, num_threads=config.model.num_threads)
     num_frames = encoder.info.num_frames
+    if config.model.matching == "calibrated" and encoder.statistics is None:
+        raise ConfigError(
+            f'matching = "calibrated" needs a model bundle with base statistics, {encoder.info.name!r} has none',
+            hint='`crossglg-edge export` writes them; matching = "cosine" needs none.',
+        )
 
     def embed(examples: Any) -> Any:
         windows = [window_from_joints(times, joints, num_frames) for times, joints in examples]
@@ -117,7 +122,7 @@ def created_now() -> str:
 def commit_example(library: Library, label: str, example: Example, *, origin: str, mode: Mode) -> dict[str, Any]:
     """Store an example as a prototype; return what was stored and which label is most like it."""
     known = library.gallery.check_label(label, mode="add")
-    others = PrototypeIndex([p for p in library.gallery.prototypes if p.label != known])
+    others = PrototypeIndex([p for p in library.gallery.prototypes if p.label != known], library.encoder.info)
     prototype = library.gallery.add(
         label, example.timestamps_s, example.joints_m, origin=origin, created=created_now(), mode=mode
     )
@@ -170,7 +175,7 @@ def _get(library: Library, args: LabelArgs) -> dict[str, Any]:
 
 
 def _distances_to_other_labels(library: Library, found: list[Prototype]) -> list[dict[str, Any]]:
-    others = PrototypeIndex([p for p in library.gallery.prototypes if p.label != found[0].label])
+    others = PrototypeIndex([p for p in library.gallery.prototypes if p.label != found[0].label], library.encoder.info)
     if not len(others):
         return []
     embeddings = np.array([p.embedding for p in found], np.float32)
@@ -182,6 +187,7 @@ def _distances_to_other_labels(library: Library, found: list[Prototype]) -> list
             "score": round(score_from_distance(float(distances[i]), library.encoder.info.calibration), 3),
         }
         for i in np.argsort(distances)[:5]
+        if np.isfinite(distances[i])
     ]
 
 

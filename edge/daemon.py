@@ -20,6 +20,7 @@ from edge import control
 from edge.config import Config, read_config
 from edge.control import Args, Command, FilePath, Library, NoArgs
 from edge.enrollment import Enrollment
+from edge.fitting import Fitting
 from edge.gallery import Mode
 from edge.intake import Intake
 from edge.recognizer import PrototypeIndex, Recognizer
@@ -97,6 +98,7 @@ class Daemon:
         self._answers: OrderedDict[bytes, tuple[float, dict[str, Any]]] = OrderedDict()
         self._warned: set[tuple[str | None, str]] = set()
         self._step_us: deque[float] = deque(maxlen=1000)
+        self._fitting = Fitting(library.encoder) if config.model.matching == "calibrated" else None
         self.intake = Intake(config.stream)
         self.recognizer = Recognizer(
             config, library.encoder, self.intake, clock=time.monotonic, clock_name=clock_name()
@@ -114,7 +116,20 @@ class Daemon:
 
     def _index_prototypes(self) -> None:
         gallery = self.library.gallery
-        self.recognizer.prototypes = PrototypeIndex(gallery.prototypes, gallery.revision)
+        self.recognizer.prototypes = PrototypeIndex(gallery.prototypes, self.recognizer.encoder.info, gallery.revision)
+        if self._fitting is not None:
+            self._fitting.begin(gallery.prototypes)
+
+    def _take_classifier(self) -> None:
+        if self._fitting is None:
+            return
+        try:
+            classifier = self._fitting.take()
+        except Exception as error:  # the distance alone still recognises
+            self._log("error", f"distribution calibration failed, labels are chosen by cosine: {error}")
+            return
+        if classifier is not None:
+            self.recognizer.prototypes.classifier = classifier
 
     def stop(self) -> None:
         """Make `run` return at the end of its turn; safe in a signal handler."""
@@ -140,6 +155,8 @@ class Daemon:
                 self.recorder.close()
             except RecordingError as error:
                 log.error("%s", error.message)
+        if self._fitting is not None:
+            self._fitting.close()
         self.camera.close()
         self._control.close()
         self._events.close()
@@ -203,6 +220,7 @@ class Daemon:
             self._events.send_map("status.daemon", {"v": wire.WIRE_VERSION, **self.status()})
         if self.library.gallery.revision != self.recognizer.prototypes.revision:
             self._index_prototypes()
+        self._take_classifier()
 
     def _refresh_gallery(self) -> None:
         try:
@@ -299,7 +317,12 @@ class Daemon:
                 "examples": len(gallery.prototypes),
                 "reembedded": gallery.num_reembedded,
             },
-            "model": {"name": info.name, "sha256": info.onnx_sha256, "engine": "onnxruntime"},
+            "model": {
+                "name": info.name,
+                "sha256": info.onnx_sha256,
+                "engine": "onnxruntime",
+                "matching": "cosine" if self._fitting is None else self._fitting.state,
+            },
             "recording": None if recorder is None else {"path": str(recorder.path), "frames": recorder.num_frames},
             "enrolling": None if self.enrollment is None else self.enrollment.label,
         }

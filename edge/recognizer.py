@@ -1,6 +1,7 @@
 """From frames to events: pure, with the time that passes told by the frames and an injected clock.
 
-Shapes: W windows, P prototypes, D embedding size, L frames, T frames of a window, V = 25, C = 3.
+Shapes: W windows, P prototypes, K labels, E values of an embedding, F features, L frames, T frames of a window,
+V = 25, C = 3.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from edge.bundle import Calibration
+from edge.bundle import BundleInfo, Calibration
+from edge.calibration import Classifier
 from edge.config import Config
 from edge.encoder import Encoder
 from edge.gallery import Prototype
 from edge.intake import Intake
+from edge.matching import MAX_ALIGNED, compared, distances_between
 from edge.normalize import windows_from_joints
 from edge.window import BodyTrack, travels_m
 from streams.event import Event, Latency, Quality, RunnerUp
@@ -76,16 +79,21 @@ _NO_LATENCY = Latency(sensor=0.0, queue=0.0, encode=0.0, match=0.0, total=0.0)
 
 
 class PrototypeIndex:
-    """Hold the prototypes as one matrix, ordered by label, for matching."""
+    """Hold the prototypes ordered by label, ready for matching; `classifier`, where there is one, chooses the label."""
 
-    def __init__(self, prototypes: Sequence[Prototype], revision: int = 0) -> None:
+    def __init__(self, prototypes: Sequence[Prototype], info: BundleInfo, revision: int = 0) -> None:
         ordered = sorted(prototypes, key=lambda prototype: prototype.label)
         self.revision = revision
         self.durations_s = np.array([p.duration_s for p in ordered])
         self.labels = sorted({p.label for p in ordered})
+        self.classifier: Classifier | None = None
         self._first = np.array([[p.label for p in ordered].index(label) for label in self.labels], np.intp)
         self._wants: dict[tuple[float, float], npt.NDArray[np.bool_]] = {}
-        self._embeddings_DP = np.array([p.embedding for p in ordered], np.float32).T.copy()
+        self._info = info
+        self._prototypes = compared(
+            np.array([p.embedding for p in ordered], np.float32).reshape(len(ordered), info.embedding_size),
+            info.aligned_frames,
+        )
 
     def __len__(self) -> int:
         return len(self.durations_s)
@@ -98,13 +106,29 @@ class PrototypeIndex:
         return self._wants[length_s, max_stretch]
 
     def distances(
-        self, embeddings_WD: Array, comparable_WP: npt.NDArray[np.bool_]
+        self, embeddings_WE: Array, comparable_WP: npt.NDArray[np.bool_]
     ) -> tuple[Array, npt.NDArray[np.intp]]:
-        """Return for each label the smallest distance (1 - cosine, 0 to 2) and the window it was found in."""
-        distances_WP = np.where(comparable_WP, 1 - embeddings_WD @ self._embeddings_DP, np.float32(np.inf))
+        """Return for each label the smallest distance (edge.matching) and the window it was found in."""
+        windows = compared(embeddings_WE, self._info.aligned_frames)
+        distances_WP = distances_between(
+            windows, self._prototypes, self._info.alignment_weight, max_aligned=MAX_ALIGNED
+        )
+        distances_WP = np.where(comparable_WP, distances_WP, np.float32(np.inf))
         by_label = np.minimum.reduceat(distances_WP, self._first, axis=1)
         window = by_label.argmin(axis=0)
         return by_label[window, np.arange(len(self.labels))], window
+
+    def ranking(self, distances_K: Array, windows_K: npt.NDArray[np.intp], features_WF: Array) -> list[int]:
+        """Return the numbers of the two best labels: the nearest, or, with a classifier, the most probable.
+
+        A label's probability is that in the window that is nearest to it; 0 where none may be compared with it.
+        """
+        if self.classifier is None:
+            return list(np.argsort(distances_K)[:2])
+        assert list(self.classifier.labels) == self.labels
+        p_K = self.classifier.probabilities(features_WF)[windows_K, np.arange(len(self.labels))]
+        # Several labels may be certain, each in its own window: then the nearest.
+        return list(np.lexsort((distances_K, -np.where(np.isfinite(distances_K), p_K, 0)))[:2])
 
 
 class Recognizer:
@@ -122,7 +146,7 @@ class Recognizer:
         self.config = config
         self.encoder = encoder
         self.intake = intake
-        self.prototypes = PrototypeIndex(())
+        self.prototypes = PrototypeIndex((), encoder.info)
         self.num_decisions = 0
         self.num_windows = 0
         self.num_hops_skipped = 0
@@ -236,12 +260,17 @@ class Recognizer:
                     spans.append((i, comparable_P, t_start_s, joints))
         self.num_windows += len(windows)
         cut_s = self._clock()
-        embeddings_WD = self.encoder.encode(np.stack(windows)) if windows else np.zeros((0, 1), np.float32)
+        embeddings_WE = features_WF = np.zeros((len(windows), 0), np.float32)
+        if windows and self.prototypes.classifier is not None:
+            embeddings_WE, features_WF = self.encoder.encode_with_features(np.stack(windows))
+        elif windows:
+            embeddings_WE = self.encoder.encode(np.stack(windows))
         encoded_s = self._clock()
         matches: list[Match | None] = []
         for i in range(len(due)):
             rows = [row for row, span in enumerate(spans) if span[0] == i]
-            matches.append(self._match(embeddings_WD[rows], [spans[row] for row in rows]) if rows else None)
+            own_spans = [spans[row] for row in rows]
+            matches.append(self._match(embeddings_WE[rows], features_WF[rows], own_spans) if rows else None)
         matched_s = self._clock()
         sensor_s = max(0.0, frame.t_send_s - now_s)
         arrived_s = frame.t_send_s if frame.clock and frame.clock == self._clock_name else received_s
@@ -283,16 +312,18 @@ class Recognizer:
         ]
 
     def _match(
-        self, embeddings_WD: Array, spans: list[tuple[int, npt.NDArray[np.bool_], float, float]]
+        self,
+        embeddings_WE: Array,
+        features_WF: Array,
+        spans: list[tuple[int, npt.NDArray[np.bool_], float, float]],
     ) -> Match | None:
         comparable_WP = np.array([span[1] for span in spans])
-        distances, windows = self.prototypes.distances(embeddings_WD, comparable_WP)
-        order = np.argsort(distances)[:2]
-        best = int(order[0])
+        distances, windows = self.prototypes.distances(embeddings_WE, comparable_WP)
+        best, *others = self.prototypes.ranking(distances, windows, features_WF)
         calibration = self.encoder.info.calibration
         runner_up = None
-        if len(order) > 1 and np.isfinite(distances[order[1]]):
-            second = int(order[1])
+        if others and np.isfinite(distances[others[0]]):
+            second = others[0]
             runner_up = RunnerUp(
                 label=self.prototypes.labels[second],
                 score=score_from_distance(float(distances[second]), calibration),

@@ -1,12 +1,13 @@
-"""A training run -> a model bundle: encoder.onnx, bundle.json and the model card.
+"""A training run -> a model bundle: encoder.onnx, bundle.json, statistics.npz and the model card.
 
-Shapes: N windows, T frames, V = 25, C = 3, D embedding size.
+Shapes: N windows, T frames, V = 25, C = 3, E values of an embedding, D features.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import shutil
 import tempfile
 import warnings
@@ -23,24 +24,32 @@ import torch
 from torch import Tensor, nn
 
 from edge.bundle import BUNDLE_VERSION, BundleInfo, Calibration
+from edge.calibration import base_statistics, write_statistics
+from edge.matching import compared, distances_between
 from edge.normalize import PREPROCESSING_VERSION, window_from_joints
 from streams.archive import read_archive
 from streams.errors import BundleError
-from training.encoders.infogcn import BLOCKS, InfoGCN
+from training.crossglg import NUM_QUARTERS, SkeletonBranch, quarters
 from training.train import load_run
 
 Array = npt.NDArray[np.float32]
 Embedding = Literal["joints", "pooled"]
 
 # `joints` compares where and when: each joint in each quarter of the window, in its 32 strongest channels.
-NUM_QUARTERS = 4
 NUM_CHANNELS = 32
+# What alignment compares: the joints in so many frames of a window.
+ALIGNED_FRAMES = 16
 # Channels weaker than this share of the strongest one's variance are not raised to equal weight.
 _WHITENING_FLOOR = 0.05
 
 # Share of pairs of different actions that may match. A live second makes five decisions about several
 # windows, so what is rare for a pair of clips is not rare in a stream.
 FALSE_MATCH_RATE = 0.002
+
+# A class's mean and spread are those of so many of its clips at most.
+CLIPS_OF_A_CLASS = 30
+# What a device is to hold of them: a hundred classes of 256 features have 1.7 MB.
+MAX_STATISTICS_BYTES = 2_000_000
 
 # Largest difference of an embedding component between torch and ONNX Runtime, both fp32.
 PARITY_TOLERANCE = 1e-4
@@ -50,73 +59,85 @@ _LICENCE = (
 )
 
 
-class SkeletonBranch(nn.Module):
-    """What is left for the device: windows (N, T, V, C) -> embeddings of length 1, (N, D).
+class FrozenBranch(nn.Module):
+    """What is left for the device: windows (N, T, V, C) -> embeddings (N, E) and features (N, D).
 
-    `pooled`: the last block's mean over joints and time, D = 256. `joints`: its mean over each quarter
-    of the time, for each joint, D = 4 * 25 * 32. `mean_C` and `projection` (C, channels) make the
-    features of training clips zero-mean, uncorrelated and of like variance, so that the cosine
-    compares what differs between actions.
+    An embedding is a learned part of length 1, then ALIGNED_FRAMES frames of joints as SpineBase sees
+    them. Learned part: with `joints` the last block's features averaged over each quarter of the time,
+    for each joint; with `pooled` the paper's f_out. `mean_C` and `projection` (C, channels) make those of
+    training clips zero-mean, and with `joints` uncorrelated and of like variance, so that the cosine
+    compares what differs between actions. `features`: the last block's mean over time and joints, not
+    negative, for distribution calibration.
     """
 
     mean_C: Tensor
     projection: Tensor
 
-    def __init__(self, model: InfoGCN, embedding: Embedding) -> None:
+    def __init__(self, branch: SkeletonBranch, embedding: Embedding) -> None:
         super().__init__()
-        self.model = model
+        self.branch = branch
         self.embedding = embedding
-        num_features = BLOCKS[-1][0]
-        self.register_buffer("mean_C", torch.zeros(num_features))
-        self.register_buffer("projection", torch.eye(num_features))
+        channels = branch.encoder.config.num_features
+        self.register_buffer("mean_C", torch.zeros(channels))
+        self.register_buffer("projection", torch.eye(channels))
 
     @property
-    def embedding_size(self) -> int:
-        places = NUM_QUARTERS * self.model.config.num_joints if self.embedding == "joints" else 1
-        return places * self.projection.shape[1]
+    def num_parameters(self) -> int:
+        """Count what inference uses; the latent, the classifier and what another embedding would need is not."""
+        encoder, branch = self.branch.encoder, self.branch
+        dropped: list[nn.Module] = [encoder.fc, encoder.fc_mu, encoder.fc_logvar, encoder.decoder, branch.place]
+        if self.embedding == "joints":
+            dropped.append(branch.project)
+        unused = sum(p.numel() for layer in dropped for p in layer.parameters())
+        return sum(p.numel() for p in branch.parameters()) - unused + self.projection.numel()
 
-    def features(self, windows_NTVC: Tensor) -> Tensor:
-        """Return (N, places, 256): one place for `pooled`, quarter x joint for `joints`."""
-        x_NCTV = self.model.features(windows_NTVC[:, None])[:, 0]
+    def places(self, features_NCTV: Tensor) -> Tensor:
+        """Return (N, places, C): one place for `pooled`, quarter x joint for `joints`."""
         if self.embedding == "pooled":
-            return x_NCTV.mean(dim=(2, 3))[:, None]
-        n, c, t, v = x_NCTV.shape
-        quarters = x_NCTV.reshape(n, c, NUM_QUARTERS, t // NUM_QUARTERS, v).mean(dim=3)
-        return quarters.permute(0, 2, 3, 1).reshape(n, NUM_QUARTERS * v, c)
+            return self.branch.pooled(features_NCTV)[:, None]
+        return quarters(features_NCTV)
 
-    def forward(self, windows_NTVC: Tensor) -> Tensor:
-        projected = (self.features(windows_NTVC) - self.mean_C) @ self.projection
-        return nn.functional.normalize(projected.flatten(1), dim=1)
+    def forward(self, windows_NTVC: Tensor) -> tuple[Tensor, Tensor]:
+        features_NCTV, _ = self.branch.features(windows_NTVC[:, None])
+        projected = (self.places(features_NCTV) - self.mean_C) @ self.projection
+        learned = nn.functional.normalize(projected.flatten(1), dim=1)
+        n, t, v, c = windows_NTVC.shape
+        frames = (windows_NTVC - windows_NTVC[:, :, :1]).reshape(n, ALIGNED_FRAMES, t // ALIGNED_FRAMES, v * c)
+        return torch.cat((learned, frames.mean(dim=2).flatten(1)), dim=1), features_NCTV.mean(dim=(2, 3))
 
 
 @torch.inference_mode()
-def embed(branch: nn.Module, windows_NTVC: Array, batch: int = 64) -> Array:
-    """Run torch over many windows, returning shape (N, D), float32."""
+def embed(branch: FrozenBranch, windows_NTVC: Array, batch: int = 64) -> tuple[Array, Array]:
+    """Run torch over many windows, returning embeddings (N, E) and features (N, D), float32."""
     parts = [branch(torch.from_numpy(windows_NTVC[i : i + batch])) for i in range(0, len(windows_NTVC), batch)]
-    return np.asarray(torch.cat(parts).numpy(), np.float32)
+    embeddings, features = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+    return np.asarray(embeddings, np.float32), np.asarray(features, np.float32)
 
 
 @torch.inference_mode()
-def branch_from_run(run: Path, embedding: Embedding, training_windows: Array) -> tuple[SkeletonBranch, dict[str, Any]]:
+def branch_from_run(run: Path, embedding: Embedding, training_windows: Array) -> tuple[FrozenBranch, dict[str, Any]]:
     """Load a training run; mean and projection are taken over `training_windows` (N, T, 25, 3).
 
-    Raises ConfigError, or BundleError where `joints` needs T to be a multiple of 16.
+    Raises ConfigError, or BundleError where T does not allow the embedding.
     """
-    model, about = load_run(run)
+    skeleton, about = load_run(run)
+    branch = FrozenBranch(skeleton, embedding).eval()
     num_frames = training_windows.shape[1]
-    if embedding == "joints" and num_frames % (4 * NUM_QUARTERS):
+    reduction = math.prod(skeleton.encoder.config.strides)
+    if num_frames % ALIGNED_FRAMES or (embedding == "joints" and num_frames % (reduction * NUM_QUARTERS)):
         raise BundleError(
-            f"windows have {num_frames} frames: the embedding `joints` needs a multiple of {4 * NUM_QUARTERS}",
-            hint="Train with --num-frames 32 or 64, or export with --embedding pooled.",
+            f"windows have {num_frames} frames: expected a multiple of {ALIGNED_FRAMES}"
+            f" and, for the embedding `joints`, of {reduction * NUM_QUARTERS}",
+            hint="Train with --num-frames 32 or 64.",
         )
-    branch = SkeletonBranch(model, embedding).eval()
-    batches = [torch.from_numpy(training_windows[i : i + 64]) for i in range(0, len(training_windows), 64)]
-    total, products, count = torch.zeros(256, dtype=torch.float64), torch.zeros(256, 256, dtype=torch.float64), 0
-    for batch in batches:
-        features = branch.features(batch).flatten(0, 1).double()
-        total += features.sum(dim=0)
-        products += features.T @ features
-        count += len(features)
+    channels = skeleton.encoder.config.num_features
+    total, products, count = torch.zeros(channels).double(), torch.zeros(channels, channels).double(), 0
+    for start in range(0, len(training_windows), 64):
+        batch = torch.from_numpy(training_windows[start : start + 64])
+        places = branch.places(skeleton.features(batch[:, None])[0]).flatten(0, 1).double()
+        total += places.sum(dim=0)
+        products += places.T @ places
+        count += len(places)
     mean_C = total / count
     if embedding == "joints":
         variances, directions = torch.linalg.eigh(products / count - torch.outer(mean_C, mean_C))
@@ -141,12 +162,32 @@ def windows_of(paths: Sequence[Path], num_frames: int, *, keep: Any) -> tuple[Ar
     return np.array(windows, np.float32), actions, people
 
 
+def some_of_each(actions: Sequence[str], most: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return the numbers of `most` clips of each action, drawn at random, or of all that it has."""
+    order = rng.permutation(len(actions))
+    drawn = np.array(actions)[order]
+    return np.concatenate([order[drawn == action][:most] for action in sorted(set(actions))])
+
+
+def fit_alignment_weight(embeddings_NE: Array) -> float:
+    """Return the weight that makes the alignment's cost spread as far as the cosine does, over all pairs of clips.
+
+    So neither part decides alone, and nothing is tuned to the recordings.
+    """
+    clips = compared(embeddings_NE, ALIGNED_FRAMES)
+    cosine = distances_between(clips, clips, 0.0)
+    cost = distances_between(clips, clips, 1.0) - cosine
+    pairs = np.triu_indices(len(clips), 1)
+    return round(float(cosine[pairs].std() / max(float(cost[pairs].std()), 1e-9)), 6)
+
+
 def fit_calibration(
-    embeddings_ND: Array,
+    embeddings_NE: Array,
     actions: Sequence[str],
     people: Sequence[tuple[str, int]],
     source: str,
     *,
+    alignment_weight: float,
     fmr: float = FALSE_MATCH_RATE,
 ) -> Calibration:
     """Choose the score's midpoint and slope from pairs of clips by different people of one archive.
@@ -160,7 +201,8 @@ def fit_calibration(
         np.array([p[0] for p in people]),
         np.array([p[1] for p in people]),
     )
-    distances = 1 - embeddings_ND @ embeddings_ND.T
+    clips = compared(embeddings_NE, ALIGNED_FRAMES)
+    distances = distances_between(clips, clips, alignment_weight)
     comparable = (archive[:, None] == archive) & (subject[:, None] != subject)
     same = action[:, None] == action
     genuine, impostor = distances[comparable & same], distances[comparable & ~same]
@@ -180,12 +222,21 @@ def fit_calibration(
 
 
 def write_bundle(
-    branch: SkeletonBranch, about: dict[str, Any], out: Path, *, name: str, calibration: Calibration
+    branch: FrozenBranch,
+    about: dict[str, Any],
+    out: Path,
+    *,
+    name: str,
+    calibration: Calibration,
+    alignment_weight: float,
+    base_features_ND: Array,
+    base_actions: Sequence[str],
 ) -> BundleInfo:
     """Export to ONNX, check it against torch, and put the bundle in place as a whole.
 
-    Raises BundleError where ONNX Runtime's embeddings differ from torch's by more than
-    PARITY_TOLERANCE; nothing is written then.
+    `base_features_ND`, `base_actions`: clips of trained actions, for distribution calibration's statistics.
+    Raises BundleError where ONNX Runtime's outputs differ from torch's by more than PARITY_TOLERANCE, and
+    where the statistics take more than MAX_STATISTICS_BYTES; nothing is written then.
     """
     num_frames = int(about["config"]["num_frames"])
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -197,8 +248,19 @@ def write_bundle(
         error = parity_error(branch, file, num_frames)
         if error > PARITY_TOLERANCE:
             raise BundleError(f"ONNX and torch differ by {error:.2e}: expected at most {PARITY_TOLERANCE:g}")
-        trained_only = (branch.model.fc, branch.model.fc_mu, branch.model.fc_logvar, branch.model.decoder)
-        num_dropped = sum(p.numel() for layer in trained_only for p in layer.parameters())
+        onnx_sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        classes = sorted(set(base_actions))
+        labels_N = np.array([classes.index(action) for action in base_actions], np.int64)
+        statistics = base_statistics(base_features_ND, labels_N, classes, encoder_sha256=onnx_sha256)
+        write_statistics(new / "statistics.npz", statistics)
+        content = (new / "statistics.npz").read_bytes()
+        if len(content) > MAX_STATISTICS_BYTES:
+            raise BundleError(
+                f"the statistics of {len(classes)} classes take {len(content):,} bytes: "
+                f"expected at most {MAX_STATISTICS_BYTES:,}",
+                hint="Give archives with fewer trained actions to --calibrate.",
+            )
+        embeddings, _ = embed(branch, np.zeros((1, num_frames, 25, 3), np.float32))
         info = BundleInfo(
             bundle_version=BUNDLE_VERSION,
             name=name,
@@ -206,10 +268,13 @@ def write_bundle(
             layout="kinect25",
             num_frames=num_frames,
             preprocessing_version=PREPROCESSING_VERSION,
-            embedding_size=branch.embedding_size,
+            embedding_size=embeddings.shape[1],
             embedding=branch.embedding,
-            onnx_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
-            parameters=sum(p.numel() for p in branch.model.parameters()) - num_dropped + branch.projection.numel(),
+            aligned_frames=ALIGNED_FRAMES,
+            alignment_weight=alignment_weight,
+            onnx_sha256=onnx_sha256,
+            statistics_sha256=hashlib.sha256(content).hexdigest(),
+            parameters=branch.num_parameters,
             calibration=calibration,
             training={
                 "archives": about["archives"],
@@ -230,8 +295,8 @@ def write_bundle(
     return info
 
 
-def export_onnx(branch: SkeletonBranch, num_frames: int, path: Path) -> None:
-    """Write the branch as ONNX, opset 18, input `windows` (N, T, 25, 3), output `embeddings` (N, D), N free."""
+def export_onnx(branch: FrozenBranch, num_frames: int, path: Path) -> None:
+    """Write the branch as ONNX, opset 18: `windows` (N, T, 25, 3) -> `embeddings` (N, E), `features` (N, D), N free."""
     example = torch.zeros(2, num_frames, 25, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's exporter warns about its own internals
@@ -241,7 +306,7 @@ def export_onnx(branch: SkeletonBranch, num_frames: int, path: Path) -> None:
             (example,),
             path,
             input_names=["windows"],
-            output_names=["embeddings"],
+            output_names=["embeddings", "features"],
             dynamic_shapes=({0: torch.export.Dim("N", min=1, max=4096)},),
             opset_version=18,
             external_data=False,
@@ -257,13 +322,14 @@ def export_onnx(branch: SkeletonBranch, num_frames: int, path: Path) -> None:
     onnx.save(model, path)
 
 
-def parity_error(branch: SkeletonBranch, file: Path, num_frames: int) -> float:
+def parity_error(branch: FrozenBranch, file: Path, num_frames: int) -> float:
     """Return the largest difference between torch and ONNX Runtime over batches of 1 and 7 windows."""
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
     worst = 0.0
     for batch in (1, 7):
         windows = rng.normal(0, 0.5, (batch, num_frames, 25, 3)).astype(np.float32)
-        (ours,) = session.run(["embeddings"], {"windows": windows})
-        worst = max(worst, float(np.abs(ours - embed(branch, windows)).max()))
+        ours = session.run(["embeddings", "features"], {"windows": windows})
+        theirs = embed(branch, windows)
+        worst = max(worst, *(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True)))
     return worst

@@ -43,8 +43,9 @@ class Event:
     """Hold one message about one action of one body; `id` is the same from onset to end.
 
     Times are seconds of the publisher's clock, named by `clock`; `t_emit` is the newest frame's
-    timestamp plus the latency. `score` is 0 to 1, `distance` is 1 - cosine, 0 to 2; `threshold`
-    is the score that had to be reached; `margin` is the score's lead over the runner-up.
+    timestamp plus the latency. `score` is 0 to 1, `distance` is how far apart the two are, from 0; `threshold`
+    is the score that had to be reached; `margin` is the score's lead over the runner-up, negative where
+    distribution calibration chose a label that is not the nearest.
     """
 
     v: int = 1

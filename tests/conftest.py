@@ -17,18 +17,22 @@ import numpy as np
 import pytest
 
 from edge.bundle import BUNDLE_VERSION, BundleInfo, Calibration
+from edge.calibration import base_statistics, write_statistics
 from edge.config import Sockets, read_config
-from edge.normalize import PREPROCESSING_VERSION
+from edge.normalize import PREPROCESSING_VERSION, window_from_joints
 from streams.errors import ControlError
+from streams.performer import perform
 from streams.sockets import ControlClient
 
 _NUM_FRAMES, _EMBEDDING_SIZE = 16, 64
+_BASE_ACTIONS = ("arm_circle", "clap", "jumping_jack", "kick", "punch", "push", "squat", "swipe")
 SCRIPT = Path(sys.executable).with_name("crossglg-edge")
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a bundle whose encoder is a fixed random projection of the window, of length 1."""
+    """Return a bundle whose encoder is a fixed random projection of the window, of length 1; its features are
+    the projection's absolute values, and its statistics those of a few of the performer's actions."""
     return make_bundle(tmp_path_factory.mktemp("bundle") / "tiny", seed=0)
 
 
@@ -47,10 +51,14 @@ def make_bundle(bundle: Path, seed: int) -> Path:
             onnx.helper.make_node("Reshape", ["windows", "shape"], ["flat"]),
             onnx.helper.make_node("MatMul", ["flat", "projection"], ["projected"]),
             onnx.helper.make_node("LpNormalization", ["projected"], ["embeddings"], axis=1, p=2),
+            onnx.helper.make_node("Abs", ["projected"], ["features"]),
         ],
         "tiny",
         [onnx.helper.make_tensor_value_info("windows", onnx.TensorProto.FLOAT, ["N", _NUM_FRAMES, 25, 3])],
-        [onnx.helper.make_tensor_value_info("embeddings", onnx.TensorProto.FLOAT, ["N", _EMBEDDING_SIZE])],
+        [
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", _EMBEDDING_SIZE])
+            for name in ("embeddings", "features")
+        ],
         [
             onnx.numpy_helper.from_array(np.array([-1, num_inputs]), "shape"),
             onnx.numpy_helper.from_array(projection, "projection"),
@@ -59,6 +67,14 @@ def make_bundle(bundle: Path, seed: int) -> Path:
     # Versions that the oldest ONNX Runtime allowed by pyproject.toml reads.
     model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
     content = model.SerializeToString()
+    bundle.mkdir()
+    onnx_sha256 = hashlib.sha256(content).hexdigest()
+    windows = [window_from_joints(*perform(a, seed=s), _NUM_FRAMES) for a in _BASE_ACTIONS for s in range(4)]
+    features = np.abs(np.reshape(windows, (len(windows), -1)) @ projection)
+    statistics = base_statistics(
+        features, np.repeat(np.arange(len(_BASE_ACTIONS)), 4), _BASE_ACTIONS, encoder_sha256=onnx_sha256
+    )
+    write_statistics(bundle / "statistics.npz", statistics)
     info = BundleInfo(
         bundle_version=BUNDLE_VERSION,
         name="tiny",
@@ -68,13 +84,13 @@ def make_bundle(bundle: Path, seed: int) -> Path:
         preprocessing_version=PREPROCESSING_VERSION,
         embedding_size=_EMBEDDING_SIZE,
         embedding="projection",
-        onnx_sha256=hashlib.sha256(content).hexdigest(),
+        onnx_sha256=onnx_sha256,
+        statistics_sha256=hashlib.sha256((bundle / "statistics.npz").read_bytes()).hexdigest(),
         parameters=projection.size,
         calibration=Calibration(midpoint=0.1, slope=40.0, source="none"),
         training={"archives": {}, "actions": []},
         licence="Apache-2.0",
     )
-    bundle.mkdir()
     (bundle / "encoder.onnx").write_bytes(content)
     (bundle / "bundle.json").write_bytes(msgspec.json.encode(info))
     return bundle
@@ -90,12 +106,19 @@ def make_config(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     Of the tiny bundle's scores 0.85 tells the performer's wave, bow and raised arms from the rest.
     """
 
-    def make(*, bundle: Path = tiny_bundle, gallery: Path | None = None, ports: tuple[int, ...] = ()) -> Path:
+    def make(
+        *,
+        bundle: Path = tiny_bundle,
+        gallery: Path | None = None,
+        ports: tuple[int, ...] = (),
+        matching: str = "cosine",
+    ) -> Path:
         folder = tmp_path_factory.mktemp("config")
         names = ("frames", "events", "control")
         endpoints = [f"tcp://127.0.0.1:{port}" for port in ports] or [f"ipc://{folder / name}" for name in names]
         lines = ["[sockets]", *(f'{name} = "{endpoint}"' for name, endpoint in zip(names, endpoints, strict=True))]
-        lines += ["[model]", f'bundle = "{bundle}"', "[gallery]", f'path = "{gallery or folder / "gallery.db"}"']
+        lines += ["[model]", f'bundle = "{bundle}"', f'matching = "{matching}"']
+        lines += ["[gallery]", f'path = "{gallery or folder / "gallery.db"}"']
         lines += ["[events]", "min_score = 0.85"]
         path = folder / "config.toml"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """Model bundles: an incomplete, altered or foreign one is refused before a window is encoded.
 
-Shapes: N windows, T frames of a window, V = 25, C = 3, D embedding size.
+Shapes: N windows, T frames of a window, V = 25, C = 3, D embedding size, F features.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import numpy as np
 import pytest
 
 from edge.bundle import BUNDLE_VERSION, read_bundle
+from edge.calibration import read_statistics, write_statistics
 from edge.encoder import OnnxEncoder
+from edge.normalize import PREPROCESSING_VERSION
 from streams.errors import BundleError
 
 
@@ -78,7 +81,69 @@ def test_windows_of_another_shape_are_refused_with_both_shapes(bundle: Path, cha
     assert str(wrong.shape) in refusal.value.message
 
 
+def test_features_come_with_the_same_embeddings_in_one_pass(bundle: Path) -> None:
+    encoder = OnnxEncoder(bundle)
+    assert encoder.statistics is not None
+    windows = np.random.default_rng(0).normal(size=(3, encoder.info.num_frames, 25, 3)).astype(np.float32)
+    embeddings, features = encoder.encode_with_features(windows)
+    np.testing.assert_array_equal(embeddings, encoder.encode(windows))
+    assert features.shape == (3, encoder.statistics.means_BF.shape[1])
+    assert features.dtype == np.float32
+    assert features.min() >= 0
+    assert [part.shape for part in encoder.encode_with_features(windows[:0])] == [(0, 64), (0, 64)]
+    with pytest.raises(BundleError, match=r"\(N, 16, 25, 3\), float32"):
+        encoder.encode_with_features(windows[:, 1:])
+
+
+def test_a_bundle_without_features_serves_until_they_are_asked_for(bundle: Path) -> None:
+    without_features(bundle)
+    alter(bundle, statistics_sha256="")
+    encoder = OnnxEncoder(bundle)
+    windows = np.ones((2, encoder.info.num_frames, 25, 3), np.float32)
+    assert encoder.encode(windows).shape == (2, encoder.info.embedding_size)
+    assert encoder.statistics is None
+    with pytest.raises(BundleError, match="gives embeddings: distribution calibration needs `features`"):
+        encoder.encode_with_features(windows)
+
+
+def without_features(bundle: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="a test encoder is built with onnx, of the extra `train`")
+    model = onnx.load(bundle / "encoder.onnx")
+    del model.graph.output[1:]
+    onnx.save(model, bundle / "encoder.onnx")
+    alter(bundle, onnx_sha256=hashlib.sha256((bundle / "encoder.onnx").read_bytes()).hexdigest())
+
+
 # What is refused
+
+
+def test_statistics_that_were_altered_half_copied_or_left_behind_are_refused(bundle: Path) -> None:
+    file = bundle / "statistics.npz"
+    content = bytearray(file.read_bytes())
+    file.write_bytes(content[: len(content) // 2])
+    assert "statistics.npz: sha256" in refused(bundle).message
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    error = refused(bundle)
+    assert "statistics.npz: sha256" in error.message
+    assert "copy the whole bundle again" in error.hint
+    file.unlink()
+    assert "statistics.npz" in refused(bundle).message
+
+
+def test_statistics_of_another_encoder_are_refused(bundle: Path, other_bundle: Path) -> None:
+    shutil.copy2(other_bundle / "statistics.npz", bundle)
+    alter(bundle, statistics_sha256=hashlib.sha256((bundle / "statistics.npz").read_bytes()).hexdigest())
+    assert "belongs to the encoder" in refused(bundle).message
+
+
+def test_statistics_that_do_not_fit_the_features_are_refused(bundle: Path) -> None:
+    file = bundle / "statistics.npz"
+    own = read_statistics(file, encoder_sha256=read_bundle(bundle)[0].onnx_sha256)
+    narrow = {name: getattr(own, name)[:, :63] for name in ("means_BF", "factors_BFR", "stds_BF")}
+    write_statistics(file, replace(own, **narrow))
+    alter(bundle, statistics_sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+    assert "expected (2, 63) as statistics.npz has" in refused(bundle).message
 
 
 def test_an_altered_encoder_is_refused(bundle: Path) -> None:
@@ -106,7 +171,14 @@ def test_what_is_no_folder_is_refused(bundle: Path, tmp_path: Path) -> None:
     assert "Not a directory" in refused(bundle / "encoder.onnx").message
 
 
-@pytest.mark.parametrize(("key", "value"), [("bundle_version", 2), ("preprocessing_version", 2), ("layout", "coco17")])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("bundle_version", BUNDLE_VERSION - 1),
+        ("preprocessing_version", PREPROCESSING_VERSION - 1),
+        ("layout", "coco17"),
+    ],
+)
 def test_a_bundle_for_another_program_is_refused_with_both_versions(bundle: Path, key: str, value: object) -> None:
     alter(bundle, **{key: value})
     error = refused(bundle)
@@ -148,7 +220,7 @@ def test_a_damaged_description_is_refused(bundle: Path, content: bytes) -> None:
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x08\x08"])
 def test_a_file_that_is_no_model_is_refused_in_spite_of_its_checksum(bundle: Path, content: bytes) -> None:
     (bundle / "encoder.onnx").write_bytes(content)
-    alter(bundle, onnx_sha256=hashlib.sha256(content).hexdigest())
+    alter(bundle, onnx_sha256=hashlib.sha256(content).hexdigest(), statistics_sha256="")
     assert "encoder.onnx" in refused(bundle).message
 
 

@@ -6,7 +6,9 @@ The fixture `serve` looks for tracebacks in every daemon's log.
 from __future__ import annotations
 
 import itertools
+import json
 import os
+import shutil
 import signal
 import socket as tcp
 import subprocess
@@ -711,6 +713,34 @@ def test_a_changed_configuration_is_taken_over_and_counters_go_on(serve: Serve, 
     daemon.config.write_text(text, encoding="utf-8")
 
 
+def test_labels_are_chosen_by_distribution_calibration_once_it_is_fitted(
+    serve: Serve, make_config: MakeConfig, publish: Publish
+) -> None:
+    daemon = serve("zmq", config=make_config(matching="calibrated"))
+    matching = lambda: daemon.ask("status")["model"]["matching"]  # noqa: E731
+    enroll_clip(daemon, "wave", "wave")
+    until(lambda: matching() == "calibrated: cosine, as 2 to 100 labels can be fitted, not 1")
+    for action in ("bow", "raise_arms", "squat"):
+        enroll_clip(daemon, action, action)
+    daemon.ask("gallery.remove", label="squat")
+    until(lambda: matching() == "calibrated")
+    source = publish(of=daemon)
+    with closing(EventSubscriber(daemon.sockets.events)) as events:
+        assert wave_until_onset(events, source)["label"] == "wave"
+    daemon.ask("gallery.remove", label="bow")
+    daemon.ask("gallery.remove", label="raise_arms")
+    until(lambda: "not 1" in matching())
+    assert daemon.stop() == 0
+
+
+def test_a_daemon_stops_though_a_classifier_is_being_fitted(serve: Serve, make_config: MakeConfig) -> None:
+    daemon = serve("zmq", config=make_config(matching="calibrated"))
+    for i in range(30):
+        enroll_clip(daemon, f"label {i}", "wave", seed=i)
+    until(lambda: daemon.ask("status")["model"]["matching"].startswith("calibrated: being fitted"))
+    assert daemon.stop() == 0
+
+
 def test_what_another_program_changes_in_the_gallery_is_seen(
     daemon: DaemonProcess, make_config: MakeConfig, serve: Serve
 ) -> None:
@@ -789,6 +819,17 @@ def refused_start(config: Path, camera: str) -> str:
 )
 def test_a_camera_that_cannot_be_opened_is_told(make_config: MakeConfig, camera: str, expected: str) -> None:
     assert expected in refused_start(make_config(), camera)
+
+
+def test_distribution_calibration_by_a_bundle_without_statistics_is_told(
+    make_config: MakeConfig, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    info = json.loads((bundle / "bundle.json").read_bytes())
+    (bundle / "bundle.json").write_text(json.dumps(info | {"statistics_sha256": ""}))
+    message = refused_start(make_config(bundle=bundle, matching="calibrated"), "zmq")
+    assert "needs a model bundle with base statistics" in message
+    assert "crossglg-edge export" in message
 
 
 def test_a_gallery_that_cannot_be_written_is_told(make_config: MakeConfig, tmp_path: Path) -> None:

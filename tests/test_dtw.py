@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from training.dtw import dtw_distances
+from edge.dtw import dtw_distances
 
 Array = npt.NDArray[np.float32]
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from edge.bundle import BundleInfo
+from edge.calibration import base_statistics
 from streams.errors import ArchiveError, BundleError, CrossGLGError
 from streams.layouts import KINECT25_JOINTS
 from training.cli import evaluate
@@ -31,7 +34,7 @@ from training.draws import (
     protocol_draws,
     score,
 )
-from training.evaluate import cosine_distances
+from training.evaluate import ClipSet, calibrated_accuracies
 
 Array = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -105,12 +108,10 @@ def _one_shot(archive: Path, bundle: Path, *args: object) -> dict[str, Any]:
     return numbers
 
 
-def _trained_on(bundle: Path, folder: Path, training: Mapping[str, object]) -> Path:
+def _altered(bundle: Path, folder: Path, **changes: Any) -> Path:
     info = msgspec.json.decode((bundle / "bundle.json").read_bytes(), type=BundleInfo)
-    folder.mkdir()
-    (folder / "encoder.onnx").write_bytes((bundle / "encoder.onnx").read_bytes())
-    info = msgspec.structs.replace(info, training=dict(training))
-    (folder / "bundle.json").write_bytes(msgspec.json.encode(info))
+    shutil.copytree(bundle, folder)
+    (folder / "bundle.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(info, **changes)))
     return folder
 
 
@@ -223,16 +224,20 @@ def test_accuracies_equal_a_search_in_the_whole_distance_matrix() -> None:
     assert seen[-1] == (700, 700)
 
 
+def _cosine_distances(a_ND: Array, b_KD: Array) -> Array:
+    return np.asarray(1 - a_ND @ b_KD.T, np.float32)
+
+
 def test_the_distance_of_two_persons_takes_the_better_pairing() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(12, 8)).astype(np.float32)
     persons = np.array([[0, 1], [2, 3], [4, 4], [5, 6], [7, 8], [9, 9], [10, 11]])
     rows, columns = persons[[0, 2, 5, 5]], persons[[1, 3, 4, 5, 6]]
-    one = cosine_distances(features, features)
+    one = _cosine_distances(features, features)
     expected = [
         [min(one[a, c] + one[b, d], one[a, d] + one[b, c]) for c, d in columns.tolist()] for a, b in rows.tolist()
     ]
-    np.testing.assert_allclose(clip_distances(features, rows, columns, cosine_distances), expected, rtol=1e-5)
+    np.testing.assert_allclose(clip_distances(features, rows, columns, _cosine_distances), expected, rtol=1e-5)
 
 
 def test_the_interval_holds_the_mean_and_is_the_same_each_time() -> None:
@@ -242,6 +247,33 @@ def test_the_interval_holds_the_mean_and_is_the_same_each_time() -> None:
     assert result == score(values)
     assert result.ci95[1] - result.ci95[0] == pytest.approx(2 * 1.96 * values.std() / 50**0.5, rel=0.1)
     assert score(np.full(4, 0.25)).ci95 == (0.25, 0.25)
+
+
+def test_calibrated_accuracies_name_a_clip_by_the_mean_of_its_persons() -> None:
+    rng = np.random.default_rng(0)
+    labels, num_features = np.repeat(np.arange(5), 12), 16
+    centres = rng.exponential(1.0, (9, num_features))
+    base = np.abs(np.repeat(centres[5:], 20, axis=0) + rng.normal(size=(80, num_features)) * 0.05)
+    statistics = base_statistics(base.astype(np.float32), np.repeat(np.arange(4), 20), "abcd", encoder_sha256="0" * 64)
+    # Neither person alone tells the class: their mean does.
+    apart = rng.uniform(0, centres[labels])
+    windows = np.concatenate((centres[labels] - apart, centres[labels] + apart)).astype(np.float32)
+    clips = ClipSet(
+        name="pairs",
+        classes=("walk", "bow", "nod", "kick", "wave"),
+        labels=labels,
+        subjects=np.tile(np.arange(12), 5),
+        tracks=(),
+        persons=np.stack((np.arange(60), np.arange(60, 120)), axis=1),
+        sources=(),
+    )
+    draws, _ = leave_out_draws(clips.labels, clips.subjects, 3)
+    seen: list[tuple[int, int]] = []
+    found = calibrated_accuracies(clips, draws, windows, statistics, lambda *at: seen.append(at))
+    assert found.tolist() == [1.0, 1.0, 1.0]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    one_person = replace(clips, persons=clips.persons[:, :1])
+    assert calibrated_accuracies(one_person, draws, windows, statistics).max() < 0.95
 
 
 def test_json_holds_every_archive_and_their_mean(tmp_path: Path, tiny_bundle: Path) -> None:
@@ -256,10 +288,27 @@ def test_json_holds_every_archive_and_their_mean(tmp_path: Path, tiny_bundle: Pa
         "draws": 4,
         "clips": 24,
         "encoder": {"accuracy": 1.0, "ci95": [1.0, 1.0]},
+        "cosine": {"accuracy": 1.0, "ci95": [1.0, 1.0]},
         "dtw": {"accuracy": 1.0, "ci95": [1.0, 1.0]},
         "notes": [],
     }
-    assert content["mean"] == {"encoder": 1.0, "dtw": 1.0}
+    assert content["mean"] == {"encoder": 1.0, "cosine": 1.0, "dtw": 1.0}
+
+
+def test_distribution_calibration_is_one_more_method_where_it_is_asked_for(tmp_path: Path, tiny_bundle: Path) -> None:
+    path = _write_protocol(tmp_path)
+    archive = tmp_path / "b.npz"
+    content = _json("one-shot", archive, "--encoder", tiny_bundle, "--draws", 2, "--calibrated")
+    assert list(content["mean"]) == ["encoder", "cosine", "calibrated", "dtw"]
+    assert content["archives"]["b"]["calibrated"]["accuracy"] > 0.8
+    content = _json("protocol", path, "--encoder", tiny_bundle, "--draws", 2, "--calibrated")
+    assert content["calibrated"]["accuracy"] > 0.8
+    assert "calibrated" not in _json("protocol", path, "--encoder", tiny_bundle, "--draws", 2)
+    bare = _altered(tiny_bundle, tmp_path / "bare", statistics_sha256="")
+    error = _error("one-shot", tmp_path / "none.npz", "--encoder", bare, "--calibrated")
+    assert isinstance(error, BundleError)
+    assert "needs a model bundle with base statistics" in error.message
+    assert "crossglg-edge export" in error.hint
 
 
 def test_the_table_is_on_stdout_and_the_progress_on_stderr(tmp_path: Path, tiny_bundle: Path) -> None:
@@ -341,7 +390,7 @@ def test_an_archive_that_the_encoder_was_trained_on_is_noted(tmp_path: Path, tin
             ({}, "does not say which archives"),
         )
     ):
-        bundle = _trained_on(tiny_bundle, tmp_path / f"bundle{number}", training)
+        bundle = _altered(tiny_bundle, tmp_path / f"bundle{number}", training=training)
         (note,) = _one_shot(archive, bundle)["notes"]
         assert words in note
 
@@ -373,7 +422,7 @@ def test_the_archives_of_a_protocol_may_lie_elsewhere(tmp_path: Path, tiny_bundl
 
 def test_novel_actions_that_the_encoder_was_trained_on_are_noted(tmp_path: Path, tiny_bundle: Path) -> None:
     path = _write_protocol(tmp_path)
-    bundle = _trained_on(tiny_bundle, tmp_path / "bundle", {"actions": ["bow", "nod"]})
+    bundle = _altered(tiny_bundle, tmp_path / "bundle", training={"actions": ["bow", "nod"]})
     (note,) = _json("protocol", path, "--encoder", bundle, "--draws", 2)["notes"]
     assert "1 of the 3 novel actions (nod)" in note
     assert "1 of the 3 novel actions (nod)" in _run("protocol", path, "--encoder", bundle, "--draws", 2).stdout

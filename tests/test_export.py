@@ -1,11 +1,20 @@
-"""A training run becomes a bundle that the device accepts; needs the extra `train`."""
+"""A training run becomes a bundle that the device accepts; needs the extra `train`.
+
+Shapes: N windows, T frames, V = 25, C = 3, E values of an embedding, D features.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
 torch = pytest.importorskip("torch", reason="export needs the extra `train`")
 pytest.importorskip("onnxscript", reason="export needs the extra `train`")
@@ -13,67 +22,305 @@ pytest.importorskip("onnxscript", reason="export needs the extra `train`")
 import export.bundle  # noqa: E402
 from edge.bundle import read_bundle  # noqa: E402
 from edge.encoder import OnnxEncoder  # noqa: E402
-from export.bundle import branch_from_run, embed, fit_calibration, write_bundle  # noqa: E402
+from edge.matching import compared, distances_between  # noqa: E402
+from export.bundle import (  # noqa: E402
+    FrozenBranch,
+    branch_from_run,
+    embed,
+    fit_alignment_weight,
+    fit_calibration,
+    some_of_each,
+    windows_of,
+    write_bundle,
+)
+from export.cli import export as export_command  # noqa: E402
 from streams.errors import BundleError, ConfigError  # noqa: E402
+from streams.layouts import KINECT25_JOINTS  # noqa: E402
 from streams.performer import perform  # noqa: E402
+from training.crossglg import GuidanceConfig  # noqa: E402
 from training.data import TrainingSet  # noqa: E402
-from training.train import TrainConfig, train  # noqa: E402
+from training.train import train  # noqa: E402
+from training.train_config import TrainConfig  # noqa: E402
 
-NUM_FRAMES = 16
-WINDOWS = np.random.default_rng(0).normal(0, 0.5, (5, NUM_FRAMES, 25, 3)).astype(np.float32)
-SIX_CLIPS = ["a", "a", "a", "b", "b", "b"], [("set", i) for i in (1, 2, 3, 1, 2, 3)]
+Array = npt.NDArray[np.float32]
+
+NUM_FRAMES = 32
+ALONE = GuidanceConfig(global_to_local=False, local_to_global=False)
+WINDOWS = np.random.default_rng(0).normal(0, 0.5, (6, NUM_FRAMES, 25, 3)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = TrainingSet(
-        clips=tuple(perform(action, seed=seed) for seed in range(2) for action in ("wave", "squat")),
+        clips=tuple(perform(action, seed=seed) for seed in range(2) for action in ("squat", "wave")),
         labels=np.array([0, 1, 0, 1]),
-        classes=("wave", "squat"),
+        classes=("squat", "wave"),
         archives={"performer": "synthetic"},
     )
     out = tmp_path_factory.mktemp("run")
-    train(data, TrainConfig(num_frames=NUM_FRAMES, epochs=1, batch=4, lr=1e-4), out)
+    train(data, TrainConfig(num_frames=NUM_FRAMES, width=16, guidance=ALONE, epochs=1, batch=4, lr=1e-3), out)
     return out
 
 
-def test_a_run_becomes_a_bundle_whose_embeddings_are_those_of_torch(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    branch, about = branch_from_run(run, "joints", WINDOWS)
-    embeddings = embed(branch, WINDOWS)
-    calibration = fit_calibration(np.concatenate((embeddings, embeddings[:1])), *SIX_CLIPS, "test")
-    out = tmp_path / "bundle"
-    info = write_bundle(branch, about, out, name="test", calibration=calibration)
-    encoder = OnnxEncoder(out)
-    assert read_bundle(out)[0] == info
-    for batch in (1, 3, 5):
-        np.testing.assert_allclose(encoder.encode(WINDOWS[:batch]), embeddings[:batch], atol=1e-4)
-    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
-    assert info.training["actions"] == ["wave", "squat"]
-    # The exporter would leave the names of our source files in it.
-    assert b".py" not in (out / "encoder.onnx").read_bytes()
-    # What only training needs is not counted: decoder, latent and fc of 1,546,527 - 3,200 at 20 classes.
-    assert info.parameters == 1_546_527 - 3_200 - 257 * 20 - 3 * 65_792 + 256 * 32
-    assert info.embedding_size == embeddings.shape[1] == 4 * 25 * 32
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_archive(tmp_path_factory.mktemp("data") / "a.npz", ("wave", "squat", "bow", "clap"))
 
+
+def write_archive(path: Path, actions: tuple[str, ...]) -> Path:
+    """Write two clips of each action by each of two people."""
+    clips = [(action, subject) for action in actions for subject in (0, 1) for _ in range(2)]
+    joints = [perform(action, seed=i)[1] for i, (action, _) in enumerate(clips)]
+    np.savez(
+        path,
+        frames=np.concatenate(joints),
+        offsets=np.cumsum([0, *map(len, joints)]),
+        label=np.array([actions.index(action) for action, _ in clips], np.int16),
+        subject=np.array([subject for _, subject in clips], np.int16),
+        class_names=np.array(actions),
+        joint_names=np.array(KINECT25_JOINTS),
+        fps=30.0,
+    )
+    return path
+
+
+def call(*args: object) -> Result:
+    app = typer.Typer()
+    app.command()(export_command)
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+@pytest.fixture(scope="module")
+def bundle(run: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what the command writes; torch takes seconds for it, so the tests share it."""
+    out = tmp_path_factory.mktemp("bundles") / "bundle"
+    result = call(run, "--out", out, "--calibrate", archive, "--name", "mine")
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def base(archive: Path) -> tuple[Array, list[str]]:
+    """Return the windows of trained actions, and their actions."""
+    windows_NTVC, actions, _ = windows_of([archive], NUM_FRAMES, keep=lambda clip: clip.action in ("wave", "squat"))
+    # In the command's order: the directions of so few clips hang on the order in which they are added up.
+    order = np.random.default_rng(0).permutation(len(actions))
+    return windows_NTVC[order], [actions[i] for i in order]
+
+
+def frozen(embedding: export.bundle.Embedding, guidance: GuidanceConfig) -> FrozenBranch:
+    """Return a branch of width 8 with fresh weights."""
+    torch.manual_seed(0)
+    skeleton = TrainConfig(num_frames=NUM_FRAMES, width=8, guidance=guidance).make_branch(20)
+    return FrozenBranch(skeleton, embedding).eval()
+
+
+# The bundle
+
+
+def test_a_run_becomes_a_bundle_whose_outputs_are_those_of_torch(
+    run: Path, bundle: Path, base: tuple[Array, list[str]]
+) -> None:
+    branch, _ = branch_from_run(run, "joints", base[0])
+    embeddings, features = embed(branch, WINDOWS)
+    encoder = OnnxEncoder(bundle)
+    for batch in (1, 3, 6):
+        ours, our_features = encoder.encode_with_features(WINDOWS[:batch])
+        np.testing.assert_allclose(ours, embeddings[:batch], atol=1e-4)
+        np.testing.assert_allclose(our_features, features[:batch], atol=1e-4)
+        assert our_features.min() >= 0
+    assert features.max() > 0
+    info = encoder.info
+    assert (info.name, info.training["actions"], info.aligned_frames) == ("mine", ["squat", "wave"], 16)
+    assert info.embedding_size == embeddings.shape[1] == 4 * 25 * 32 + 16 * 75
+    assert info.parameters == branch.num_parameters
+    assert info.calibration.source.startswith("a: ")
+    assert info.alignment_weight > 0
+    # The exporter would leave the names of our source files in it.
+    assert b".py" not in (bundle / "encoder.onnx").read_bytes()
+
+
+def test_the_statistics_in_the_bundle_are_those_of_the_trained_actions_clips_alone(
+    run: Path, bundle: Path, base: tuple[Array, list[str]]
+) -> None:
+    info, _ = read_bundle(bundle)
+    assert info.statistics_sha256 == hashlib.sha256((bundle / "statistics.npz").read_bytes()).hexdigest()
+    statistics = OnnxEncoder(bundle).statistics
+    assert statistics is not None
+    assert (statistics.classes, statistics.encoder_sha256) == (("squat", "wave"), info.onnx_sha256)
+    windows_NTVC, actions = base
+    branch, _ = branch_from_run(run, "joints", windows_NTVC)
+    _, features = embed(branch, windows_NTVC)
+    for row, action in enumerate(statistics.classes):
+        mean_D = features[[i for i, of in enumerate(actions) if of == action]].mean(axis=0)
+        np.testing.assert_allclose(statistics.means_BF[row], mean_D, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "words"),
+    [
+        ("PARITY_TOLERANCE", -1.0, "ONNX and torch differ"),
+        ("MAX_STATISTICS_BYTES", 1000, "statistics of 2 classes take .* at most 1,000"),
+    ],
+)
+def test_a_bundle_that_is_refused_leaves_the_one_before_as_it_was(
+    run: Path,
+    bundle: Path,
+    base: tuple[Array, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    value: float,
+    words: str,
+) -> None:
+    windows_NTVC, actions = base
+    branch, about = branch_from_run(run, "joints", windows_NTVC)
+    _, features = embed(branch, windows_NTVC)
+    # Not exported anew: that takes seconds.
+    monkeypatch.setattr(
+        export.bundle, "export_onnx", lambda branch, num_frames, path: shutil.copy(bundle / "encoder.onnx", path)
+    )
+    out = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     (out / "MODEL_CARD.md").write_text("kept")
-    monkeypatch.setattr(export.bundle, "PARITY_TOLERANCE", -1.0)
-    with pytest.raises(BundleError, match="ONNX and torch differ"):
-        write_bundle(branch, about, out, name="other", calibration=calibration)
-    assert read_bundle(out)[0] == info  # the old one stays as it was
+    before = read_bundle(out)[0]
+    write = partial(
+        write_bundle,
+        branch,
+        about,
+        out,
+        name="other",
+        calibration=before.calibration,
+        alignment_weight=before.alignment_weight,
+        base_features_ND=features,
+        base_actions=actions,
+    )
+    with monkeypatch.context() as change:
+        change.setattr(export.bundle, limit, value)
+        with pytest.raises(BundleError, match=words):
+            write()
+    assert read_bundle(out)[0] == before
+    assert write() == read_bundle(out)[0] == OnnxEncoder(out).info
+    assert read_bundle(out)[0].name == "other"
     assert (out / "MODEL_CARD.md").read_text() == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "nothing half written lies beside it"
+
+
+def test_some_of_each_draws_no_clip_twice_and_all_where_there_are_few() -> None:
+    actions = ["a"] * 50 + ["b"] * 3
+    drawn = some_of_each(actions, 30, np.random.default_rng(0)).tolist()
+    assert len(drawn) == len(set(drawn)) == 33
+    assert {i for i in drawn if i >= 50} == {50, 51, 52}
+
+
+# The embedding
+
+
+@pytest.mark.parametrize("embedding", ["joints", "pooled"])
+def test_an_embedding_is_a_learned_part_of_length_1_and_frames_seen_from_the_spine_base(
+    embedding: export.bundle.Embedding,
+) -> None:
+    embeddings, features = embed(frozen(embedding, GuidanceConfig()), WINDOWS)
+    learned, frames = embeddings[:, : -16 * 75], embeddings[:, -16 * 75 :]
+    assert learned.shape[1] == (4 * 25 * 32 if embedding == "joints" else 32)
+    np.testing.assert_allclose(np.linalg.norm(learned, axis=1), 1, atol=1e-5)
+    places_NTVC = WINDOWS - WINDOWS[:, :, [KINECT25_JOINTS.index("SpineBase")]]
+    pairs = (places_NTVC[:, 0::2] + places_NTVC[:, 1::2]) / 2
+    np.testing.assert_allclose(frames, pairs.reshape(len(WINDOWS), -1), atol=1e-6)
+    assert features.shape == (len(WINDOWS), 32)
+    assert features.min() >= 0
+    assert features.max() > 0
+
+
+def test_windows_are_embedded_alike_in_batches_of_any_size() -> None:
+    branch = frozen("joints", GuidanceConfig())
+    for together, apart in zip(embed(branch, WINDOWS), embed(branch, WINDOWS, batch=4), strict=True):
+        np.testing.assert_allclose(together, apart, atol=1e-5)
+
+
+def test_parameters_are_counted_as_by_hand() -> None:
+    def block(a: int, b: int, stride: int = 1) -> int:
+        q, qk = b // 4, 6 * (a // 8)
+        attention = 2 * a + (a * qk + qk) + 3 * 25 * 25 + 3 * (a * b + b) + 2 * b + (a != b) * (a * b + 3 * b)
+        entry = b * q + 3 * q
+        tcn = 2 * (entry + 5 * q * q + 3 * q) + (entry + 2 * q) + (b * q + 3 * q)
+        return attention + tcn + (a != b or stride != 1) * (a * b + 3 * b)
+
+    stem = (3 * 8 + 8) + 25 * 8 + 2 * 25 * 8
+    blocks = 3 * block(8, 8) + block(8, 16, 2) + 2 * block(16, 16) + block(16, 32, 2) + 2 * block(32, 32)
+    joint_importance = 16 * 128 + 128 + 128 + 1
+    projection, project = 32 * 32, 32 * 32 + 32
+    inference = stem + blocks + projection
+    assert frozen("joints", ALONE).num_parameters == inference
+    assert frozen("joints", GuidanceConfig()).num_parameters == inference + joint_importance
+    assert frozen("pooled", GuidanceConfig()).num_parameters == inference + joint_importance + project
+
+
+@pytest.mark.parametrize("embedding", ["joints", "pooled"])
+@pytest.mark.parametrize(
+    "guidance", [ALONE, GuidanceConfig(), GuidanceConfig(num_pre=9), GuidanceConfig(project=False)]
+)
+def test_the_parameters_that_are_counted_are_those_that_an_embedding_depends_on(
+    embedding: export.bundle.Embedding, guidance: GuidanceConfig
+) -> None:
+    branch = frozen(embedding, guidance)
+    embeddings, _ = branch(torch.from_numpy(WINDOWS[:2]))
+    embeddings.square().sum().backward()
+    used = sum(p.numel() for p in branch.parameters() if p.grad is not None)
+    assert branch.num_parameters == used + branch.projection.numel()
+
+
+@pytest.mark.parametrize("embedding", ["joints", "pooled"])
+def test_the_mean_over_training_clips_is_taken_off(run: Path, embedding: export.bundle.Embedding) -> None:
+    branch, _ = branch_from_run(run, embedding, WINDOWS)
+    with torch.inference_mode():
+        features_NCTV, _ = branch.branch.features(torch.from_numpy(WINDOWS)[:, None])
+        places = branch.places(features_NCTV) - branch.mean_C
+    torch.testing.assert_close(places.mean(dim=(0, 1)), torch.zeros(64), atol=1e-5, rtol=0)
+
+
+def test_the_channels_of_joints_are_uncorrelated_and_none_outweighs_the_others(run: Path) -> None:
+    branch, _ = branch_from_run(run, "joints", WINDOWS)
+    with torch.inference_mode():
+        features_NCTV, _ = branch.branch.features(torch.from_numpy(WINDOWS)[:, None])
+        projected = ((branch.places(features_NCTV) - branch.mean_C) @ branch.projection).flatten(0, 1)
+    covariance = np.cov(projected.numpy().T)
+    variances = np.diag(covariance)
+    assert covariance.shape == (32, 32)
+    assert 0.9 < variances.max() < 1.01
+    assert np.abs(covariance - np.diag(variances)).max() < 0.01
+
+
+# The score
+
+
+def _clips(num_clips: int = 200) -> tuple[Array, list[str], list[tuple[str, int]]]:
+    """Return embeddings of 10 actions by 8 people, with frames that say as much as the learned part."""
+    rng = np.random.default_rng(0)
+    actions = np.arange(num_clips) % 10
+    learned = rng.normal(size=(10, 32))[actions] + rng.normal(size=(num_clips, 32))
+    learned /= np.linalg.norm(learned, axis=1, keepdims=True)
+    frames = rng.normal(size=(10, 16 * 75))[actions] + rng.normal(size=(num_clips, 16 * 75))
+    people = [("set", i // 10 % 8) for i in range(num_clips)]
+    return np.concatenate((learned, frames), axis=1).astype(np.float32), [f"action {i}" for i in actions], people
+
+
+def test_alignment_and_cosine_spread_alike() -> None:
+    embeddings, _, _ = _clips(60)
+    weight = fit_alignment_weight(embeddings)
+    clips, pairs = compared(embeddings, 16), np.triu_indices(60, 1)
+    cosine = distances_between(clips, clips, 0.0)[pairs]
+    assert np.std(distances_between(clips, clips, weight)[pairs] - cosine) == pytest.approx(np.std(cosine), rel=1e-3)
+    # Nobody moves: there is nothing to align.
+    still = np.concatenate((embeddings[:, :32], np.zeros((60, 16 * 75), np.float32)), axis=1)
+    assert np.isfinite(fit_alignment_weight(still))
 
 
 def test_the_midpoint_lets_through_the_wanted_share_of_different_actions() -> None:
-    rng = np.random.default_rng(0)
-    actions = [f"action {i % 10}" for i in range(400)]
-    people = [("set", i // 10 % 8) for i in range(400)]
-    centres = rng.normal(size=(10, 32))
-    embeddings = np.array([centres[i % 10] + rng.normal(0, 1.0, 32) for i in range(400)], np.float32)
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    calibration = fit_calibration(embeddings, actions, people, "test", fmr=0.05)
-    distances = 1 - embeddings @ embeddings.T
+    embeddings, actions, people = _clips()
+    weight = fit_alignment_weight(embeddings)
+    calibration = fit_calibration(embeddings, actions, people, "test", alignment_weight=weight, fmr=0.05)
+    clips = compared(embeddings, 16)
+    distances = distances_between(clips, clips, weight)
     labels, subjects = np.array(actions), np.array([subject for _, subject in people])
     impostor = distances[(labels[:, None] != labels) & (subjects[:, None] != subjects)]
     assert (impostor < calibration.midpoint).mean() == pytest.approx(0.05, abs=0.005)
@@ -81,22 +328,31 @@ def test_the_midpoint_lets_through_the_wanted_share_of_different_actions() -> No
 
 
 def test_a_calibration_without_two_people_or_two_actions_is_refused() -> None:
+    embeddings, _, _ = _clips(5)
     with pytest.raises(BundleError, match="at least two actions by two people"):
-        fit_calibration(WINDOWS[:, 0, 0], ["a"] * 5, [("set", i) for i in range(5)], "test")
+        fit_calibration(embeddings, ["a"] * 5, [("set", i) for i in range(5)], "test", alignment_weight=0.1)
 
 
-def test_the_mean_over_training_clips_is_taken_off(run: Path) -> None:
-    branch, _ = branch_from_run(run, "pooled", WINDOWS)
-    with torch.inference_mode():
-        features = branch.features(torch.from_numpy(WINDOWS)) - branch.mean_C
-    torch.testing.assert_close(features.mean(dim=(0, 1)), torch.zeros(256), atol=1e-5, rtol=0)
+# What cannot be exported
 
 
-def test_windows_that_have_no_quarters_are_refused(run: Path) -> None:
-    with pytest.raises(BundleError, match="multiple of 16"):
-        branch_from_run(run, "joints", WINDOWS[:, :12])
+@pytest.mark.parametrize("num_frames", [12, 24, 40])
+@pytest.mark.parametrize("embedding", ["joints", "pooled"])
+def test_windows_that_cannot_be_divided_are_refused(
+    run: Path, num_frames: int, embedding: export.bundle.Embedding
+) -> None:
+    with pytest.raises(BundleError, match=f"windows have {num_frames} frames: expected a multiple of 16"):
+        branch_from_run(run, embedding, np.zeros((2, num_frames, 25, 3), np.float32))
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a finished training run"):
         branch_from_run(tmp_path, "pooled", WINDOWS)
+
+
+def test_archives_without_other_actions_than_the_trained_ones_are_refused(run: Path, tmp_path: Path) -> None:
+    archive = write_archive(tmp_path / "a.npz", ("wave", "squat"))
+    error = call(run, "--out", tmp_path / "bundle", "--calibrate", archive).exception
+    assert isinstance(error, BundleError)
+    assert "8 clips of trained and 0 of other actions" in error.message
+    assert not (tmp_path / "bundle").exists()

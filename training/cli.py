@@ -1,4 +1,4 @@
-"""The offline commands on archives: `crossglg-edge evaluate` and `crossglg-edge train`."""
+"""The offline command on archives: `crossglg-edge evaluate`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from edge.encoder import OnnxEncoder
-from streams.errors import CrossGLGError
+from streams.errors import BundleError
 from training.draws import Score
-from training.evaluate import By, Report, Result, evaluate_archives, evaluate_protocol, read_protocol
+from training.evaluate import By, Report, Result, evaluate_archives, evaluate_protocol
 
 evaluate = typer.Typer(
     help="Measure one-shot recognition on recordings, with plain DTW beside it.", no_args_is_help=True
@@ -29,6 +29,9 @@ evaluate = typer.Typer(
 _Draws = Annotated[int, typer.Option(min=1, help="How many times exemplars are drawn; draw d has seed d.")]
 _Bundle = Annotated[
     Path | None, typer.Option("--encoder", metavar="BUNDLE", help="A bundle's folder; default: that shipped.")
+]
+_Calibrated = Annotated[
+    bool, typer.Option("--calibrated", help="Also choose by the paper's distribution calibration; slow.")
 ]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, accuracies 0 to 1, and nothing else.")]
 
@@ -39,16 +42,14 @@ def one_shot(
     draws: _Draws = 100,
     by: Annotated[By, typer.Option(help="Tell classes apart, or merge them by action.")] = By.CLASS,
     encoder: _Bundle = None,
+    calibrated: _Calibrated = False,
     as_json: _AsJson = False,
 ) -> None:
     """Enrol one clip a class from one person, name the clips of the others; all classes at once."""
-    onnx = _encoder(encoder)
+    onnx = _encoder(encoder, calibrated)
     with _progress() as report:
-        results = evaluate_archives(archives, onnx, num_draws=draws, by=by, report=report)
-    mean = {
-        "encoder": fmean(result.encoder.accuracy for result in results),
-        "dtw": fmean(result.dtw.accuracy for result in results),
-    }
+        results = evaluate_archives(archives, onnx, num_draws=draws, by=by, report=report, calibrated=calibrated)
+    mean = {method: fmean(result.scores[method].accuracy for result in results) for method in results[0].scores}
     if as_json:
         _print_json({"archives": {result.name: _as_dict(result) for result in results}, "mean": mean})
     else:
@@ -66,21 +67,29 @@ def protocol(
     ] = None,
     draws: _Draws = 100,
     encoder: _Bundle = None,
+    calibrated: _Calibrated = False,
     as_json: _AsJson = False,
 ) -> None:
     """Tell apart a protocol's novel actions, from one clip each, over all its archives."""
     path = protocol or (data or Path()) / "protocol.json"
-    onnx = _encoder(encoder)
+    onnx = _encoder(encoder, calibrated)
+    folder = data or path.parent
     with _progress() as report:
-        result = evaluate_protocol(path, onnx, data=data or path.parent, num_draws=draws, report=report)
+        result = evaluate_protocol(path, onnx, data=folder, num_draws=draws, report=report, calibrated=calibrated)
     if as_json:
         _print_json({"protocol": result.name, **_as_dict(result)})
     else:
         _print_table(onnx.info.name, "protocol", [result], {})
 
 
-def _encoder(bundle: Path | None) -> OnnxEncoder:
-    return OnnxEncoder(bundle, num_threads=os.cpu_count() or 1)
+def _encoder(bundle: Path | None, calibrated: bool) -> OnnxEncoder:
+    encoder = OnnxEncoder(bundle, num_threads=os.cpu_count() or 1)
+    if calibrated and encoder.statistics is None:
+        raise BundleError(
+            f"--calibrated needs a model bundle with base statistics, {encoder.info.name!r} has none",
+            hint="`crossglg-edge export` writes them.",
+        )
+    return encoder
 
 
 @contextmanager
@@ -97,7 +106,11 @@ def _progress() -> Iterator[Report]:
 
 
 def _as_dict(result: Result) -> dict[str, Any]:
-    return {key: value for key, value in asdict(result).items() if key != "name"}
+    """Return what scripts read: each method beside the counts."""
+    content = asdict(result)
+    del content["name"]
+    scores, notes = content.pop("scores"), content.pop("notes")
+    return {**content, **scores, "notes": notes}
 
 
 def _print_json(content: dict[str, Any]) -> None:
@@ -110,14 +123,21 @@ def _print_table(encoder: str, kind: str, results: list[Result], mean: dict[str,
         caption=f"encoder: {escape(encoder)}",
     )
     table.add_column(kind, overflow="fold")
-    for column in ("ways", "draws", "clips", "encoder", "DTW"):
+    for column in ("ways", "draws", "clips"):
         table.add_column(column, justify="right", no_wrap=True)
-    for result in results:
-        counts = f"{result.ways}", f"{result.draws}", f"{result.clips}"
-        table.add_row(escape(result.name), *counts, _percent(result.encoder), _percent(result.dtw))
-    if len(results) > 1:
+    table.add_column("method", no_wrap=True)
+    table.add_column("accuracy", justify="right", no_wrap=True)
+
+    def add(head: tuple[str, str, str, str], numbers: dict[str, str]) -> None:
+        for row, (method, number) in enumerate(numbers.items()):
+            table.add_row(*(("", "", "", "") if row else head), method.replace("dtw", "DTW"), number)
         table.add_section()
-        table.add_row("mean", "", "", "", *(f"{100 * mean[method]:.1f}" for method in ("encoder", "dtw")))
+
+    for result in results:
+        head = (escape(result.name), f"{result.ways}", f"{result.draws}", f"{result.clips}")
+        add(head, {method: _percent(score) for method, score in result.scores.items()})
+    if len(results) > 1:
+        add(("mean", "", "", ""), {method: f"{100 * accuracy:.1f}" for method, accuracy in mean.items()})
     console = Console()
     console.print(table)
     for result in results:
@@ -129,50 +149,3 @@ def _print_table(encoder: str, kind: str, results: list[Result], mean: dict[str,
 def _percent(score: Score) -> str:
     low, high = score.ci95
     return f"{100 * score.accuracy:.1f} ({100 * low:.1f}–{100 * high:.1f})"
-
-
-def train(
-    archives: Annotated[list[Path], typer.Argument(metavar="ARCHIVE", help="Skeleton archives, .npz.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; a run that was stopped goes on.")],
-    base_of: Annotated[
-        Path | None,
-        typer.Option(metavar="PROTOCOL.json", help="Only this protocol's base actions."),
-    ] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 110,
-    num_frames: Annotated[int, typer.Option(min=4, help="Frames of a window, T.")] = 64,
-    batch: Annotated[int, typer.Option(min=2)] = 128,
-    lr: Annotated[float, typer.Option(min=0.0, help="Learning rate before the milestones.")] = 0.1,
-    balance: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="0: every clip once an epoch; 1: every class alike.")
-    ] = 0.0,
-    k: Annotated[int, typer.Option(min=1, max=8, help="1: bone vectors, 8: joints.")] = 1,
-    seed: int = 0,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Matrix products in bfloat16.")] = False,
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile first: minutes, then faster.")] = False,
-) -> None:
-    """Train the skeleton encoder (InfoGCN) on archives; defaults are the authors'. Needs the extra `train`."""
-    try:
-        from training import train as training
-        from training.data import load_training_set
-    except ImportError as missing:
-        raise CrossGLGError(
-            f"training needs a package that is not installed: {missing.name}",
-            code="not_installed",
-            hint="Install it with `pip install 'crossglg-edge[train]'`.",
-        ) from missing
-    config = training.TrainConfig(
-        num_frames=num_frames, epochs=epochs, batch=batch, lr=lr, balance=balance, k=k, seed=seed,
-        bf16=bf16, compile=compiled,
-    )  # fmt: skip
-    data = load_training_set(archives, actions=read_protocol(base_of).base_order if base_of is not None else None)
-    console = Console(stderr=True)
-    console.print(f"{len(data)} clips of {len(data.classes)} actions from {len(data.archives)} archives -> {out}")
-    with Progress(console=console) as progress:
-        task = progress.add_task("training", total=epochs)
-
-        def on_epoch(epoch: int, loss: float, accuracy: float) -> None:
-            progress.console.print(f"epoch {epoch}: loss {loss:.4f}, accuracy {accuracy:.3f}")
-            progress.update(task, completed=epoch + 1)
-
-        training.train(data, config, out, on_epoch=on_epoch)
-    console.print(f"done: {out / training.WEIGHTS}; `crossglg-edge export {out} --out BUNDLE` makes a bundle of it")

@@ -17,7 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.bundle import BundleInfo
+from edge.calibration import BaseStatistics, fit
+from edge.dtw import dtw_distances
 from edge.encoder import Encoder
+from edge.matching import compared, distances_between
 from edge.normalize import window_from_joints
 from streams.archive import read_archive
 from streams.errors import ArchiveError
@@ -28,12 +31,13 @@ from training.draws import (
     Indices,
     Score,
     accuracies,
+    balanced_accuracy,
     clip_distances,
     leave_out_draws,
+    named_draw,
     protocol_draws,
     score,
 )
-from training.dtw import dtw_distances
 
 Track = tuple[npt.NDArray[np.float64], Array]
 Report = Callable[[str, int, int], None]
@@ -56,6 +60,7 @@ class ClipSet:
     `labels`: shape (N,), an index into `classes`. `subjects`: shape (N,), a number per archive and
     person, -1 unknown. `tracks`: per window its timestamps (L,), seconds, and joints (L, 25, 3),
     metres. `persons`: shape (N, P), a clip's tracks; where fewer persons were seen, the last again.
+    `sources`: the name of each clip.
     """
 
     name: str
@@ -64,6 +69,7 @@ class ClipSet:
     subjects: Indices
     tracks: tuple[Track, ...]
     persons: Indices
+    sources: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -72,33 +78,42 @@ class ClipSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Hold what one archive or protocol gave; `ways_used` is the mean number of exemplars of a draw."""
+    """Hold what one archive or protocol gave; `ways_used` is the mean number of exemplars of a draw.
+
+    `scores`: "encoder" is the nearest exemplar by the device's distance, "cosine" by the learned part of it,
+    "calibrated" by distribution calibration (where it was asked for), "dtw" by DTW.
+    """
 
     name: str
     ways: int
     ways_used: float
     draws: int
     clips: int
-    encoder: Score
-    dtw: Score
+    scores: dict[str, Score]
     notes: tuple[str, ...]
 
 
 class Protocol(msgspec.Struct, frozen=True, kw_only=True):
-    """Hold what is used of a novel-action protocol's JSON file."""
+    """Hold what is used of a novel-action protocol's JSON file.
+
+    `settings`: numbers of base actions, each the first so many of `base_order`. `exemplars`: a clip's
+    `source` for each novel action; where there are none, they are drawn.
+    """
 
     sets: tuple[str, ...]
     novel: tuple[str, ...]
     base_order: tuple[str, ...] = ()
+    settings: tuple[int, ...] = ()
+    exemplars: tuple[str, ...] = ()
 
 
 def evaluate_archives(
-    paths: Sequence[Path], encoder: Encoder, *, num_draws: int, by: By, report: Report
+    paths: Sequence[Path], encoder: Encoder, *, num_draws: int, by: By, report: Report, calibrated: bool = False
 ) -> list[Result]:
     """Evaluate each archive alone: one subject enrols, the others' clips are named.
 
     All are read before the first is evaluated, so that a bad one is refused before the long work.
-    Raises ArchiveError.
+    `calibrated`: by distribution calibration too, for an encoder with statistics. Raises ArchiveError.
     """
     plans: dict[str, tuple[ClipSet, list[Draw], list[str]]] = {}
     for path in paths:
@@ -109,21 +124,28 @@ def evaluate_archives(
         draws, notes = leave_out_draws(clips.labels, clips.subjects, num_draws)
         plans[name] = clips, draws, [*notes, *_archive_notes(encoder.info, name, path)]
         _check(clips, draws)
-    return [_evaluate(clips, draws, notes, encoder, report) for clips, draws, notes in plans.values()]
+    return [_evaluate(clips, draws, notes, encoder, report, calibrated) for clips, draws, notes in plans.values()]
 
 
-def evaluate_protocol(path: Path, encoder: Encoder, *, data: Path, num_draws: int, report: Report) -> Result:
+def evaluate_protocol(
+    path: Path, encoder: Encoder, *, data: Path, num_draws: int, report: Report, calibrated: bool = False
+) -> Result:
     """Tell apart a protocol's novel actions, over all its sets in the folder `data`.
 
-    Raises ArchiveError.
+    `calibrated`: by distribution calibration too, for an encoder with statistics. Raises ArchiveError.
     """
     protocol = read_protocol(path)
     # An exemplar is drawn by its number in the order of set name and clip.
     sets = [data / f"{name}.npz" for name in sorted(set(protocol.sets))]
     clips = read_clips(sets, name=path.name.removesuffix(".json"), by=By.ACTION, classes=protocol.novel)
-    draws = protocol_draws(clips.labels, clips.subjects, num_draws)
+    notes = _action_notes(encoder.info, protocol.novel)
+    if protocol.exemplars:
+        draws = [named_draw(clips.labels, clips.sources, protocol.exemplars)]
+        notes.append("the exemplars are those that the protocol names: one draw, no interval")
+    else:
+        draws = protocol_draws(clips.labels, clips.subjects, num_draws)
     _check(clips, draws)
-    return _evaluate(clips, draws, _action_notes(encoder.info, protocol.novel), encoder, report)
+    return _evaluate(clips, draws, notes, encoder, report, calibrated)
 
 
 def read_protocol(path: Path) -> Protocol:
@@ -147,7 +169,7 @@ def read_clips(paths: Sequence[Path], *, name: str, by: By = By.CLASS, classes: 
 
     A clip in which no joint was ever seen is left out, and noted. Raises ArchiveError.
     """
-    found: list[tuple[str, int, list[Track]]] = []
+    found: list[tuple[str, int, str, list[Track]]] = []
     declared: dict[str, None] = {}
     num_unseen = 0
     for number, path in enumerate(paths):
@@ -160,9 +182,10 @@ def read_clips(paths: Sequence[Path], *, name: str, by: By = By.CLASS, classes: 
             seen = [(clip.timestamps_s, joints.copy()) for joints in clip.persons if _is_seen(joints)]
             num_unseen += not seen
             if seen:
-                found.append((kind, (number << 32) + clip.subject if clip.subject >= 0 else -1, seen))
+                subject = (number << 32) + clip.subject if clip.subject >= 0 else -1
+                found.append((kind, subject, clip.source, seen))
     wanted = tuple(dict.fromkeys(declared if classes is None else classes))
-    have_clips = {kind for kind, _, _ in found}
+    have_clips = {kind for kind, *_ in found}
     present = tuple(kind for kind in wanted if kind in have_clips)
     if classes is not None and len(present) < len(wanted):
         absent = ", ".join(kind for kind in wanted if kind not in present)
@@ -180,45 +203,80 @@ def _is_seen(joints_LV3: Array) -> bool:
 
 
 def _clip_set(
-    name: str, classes: tuple[str, ...], found: Sequence[tuple[str, int, list[Track]]], notes: Sequence[str]
+    name: str, classes: tuple[str, ...], found: Sequence[tuple[str, int, str, list[Track]]], notes: Sequence[str]
 ) -> ClipSet:
-    num_tracks = np.array([len(tracks) for _, _, tracks in found], np.int64)
+    num_tracks = np.array([len(tracks) for *_, tracks in found], np.int64)
     first = np.cumsum(num_tracks) - num_tracks
     person = np.minimum(np.arange(num_tracks.max(initial=1)), num_tracks[:, None] - 1)
     return ClipSet(
         name=name,
         classes=classes,
-        labels=np.array([classes.index(kind) for kind, _, _ in found], np.int64),
-        subjects=np.array([subject for _, subject, _ in found], np.int64),
-        tracks=tuple(track for _, _, tracks in found for track in tracks),
+        labels=np.array([classes.index(kind) for kind, *_ in found], np.int64),
+        subjects=np.array([subject for _, subject, *_ in found], np.int64),
+        tracks=tuple(track for *_, tracks in found for track in tracks),
         persons=first[:, None] + person,
+        sources=tuple(source for _, _, source, _ in found),
         notes=tuple(notes),
     )
 
 
-def embeddings(clips: ClipSet, encoder: Encoder, report: Report) -> Array:
-    """Return the embedding of every window, shape (W, D), float32."""
+def encoded(clips: ClipSet, encoder: Encoder, report: Report, *, with_features: bool) -> tuple[Array, Array]:
+    """Return the embedding and, where wanted, the features of every window, shapes (W, D), (W, F), float32."""
     batches = []
     for start in range(0, len(clips.tracks), _BATCH):
         batch = clips.tracks[start : start + _BATCH]
         windows = [window_from_joints(*track, encoder.info.num_frames) for track in batch]
-        batches.append(encoder.encode(np.stack(windows)))
+        if with_features:
+            batches.append(encoder.encode_with_features(np.stack(windows)))
+        else:
+            batches.append((encoder.encode(np.stack(windows)), np.zeros((len(windows), 0), np.float32)))
         report(f"{clips.name}: encoder", start + len(batch), len(clips.tracks))
-    return np.concatenate(batches)
+    embeddings, features = zip(*batches, strict=True)
+    return np.concatenate(embeddings), np.concatenate(features)
 
 
 def dtw_features(clips: ClipSet) -> Array:
-    """Return what DTW compares of every window, shape (W, 32, 75), float32: joints as SpineBase sees them."""
+    """Return what DTW compares of every window, shape (W, 32, 75), float32: joints as SpineBase sees them.
+
+    Frames follow each other in even time: to find the pace is what DTW is for.
+    """
     features = np.empty((len(clips.tracks), DTW_FRAMES, 75), np.float32)
     for row, track in zip(features, clips.tracks, strict=True):
-        window = window_from_joints(*track, DTW_FRAMES)
+        window = window_from_joints(*track, DTW_FRAMES, motion_share=0.0)
         row[:] = (window - window[:, :1]).reshape(DTW_FRAMES, 75)
     return features
 
 
-def cosine_distances(a_ND: Array, b_KD: Array) -> Array:
-    """Return 1 - cosine for embeddings of length 1, shape (N, K), float32."""
-    return np.asarray(1 - a_ND @ b_KD.T, np.float32)
+def encoder_distances(info: BundleInfo, *, aligned: bool = True) -> Distances:
+    """Return the distance that the device decides by (edge.matching), or only the cosine's part of it."""
+    weight = info.alignment_weight if aligned else 0.0
+    return lambda a_NE, b_KE: distances_between(
+        compared(a_NE, info.aligned_frames), compared(b_KE, info.aligned_frames), weight
+    )
+
+
+def calibrated_accuracies(
+    clips: ClipSet,
+    draws: Sequence[Draw],
+    features_WF: Array,
+    statistics: BaseStatistics,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> npt.NDArray[np.float64]:
+    """Name each draw's queries by distribution calibration; return each draw's balanced accuracy, 0 to 1.
+
+    `features_WF`: the encoder's features of every window, not negative; a clip's are the mean over its
+    persons, as InfoGCN has it. The samples of draw d have seed d. Raises BundleError.
+    """
+    features_NF = features_WF[clips.persons].mean(axis=1)
+    found = []
+    for d, draw in enumerate(draws):
+        names = [clips.classes[label] for label in clips.labels[draw.exemplars]]
+        classifier = fit(features_NF[draw.exemplars], names, statistics, np.random.default_rng(d))
+        best = classifier.probabilities(features_NF[draw.queries]).argmax(axis=1)
+        named = np.array([clips.classes.index(name) for name in classifier.labels])[best]
+        found.append(balanced_accuracy(clips.labels[draw.queries], named))
+        report(d + 1, len(draws))
+    return np.array(found)
 
 
 def _check(clips: ClipSet, draws: Sequence[Draw]) -> None:
@@ -235,7 +293,9 @@ def _check(clips: ClipSet, draws: Sequence[Draw]) -> None:
         )
 
 
-def _evaluate(clips: ClipSet, draws: Sequence[Draw], notes: Sequence[str], encoder: Encoder, report: Report) -> Result:
+def _evaluate(
+    clips: ClipSet, draws: Sequence[Draw], notes: Sequence[str], encoder: Encoder, report: Report, calibrated: bool
+) -> Result:
     asked = [draw for draw in draws if len(draw.queries)]
     notes = [*clips.notes, *notes]
     if len(asked) < len(draws):
@@ -249,16 +309,26 @@ def _evaluate(clips: ClipSet, draws: Sequence[Draw], notes: Sequence[str], encod
             features, clips.persons[exemplars], clips.persons[queries], compare
         )
 
-    by_encoder = between(embeddings(clips, encoder, report), cosine_distances)
+    embeddings, features = encoded(clips, encoder, report, with_features=calibrated)
+    by_encoder = between(embeddings, encoder_distances(encoder.info))
+    by_cosine = between(embeddings, encoder_distances(encoder.info, aligned=False))
     by_dtw = between(dtw_features(clips), dtw_distances)
+    scores = {
+        "encoder": score(accuracies(clips.labels, asked, by_encoder)),
+        "cosine": score(accuracies(clips.labels, asked, by_cosine)),
+    }
+    if calibrated:
+        assert encoder.statistics is not None
+        told = partial(report, f"{clips.name}: calibrated")
+        scores["calibrated"] = score(calibrated_accuracies(clips, asked, features, encoder.statistics, told))
+    scores["dtw"] = score(accuracies(clips.labels, asked, by_dtw, partial(report, f"{clips.name}: DTW")))
     return Result(
         name=clips.name,
         ways=len(clips.classes),
         ways_used=float(np.mean([len(draw.exemplars) for draw in asked])),
         draws=len(draws),
         clips=len(clips),
-        encoder=score(accuracies(clips.labels, asked, by_encoder)),
-        dtw=score(accuracies(clips.labels, asked, by_dtw, partial(report, f"{clips.name}: DTW"))),
+        scores=scores,
         notes=tuple(notes),
     )
 
