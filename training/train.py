@@ -1,95 +1,95 @@
-"""Train the skeleton encoder on archives.
+"""Train the skeleton branch on archives, guided by texts (CrossGLG, Eq. 8).
 
-Shapes: N windows, M persons, T frames, V joints, C = 3.
+Shapes: N windows, M persons, B = N * M, T frames, V joints, A classes, D the latent's channels, C = 3 of
+coordinates, channels of a text elsewhere.
 """
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import json
+import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from streams.errors import ConfigError
-from training.data import Augmentation, TrainingSet, augmented_window, sampling_order
-from training.encoders.infogcn import InfoGCN, InfoGCNConfig
+from training.batches import Batch, batches
+from training.crossglg import NUM_QUARTERS, CrossModalInteraction, Guidance, SkeletonBranch
+from training.data import MIRRORED_JOINTS, NUM_TWINS, TrainingSet
+from training.losses import Outputs, losses
+from training.ranks import Ranks, join_ranks
+from training.run_files import (
+    COLUMNS,
+    CURVE,
+    LOSSES,
+    RUN,
+    WEIGHTS,
+    Row,
+    begin_run,
+    describe_run,
+    load_checkpoint,
+    load_run,
+    open_curve,
+    save_checkpoint,
+    save_weights,
+)
+from training.train_config import TrainConfig, learning_rate
 
-_CHECKPOINT = "checkpoint.pt"
-WEIGHTS = "encoder.safetensors"
-RUN = "run.json"
-CURVE = "curve.csv"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
-    """Name each choice of a training run. Optimiser and loss are the authors' (stnoah1/infogcn).
-
-    The learning rate rises over `warmup_share` of the epochs and falls tenfold at each of
-    `milestones`, both as shares of `epochs`: 5, 90 and 100 of the authors' 110.
-    """
-
-    num_frames: int = 64
-    epochs: int = 110
-    batch: int = 128
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup_share: float = 5 / 110
-    milestones: tuple[float, ...] = (90 / 110, 100 / 110)
-    label_smoothing: float = 0.1
-    lambda_class_mean: float = 0.1
-    lambda_mean_norm: float = 1e-4
-    balance: float = 0.0
-    k: int = 1
-    seed: int = 0
-    bf16: bool = False
-    compile: bool = False
-    augmentation: Augmentation = field(default_factory=Augmentation)
+__all__ = ["CURVE", "LOSSES", "RUN", "WEIGHTS", "Row", "TrainConfig", "learning_rate", "load_run", "losses", "train"]
 
 
-def learning_rate(config: TrainConfig, epoch: float) -> float:
-    """Return the learning rate at a (fractional) epoch."""
-    warmup = config.warmup_share * config.epochs
-    if epoch < warmup:
-        return config.lr * epoch / warmup
-    return config.lr * 0.1 ** sum(epoch >= share * config.epochs for share in config.milestones)
+class Learner(nn.Module):
+    """The skeleton branch with what is dropped after training: phi, and a proxy of each class's embedding."""
 
+    def __init__(self, config: TrainConfig, num_classes: int, text_channels: int) -> None:
+        super().__init__()
+        self.branch = config.make_branch(num_classes)
+        self.scale = config.embedding_scale
+        self.phi = self.proxies_AE = None
+        encoder, places = self.branch.encoder, NUM_QUARTERS * config.place_channels
+        if config.guidance.local_to_global:
+            back = encoder.config.num_features if config.classifier == "latent" else places
+            channels = encoder.config.num_features
+            self.phi = CrossModalInteraction(text_channels, channels, back, config.guidance)
+        if config.classifier == "cosine":
+            size = places * encoder.config.num_joints
+            num_proxies = num_classes * (NUM_TWINS if config.augmentation.has_twins else 1)
+            self.proxies_AE = nn.Parameter(torch.randn(num_proxies, size) * size**-0.5)
+        # Without a loss they would learn nothing but the weight decay.
+        latent: list[nn.Module] = [self.branch.project, encoder.fc, encoder.fc_mu, encoder.fc_logvar, encoder.decoder]
+        for layer in [self.branch.place] if config.classifier == "latent" else latent:
+            layer.requires_grad_(False)
 
-def infogcn_loss(logits: Tensor, z_ND: Tensor, labels_N: Tensor, z_prior_KD: Tensor, config: TrainConfig) -> Tensor:
-    """Return the authors' loss: smoothed cross-entropy + 0.1 * class-mean MSE + 1e-4 * mean norm."""
-    loss = nn.functional.cross_entropy(logits, labels_N, label_smoothing=config.label_smoothing)
-    present, inverse = torch.unique(labels_N, return_inverse=True)
-    sums = torch.zeros(len(present), z_ND.shape[1], dtype=z_ND.dtype).index_add_(0, inverse, z_ND)
-    means_KD = sums / torch.bincount(inverse)[:, None]
-    class_mean = nn.functional.mse_loss(means_KD, z_prior_KD[present])
-    mean_norm: Tensor = z_ND.mean(dim=0).norm()
-    return loss + config.lambda_class_mean * class_mean + config.lambda_mean_norm * mean_norm
+    def forward(self, x_NMTVC: Tensor, texts_NVC: Tensor | None) -> Outputs:
+        n, m = x_NMTVC.shape[:2]
+        features_BCTV, importance_BV = self.branch.features(x_NMTVC)
+        cross_NVC = None
+        if self.phi is not None:
+            joints_BVC = features_BCTV.mean(dim=2).transpose(1, 2)
+            cross_NVC = self.phi(joints_BVC.unflatten(0, (n, m)).mean(dim=1), texts_NVC)
+        if self.proxies_AE is None:
+            skeleton = self.branch.pooled(features_BCTV)
+            cross = None if cross_NVC is None else cross_NVC.mean(dim=1)
+        else:
+            skeleton = self.branch.places(features_BCTV).flatten(1)
+            # As `places` are ordered: quarter, joint, channel.
+            cross = None if cross_NVC is None else cross_NVC.unflatten(2, (NUM_QUARTERS, -1)).transpose(1, 2).flatten(1)
+        # Logits in bfloat16 would be off by up to 0.1.
+        with torch.autocast(x_NMTVC.device.type, enabled=False):
+            logits_NA, z_ND = self.classify(skeleton.unflatten(0, (n, m)).mean(dim=1).float())
+            cross_logits_NA = None if cross is None else self.classify(cross.float())[0]
+        return Outputs(logits_NA, z_ND, importance_BV, cross_logits_NA)
 
-
-def batches(data: TrainingSet, config: TrainConfig, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the batches of an epoch: x_NMTVC with M = 1, and labels; the same for the same seed and epoch.
-
-    A last batch of fewer than two windows is left out: batch normalisation needs two.
-    """
-    rng = np.random.default_rng((config.seed, epoch))
-    order = sampling_order(data.labels, config.balance, rng)
-    for start in range(0, len(order), config.batch):
-        chosen = order[start : start + config.batch]
-        if len(chosen) < 2:
-            continue
-        windows = [
-            augmented_window(timestamps_s, joints_LV3, config.num_frames, config.augmentation, rng)
-            for timestamps_s, joints_LV3 in (data.clips[i] for i in chosen)
-        ]
-        yield torch.from_numpy(np.stack(windows))[:, None], torch.from_numpy(data.labels[chosen])
+    def classify(self, x_NC: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return logits (N, A), and the latent z of InfoGCN's classifier: the one that both branches share."""
+        if self.proxies_AE is None:
+            return self.branch.encoder.classify(x_NC)
+        return self.scale * _unit(x_NC) @ _unit(self.proxies_AE).T, None
 
 
 def train(
@@ -97,117 +97,148 @@ def train(
     config: TrainConfig,
     out: Path,
     *,
-    on_epoch: Callable[[int, float, float], None] | None = None,
-) -> InfoGCN:
-    """Train, or go on from the checkpoint in `out`, and write encoder.safetensors, curve.csv, run.json.
+    guidance: Guidance | None = None,
+    on_epoch: Callable[[Row], None] | None = None,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> SkeletonBranch:
+    """Train, or go on from the checkpoint in `out`, and write what run_files names; return the branch that is kept.
 
-    A run that was killed goes on from its last whole epoch with the same batches and noise. Raises
-    ConfigError if `out` holds a run of another configuration.
+    `guidance` has a row for each of `data.classes`. A run that was killed goes on from its last whole
+    epoch with the same batches and noise. Started by torchrun, each process takes its share of every
+    batch, and all must see the same `out`; only the first writes. `on_batch` gets the number of
+    windows done, and of all.
+    Raises ConfigError if `out` holds another run, texts are missing, or the loss is not finite.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    model = InfoGCN(InfoGCNConfig(num_classes=len(data.classes), k=config.k))
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=True,
-    )
-    first = _resume(out, model, optimizer, config, data)
-    step = torch.compile(model, dynamic=False) if config.compile else model
-    # A fresh InfoGCN is full of denormals, twenty times slower than zeros; the caller keeps its own setting.
-    torch.set_flush_denormal(True)
-    try:
-        for epoch in range(first, config.epochs):
-            torch.manual_seed(config.seed * 1_000_003 + epoch)
-            started = time.monotonic()
-            loss, accuracy = _epoch(step, model, optimizer, data, config, epoch)
-            _save(out, model, optimizer, epoch, (loss, accuracy, time.monotonic() - started))
-            if on_epoch is not None:
-                on_epoch(epoch, loss, accuracy)
-    finally:
-        torch.set_flush_denormal(False)
-    save_file(model.state_dict(), out / WEIGHTS)
-    return model.eval()
-
-
-def load_run(out: Path) -> tuple[InfoGCN, dict[str, object]]:
-    """Return the trained model in evaluation mode and its run.json. Raises ConfigError."""
-    try:
-        run = json.loads((out / RUN).read_text(encoding="utf-8"))
-        weights = load_file(out / WEIGHTS)
-    except FileNotFoundError as error:
+    if config.needs_texts and (guidance is None or len(guidance.key_joints_AV) != len(data.classes)):
         raise ConfigError(
-            f"{out} is not a finished training run: {error.filename} is missing",
-            hint="Run `crossglg-edge train` with this folder as --out; it goes on where it stopped.",
-        ) from error
-    model = InfoGCN(InfoGCNConfig(num_classes=len(run["classes"]), k=run["config"]["k"]))
-    model.load_state_dict(weights)
-    return model.eval(), run
+            f"training with guidance needs the texts of its {len(data.classes)} classes",
+            hint="Give them, or switch both ways of guidance off.",
+        )
+    with join_ranks() as ranks:
+        _check_shares(data, config, ranks)
+        begin_run(out, describe_run(config, data, guidance), is_first=ranks.rank == 0)
+        # A fresh InfoGCN is full of denormals, twenty times slower than zeros; the caller keeps its own setting.
+        torch.set_flush_denormal(True)
+        try:
+            training = _Training(data, config, guidance, ranks)
+            curve = load_checkpoint(out, training.learner, training.optimizer)
+            with open_curve(out, curve) if ranks.rank == 0 else nullcontext() as add_to_curve:
+                for epoch in range(len(curve), config.epochs):
+                    curve.append(training.epoch(epoch, on_batch))
+                    if add_to_curve is not None:
+                        save_checkpoint(out, training.learner, training.optimizer, curve)
+                        add_to_curve(curve[-1])
+                        if on_epoch is not None:
+                            on_epoch(curve[-1])
+        finally:
+            torch.set_flush_denormal(False)
+        if ranks.rank == 0:
+            save_weights(out, training.learner.branch)
+        ranks.wait()
+    return training.learner.branch.cpu().eval()
 
 
-def _epoch(
-    step: Callable[[Tensor], tuple[Tensor, Tensor]],
-    model: InfoGCN,
-    optimizer: torch.optim.Optimizer,
-    data: TrainingSet,
-    config: TrainConfig,
-    epoch: int,
-) -> tuple[float, float]:
-    model.train()
-    total, right, seen = 0.0, 0, 0
-    num_batches = max(1, len(data) // config.batch)
-    for i, (x_NMTVC, labels_N) in enumerate(batches(data, config, epoch)):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, epoch + min(i / num_batches, 1.0))
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            # Another size would be compiled anew, for every size, and run at a third of the speed.
-            logits, z_ND = (step if len(x_NMTVC) == config.batch else model)(x_NMTVC)
-        loss = infogcn_loss(logits.float(), z_ND.float(), labels_N, model.z_prior, config)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total += loss.item() * len(labels_N)
-        right += int((logits.argmax(dim=1) == labels_N).sum())
-        seen += len(labels_N)
-    return total / seen, right / seen
+def _check_shares(data: TrainingSet, config: TrainConfig, ranks: Ranks) -> None:
+    fewest = 2 * ranks.num_ranks
+    if config.batch % ranks.num_ranks or min(config.batch, len(data)) < fewest:
+        raise ConfigError(
+            f"{len(data)} clips in batches of {config.batch} cannot be shared by {ranks.num_ranks} processes: "
+            f"each needs two windows of a batch, and all the same number"
+        )
 
 
-def _resume(out: Path, model: InfoGCN, optimizer: torch.optim.Optimizer, config: TrainConfig, data: TrainingSet) -> int:
-    run = {
-        "config": dataclasses.asdict(config),
-        "classes": list(data.classes),
-        "clips": len(data),
-        "archives": data.archives,
-        "torch": torch.__version__,
-    }
-    run = json.loads(json.dumps(run))
-    if (out / RUN).exists():
-        before = json.loads((out / RUN).read_text(encoding="utf-8"))
-        changed = sorted(key for key in run if before.get(key) != run[key])
-        if changed:
+class _Training:
+    """Hold what a step changes, and what it needs."""
+
+    def __init__(self, data: TrainingSet, config: TrainConfig, guidance: Guidance | None, ranks: Ranks) -> None:
+        self.data, self.config, self.ranks = data, config, ranks
+        self.guidance = guidance.to(ranks.device) if guidance is not None and config.needs_texts else None
+        torch.manual_seed(config.seed)
+        self.learner = Learner(config, len(data.classes), self.guidance.texts_AVC.shape[2] if self.guidance else 0)
+        if ranks.num_ranks > 1 and ranks.device.type == "cuda":
+            # It exists for CUDA only: elsewhere each process normalises by its own share of a batch.
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.learner)
+        self.learner.to(ranks.device)
+        self.parameters = [parameter for parameter in self.learner.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.SGD(
+            self.parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, nesterov=True
+        )
+        # Each process loads the same checkpoint into it before the first step.
+        self.model: nn.Module = self.learner
+        if ranks.num_ranks > 1:
+            # The strides that it complains of are those of dimensions of size one.
+            warnings.filterwarnings("ignore", "Grad strides do not match")
+            self.model = DistributedDataParallel(self.learner, static_graph=True)
+        self.compiled = torch.compile(self.model, dynamic=False) if config.compile else self.model
+
+    def epoch(self, epoch: int, on_batch: Callable[[int, int], None] | None) -> Row:
+        """Learn from every clip once. Raises ConfigError when the loss is no longer finite."""
+        config, ranks, started, lr = self.config, self.ranks, time.monotonic(), 0.0
+        torch.manual_seed(config.seed * 1_000_003 + epoch + 1_000_000_007 * ranks.rank)
+        self.model.train()
+        num_batches = max(1, len(self.data) // config.batch)
+        totals = torch.zeros(len(LOSSES) + 2, dtype=torch.float64, device=ranks.device)
+        for i, batch in enumerate(batches(self.data, config, epoch, ranks.rank, ranks.num_ranks)):
+            lr = learning_rate(config, epoch + min(i / num_batches, 1.0))
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            totals += self.step(batch)
+            if on_batch is not None:
+                in_epoch = min((i + 1) * config.batch, len(self.data))
+                on_batch(epoch * len(self.data) + in_epoch, config.epochs * len(self.data))
+        *sums, seen = ranks.summed(totals).tolist()
+        means = [total / seen for total in sums]
+        if not math.isfinite(means[0]):
             raise ConfigError(
-                f"{out} holds a training run with another {', '.join(changed)}",
-                hint="Choose another --out, or remove that folder.",
+                f"the loss of epoch {epoch} is {means[0]}: the training diverged",
+                hint="Train anew, in another --out, with a smaller --lr, or with grad_clip = 5 in --config.",
             )
-    else:
-        (out / RUN).write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
-    if not (out / _CHECKPOINT).exists():
-        with (out / CURVE).open("w", newline="") as file:
-            csv.writer(file).writerow(("epoch", "loss", "accuracy", "seconds"))
-        return 0
-    state = torch.load(out / _CHECKPOINT, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["epoch"]) + 1
+        return dict(zip(COLUMNS, (epoch, *means, time.monotonic() - started, lr), strict=True))
+
+    def step(self, batch: Batch) -> Tensor:
+        """Learn from one batch; return the sums over its windows of LOSSES and right answers, and their number."""
+        device, config = self.ranks.device, self.config
+        labels_N, twins_N = batch.labels_N.to(device), batch.twins_N.to(device)
+        texts_NVC = key_joints_NV = among_NA = None
+        if self.guidance is not None:
+            texts_NVC = _mirrored(self.guidance.texts_AVC[labels_N], twins_N)
+            key_joints_NV = _mirrored(self.guidance.key_joints_AV[labels_N], twins_N)
+        if config.augmentation.has_twins:
+            labels_N, among_NA = _among_twins(labels_N, twins_N, len(self.data.classes))
+        # Another size would be compiled anew, for every size, and run at a third of the speed.
+        is_whole = len(labels_N) * self.ranks.num_ranks == config.batch
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
+            outputs: Outputs = (self.compiled if is_whole else self.model)(batch.x_NMTVC.to(device), texts_NVC)
+        z_prior_AD = self.learner.branch.encoder.z_prior
+        parts = losses(outputs, labels_N, z_prior_AD, config, key_joints_NV, among_NA)
+        self.optimizer.zero_grad()
+        parts["loss"].backward()
+        if config.grad_clip:
+            nn.utils.clip_grad_norm_(self.parameters, config.grad_clip)
+        self.optimizer.step()
+        logits_NA = outputs.logits_NA.detach()
+        if among_NA is not None:
+            logits_NA = logits_NA.masked_fill(~among_NA, -torch.inf)
+        num_right = (logits_NA.argmax(dim=1) == labels_N).sum()
+        sums = [part.detach() * len(labels_N) for part in parts.values()]
+        return torch.stack([*sums, num_right, num_right.new_tensor(len(labels_N))]).double()
 
 
-def _save(
-    out: Path, model: InfoGCN, optimizer: torch.optim.Optimizer, epoch: int, row: tuple[float, float, float]
-) -> None:
-    partial = out / (_CHECKPOINT + ".partial")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}, partial)
-    partial.replace(out / _CHECKPOINT)
-    with (out / CURVE).open("a", newline="") as file:
-        csv.writer(file).writerow((epoch, *(f"{value:.6g}" for value in row)))
+def _among_twins(labels_N: Tensor, twins_N: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Return the labels among classes and their twins, and what each window is told apart from, shape (N, 4 A).
+
+    Not from its own twins: a clap is the same mirrored, and nearly so backwards.
+    """
+    own_N = labels_N + twins_N * num_classes
+    all_own_NA = nn.functional.one_hot(labels_N, num_classes).bool().repeat(1, NUM_TWINS)
+    return own_N, ~all_own_NA.scatter(1, own_N[:, None], False)
+
+
+def _mirrored(by_joint: Tensor, twins_N: Tensor) -> Tensor:
+    """Exchange what belongs to left and right joints, shape (N, V, ...), of those windows that are mirrored."""
+    is_mirrored = (twins_N >= 2).view(-1, *[1] * (by_joint.dim() - 1))
+    return torch.where(is_mirrored, by_joint[:, list(MIRRORED_JOINTS)], by_joint)
+
+
+def _unit(x_NE: Tensor) -> Tensor:
+    return nn.functional.normalize(x_NE, dim=1)

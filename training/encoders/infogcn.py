@@ -4,23 +4,28 @@ Source: stnoah1/infogcn; Chi et al., "InfoGCN: Representation Learning for Human
 Action Recognition", CVPR 2022. Same parameters to the digit, same function; activations stay in
 channels-last memory, so that a 1x1 convolution and a head's projection are one matrix product.
 
-Shapes: N windows, C channels, T frames, V joints, M persons, H attention heads, D embedding.
+Shapes: N windows, C channels, T frames, V joints, M persons, H attention heads, D embedding; B = N * M.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from streams.layouts import KINECT25_PARENTS
+from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS
 
-# Channels out and temporal stride of the nine blocks.
-BLOCKS = ((64, 1), (64, 1), (64, 1), (128, 2), (128, 1), (128, 1), (256, 2), (256, 1), (256, 1))
-EMBEDDING_CHANNELS = 64
+# Channels out of the nine blocks, as multiples of the width.
+BLOCK_WIDTHS = (1, 1, 1, 2, 2, 2, 4, 4, 4)
 NUM_HEADS = 3
+# What each joint brings: its bone (I - A^k) x, its place seen from the mid spine, how far it is from where it
+# is on average, seen from the hips, and its step from frame to frame.
+Input = Literal["bones", "places", "deviations", "steps"]
+_SPINE_BASE, _SPINE_MID = KINECT25_JOINTS.index("SpineBase"), KINECT25_JOINTS.index("SpineMid")
+# Deviations and steps are smaller than places; so scaled they come near to them.
+_DEVIATION_SCALE, _STEP_SCALE = 2.0, 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +34,8 @@ class InfoGCNConfig:
 
     `k`: the input becomes (I - A_out^k) x, with A_out each joint's parent: 1 gives bone vectors,
     8 plain joints, 0 would be all zero and is refused. `noise_ratio` scales the exponent of the
-    sampling noise in training.
+    sampling noise in training. `width`: channels of the first three blocks. `strides`: each block's
+    step in time. `inputs`: what each joint brings, concatenated.
     """
 
     num_classes: int
@@ -38,8 +44,22 @@ class InfoGCNConfig:
     k: int = 1
     noise_ratio: float = 0.1
     z_prior_gain: float = 3.0
+    width: int = 64
+    strides: tuple[int, ...] = (1, 1, 1, 2, 1, 1, 2, 1, 1)
+    inputs: tuple[Input, ...] = ("bones",)
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last block."""
+        return self.width * BLOCK_WIDTHS[-1]
 
     def __post_init__(self) -> None:
+        if len(self.strides) != len(BLOCK_WIDTHS):
+            raise ValueError(f"strides are {self.strides}: expected one for each of {len(BLOCK_WIDTHS)} blocks")
+        if not self.inputs:
+            raise ValueError("inputs are empty: expected some of bones, places, deviations, steps")
+        if self.width % 8:
+            raise ValueError(f"width is {self.width}: expected a multiple of 8")
         if self.k < 1:
             raise ValueError(f"k is {self.k}: expected 1 (bones) to 8 (joints); k = 0 makes the input all zero")
 
@@ -53,16 +73,16 @@ class InfoGCN(nn.Module):
     def __init__(self, config: InfoGCNConfig) -> None:
         super().__init__()
         self.config = config
-        channels, joints, width = EMBEDDING_CHANNELS, config.num_joints, BLOCKS[-1][0]
+        channels, joints, width = config.width, config.num_joints, config.num_features
         self.register_buffer("input_map_VV", _input_map(config.k), persistent=False)
-        self.to_joint_embedding = nn.Linear(3, channels)
+        self.to_joint_embedding = nn.Linear(3 * len(config.inputs), channels)
         self.pos_embedding = nn.Parameter(torch.randn(1, joints, channels))
         self.data_bn = nn.BatchNorm1d(config.num_persons * joints * channels)
         blocks = []
-        for channels_out, stride in BLOCKS:
-            blocks.append(EncodingBlock(channels, channels_out, stride, joints))
-            channels = channels_out
-        self.blocks = nn.Sequential(*blocks)
+        for multiple, stride in zip(BLOCK_WIDTHS, config.strides, strict=True):
+            blocks.append(EncodingBlock(channels, multiple * config.width, stride, joints))
+            channels = multiple * config.width
+        self.blocks = nn.ModuleList(blocks)
         self.fc = nn.Linear(width, width)
         self.fc_mu = nn.Linear(width, width)
         self.fc_logvar = nn.Linear(width, width)
@@ -75,33 +95,52 @@ class InfoGCN(nn.Module):
         nn.init.normal_(self.decoder.weight, 0, (2.0 / config.num_classes) ** 0.5)
         nn.init.constant_(self.data_bn.weight, 1)
 
-    def features(self, x_NMTVC: Tensor) -> Tensor:
-        """Return the features of the last block, shape (N, M, C, T/4, V)."""
+    def embed_joints(self, x_NMTVC: Tensor) -> Tensor:
+        """Return what the first block takes, shape (B, C, T, V)."""
         n, m, t, v, _ = x_NMTVC.shape
-        x = self.input_map_VV @ x_NMTVC
+        width = self.config.width
+        x = torch.cat([self._input(name, x_NMTVC) for name in self.config.inputs], dim=-1)
         x = self.to_joint_embedding(x) + self.pos_embedding
-        x = x.permute(0, 1, 3, 4, 2).reshape(n, m * v * EMBEDDING_CHANNELS, t)
-        x = self.data_bn(x).reshape(n * m, v, EMBEDDING_CHANNELS, t).permute(0, 2, 3, 1)
-        x = x.contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.blocks(x)
-        return features.view(n, m, *features.shape[1:])
+        x = x.permute(0, 1, 3, 4, 2).reshape(n, m * v * width, t)
+        x = cast(Tensor, self.data_bn(x)).reshape(n * m, v, width, t).permute(0, 2, 3, 1)
+        return x.contiguous(memory_format=torch.channels_last)
 
-    def pooled(self, x_NMTVC: Tensor) -> Tensor:
-        """Return the last block's features averaged over joints, time and persons, shape (N, 256)."""
-        return self.features(x_NMTVC).mean(dim=(3, 4)).mean(dim=1)
+    def _input(self, name: Input, x_NMTVC: Tensor) -> Tensor:
+        if name == "bones":
+            bones: Tensor = self.input_map_VV @ x_NMTVC
+            return bones
+        if name == "places":
+            return x_NMTVC - x_NMTVC[..., _SPINE_MID : _SPINE_MID + 1, :]
+        if name == "deviations":
+            x = x_NMTVC - x_NMTVC[..., _SPINE_BASE : _SPINE_BASE + 1, :]
+            return _DEVIATION_SCALE * (x - x.mean(dim=2, keepdim=True))
+        steps = x_NMTVC[:, :, 1:] - x_NMTVC[:, :, :-1]
+        return _STEP_SCALE * torch.cat((steps, steps[:, :, -1:]), dim=2)
 
-    def forward(self, x_NMTVC: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits (N, num_classes) and the latent z (N, 256), sampled in training."""
-        h = torch.relu(self.fc(self.pooled(x_NMTVC)))
+    def features(self, x_NMTVC: Tensor) -> Tensor:
+        """Return the features of the last block, shape (B, C, T', V)."""
+        x = self.embed_joints(x_NMTVC)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def classify(self, pooled_NC: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (N, num_classes) and the latent z (N, C), sampled in training."""
+        h = torch.relu(self.fc(pooled_NC))
         z = self.fc_mu(h)
         if self.training:
             std = (self.config.noise_ratio * self.fc_logvar(h)).exp().clamp(max=100.0)
             z = z + torch.randn_like(std) * std
         return self.decoder(z), z
 
+    def forward(self, x_NMTVC: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and latent z of the features' mean over time, joints, then persons."""
+        pooled_BC = self.features(x_NMTVC).mean(dim=(2, 3))
+        return self.classify(pooled_BC.view(*x_NMTVC.shape[:2], -1).mean(dim=1))
+
 
 class EncodingBlock(nn.Module):
-    """One block: relu(MS_TCN(SA_GC(x)) + residual(x)), x of shape (N, C, T, V)."""
+    """One block: relu(MS_TCN(SA_GC(x)) + residual(x)), x of shape (B, C, T, V)."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int, num_joints: int) -> None:
         super().__init__()
@@ -113,8 +152,16 @@ class EncodingBlock(nn.Module):
                 nn.Conv2d(channels_in, channels_out, 1, stride=(stride, 1)), nn.BatchNorm2d(channels_out)
             )
 
-    def forward(self, x_NCTV: Tensor) -> Tensor:
-        out: Tensor = self.tcn(self.agcn(x_NCTV)) + self.residual(x_NCTV)
+    def forward(self, x_NCTV: Tensor, importance_NV: Tensor | None = None) -> Tensor:
+        """Return the block's output; `importance_NV` weighs the spatially mixed features (CrossGLG, Eq. 1).
+
+        It has to come before the TCN: after the block's last normalisation it would be inert, and on
+        the block's output it would make the features collapse.
+        """
+        mixed = self.agcn(x_NCTV)
+        if importance_NV is not None:
+            mixed = mixed * importance_NV[:, None, None, :].to(mixed.dtype)
+        out: Tensor = self.tcn(mixed) + self.residual(x_NCTV)
         return torch.relu(out)
 
 
@@ -138,15 +185,22 @@ class SpatialAttentionGC(nn.Module):
         if channels_in != channels_out:
             self.down = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
 
+    def attention(self, x_NCTV: Tensor) -> Tensor:
+        """Return how much each joint (fourth axis) takes of each (last axis), topology and all: (N, T, H, V, V)."""
+        n, _, t, v = x_NCTV.shape
+        qk = self.to_qk(self.norm(x_NCTV.permute(0, 2, 3, 1))).view(n, t, v, 2, NUM_HEADS, self.head_channels)
+        q, k = qk.permute(3, 0, 1, 4, 2, 5).unbind(0)
+        scores = (q * self.head_channels**-0.5) @ k.transpose(-1, -2)
+        # In bfloat16 softmax has no fast kernel on a CPU: a tenth of a training step.
+        shares: Tensor = scores.softmax(dim=-1, dtype=torch.float32)
+        return shares * self.shared_topology
+
     def forward(self, x_NCTV: Tensor) -> Tensor:
         n, c, t, v = x_NCTV.shape
         x = x_NCTV.permute(0, 2, 3, 1)
-        qk = self.to_qk(self.norm(x)).view(n * t, v, 2, NUM_HEADS, self.head_channels)
-        q, k = qk.permute(2, 0, 3, 1, 4).unbind(0)
-        attention = (q * self.head_channels**-0.5) @ k.transpose(-1, -2)
-        a_HVV = attention.softmax(dim=-1) * self.shared_topology
+        a_NTHVV = self.attention(x_NCTV)
         # (NT, HV, V) @ (NT, V, C): all heads in one batched product.
-        mixed = a_HVV.reshape(n * t, NUM_HEADS * v, v).to(x.dtype) @ x.reshape(n * t, v, c)
+        mixed = a_NTHVV.reshape(n * t, NUM_HEADS * v, v).to(x.dtype) @ x.reshape(n * t, v, c)
         mixed = mixed.view(n, t, NUM_HEADS, v, c).transpose(2, 3).reshape(n, t, v, NUM_HEADS * c)
         heads = [cast(nn.Conv2d, head) for head in self.conv_d]
         weight = torch.cat([head.weight.flatten(1) for head in heads], dim=1)
