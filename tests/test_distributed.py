@@ -35,7 +35,7 @@ data = TrainingSet(
     labels=np.tile(np.arange(4), 8), classes=actions, archives={"performer": "synthetic"},
 )
 config = TrainConfig(
-    width=8, num_frames=16, epochs=4, batch=14, lr=0.005, warmup_share=0.0, classifier="cosine",
+    width=16, num_frames=16, epochs=4, batch=14, lr=0.005, warmup_share=0.0, classifier="cosine",
     augmentation=Augmentation(min_crop=1, max_turn_rad=0, axis_scale=0, joint_noise=0, joint_drop=0),
     guidance=GuidanceConfig(shared_channels=16, text_self_attention=False),
 )

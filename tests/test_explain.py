@@ -38,7 +38,7 @@ from training.key_joints import read_key_joints  # noqa: E402
 from training.train import TrainConfig, load_run, train  # noqa: E402
 
 SCRIPT = str(Path(sys.executable).with_name("crossglg-edge"))
-GUIDED = TrainConfig(num_frames=16, width=8, epochs=1, batch=4, guidance=GuidanceConfig(shared_channels=16))
+GUIDED = TrainConfig(num_frames=16, width=16, epochs=1, batch=4, guidance=GuidanceConfig(shared_channels=16))
 UNGUIDED = replace(GUIDED, guidance=GuidanceConfig(global_to_local=False, local_to_global=False))
 
 

@@ -109,9 +109,9 @@ def base(archive: Path) -> tuple[Array, list[str]]:
 
 
 def frozen(embedding: export.bundle.Embedding, guidance: GuidanceConfig) -> FrozenBranch:
-    """Return a branch of width 8 with fresh weights."""
+    """Return a branch of width 16 with fresh weights."""
     torch.manual_seed(0)
-    skeleton = TrainConfig(num_frames=NUM_FRAMES, width=8, guidance=guidance).make_branch(20)
+    skeleton = TrainConfig(num_frames=NUM_FRAMES, width=16, guidance=guidance).make_branch(20)
     return FrozenBranch(skeleton, embedding).eval()
 
 
@@ -221,12 +221,12 @@ def test_an_embedding_is_a_learned_part_of_length_1_and_frames_seen_from_the_spi
 ) -> None:
     embeddings, features = embed(frozen(embedding, GuidanceConfig()), WINDOWS)
     learned, frames = embeddings[:, : -16 * 75], embeddings[:, -16 * 75 :]
-    assert learned.shape[1] == (4 * 25 * 32 if embedding == "joints" else 32)
+    assert learned.shape[1] == (4 * 25 * 32 if embedding == "joints" else 64)
     np.testing.assert_allclose(np.linalg.norm(learned, axis=1), 1, atol=1e-5)
     places_NTVC = WINDOWS - WINDOWS[:, :, [KINECT25_JOINTS.index("SpineBase")]]
     pairs = (places_NTVC[:, 0::2] + places_NTVC[:, 1::2]) / 2
     np.testing.assert_allclose(frames, pairs.reshape(len(WINDOWS), -1), atol=1e-6)
-    assert features.shape == (len(WINDOWS), 32)
+    assert features.shape == (len(WINDOWS), 64)
     assert features.min() >= 0
     assert features.max() > 0
 
@@ -245,10 +245,10 @@ def test_parameters_are_counted_as_by_hand() -> None:
         tcn = 2 * (entry + 5 * q * q + 3 * q) + (entry + 2 * q) + (b * q + 3 * q)
         return attention + tcn + (a != b or stride != 1) * (a * b + 3 * b)
 
-    stem = (3 * 8 + 8) + 25 * 8 + 2 * 25 * 8
-    blocks = 3 * block(8, 8) + block(8, 16, 2) + 2 * block(16, 16) + block(16, 32, 2) + 2 * block(32, 32)
-    joint_importance = 16 * 128 + 128 + 128 + 1
-    projection, project = 32 * 32, 32 * 32 + 32
+    stem = (3 * 16 + 16) + 25 * 16 + 2 * 25 * 16
+    blocks = 3 * block(16, 16) + block(16, 32, 2) + 2 * block(32, 32) + block(32, 64, 2) + 2 * block(64, 64)
+    joint_importance = 32 * 128 + 128 + 128 + 1
+    projection, project = 64 * 64, 64 * 64 + 64
     inference = stem + blocks + projection
     assert frozen("joints", ALONE).num_parameters == inference
     assert frozen("joints", GuidanceConfig()).num_parameters == inference + joint_importance

@@ -27,7 +27,7 @@ SCRIPT = Path(sys.executable).with_name("crossglg-edge")
 # The performer's actions that have shipped texts.
 ACTIONS = ("clap", "punch", "push", "swipe")
 SMALL = """
-width = 8
+width = 16
 num_frames = 16
 batch = 8
 augmentation = { min_crop = 0.8 }
@@ -118,7 +118,7 @@ def test_flags_go_before_the_file_and_the_file_before_the_preset(folder: Path, t
     run = json.loads((tmp_path / "run" / RUN).read_text())
     config = run["config"]
     assert (config["batch"], config["seed"], config["epochs"]) == (4, 3, 1)
-    assert (config["width"], config["num_frames"], config["augmentation"]["min_crop"]) == (8, 16, 0.8)
+    assert (config["width"], config["num_frames"], config["augmentation"]["min_crop"]) == (16, 16, 0.8)
     assert (config["lr"], config["schedule"], config["augmentation"]["joint_noise"]) == (0.05, "step", 0.01)
     guidance = config["guidance"]
     assert (guidance["num_pre"], guidance["local_to_global"], guidance["global_to_local"]) == (7, False, True)

@@ -54,7 +54,7 @@ GOLDEN_PARTS = {
     "latent": {"loss_skeleton": 12.1073, "loss_calibrate": 0.00575, "loss_cross": 13.7898},
     "cosine": {"loss_skeleton": 2.43726, "loss_calibrate": 0.00574, "loss_cross": 2.45677},
 }
-SMALL = replace(TINY, width=8, epochs=2, guidance=GuidanceConfig(shared_channels=16), num_frames=16)
+SMALL = replace(TINY, width=16, epochs=2, guidance=GuidanceConfig(shared_channels=16), num_frames=16)
 NO_CHANGE = Augmentation(min_crop=1, max_turn_rad=0, axis_scale=0, joint_noise=0, joint_drop=0)
 
 
@@ -278,7 +278,7 @@ def test_a_checkpoint_that_is_no_checkpoint_of_this_run_is_refused(
     elif damage == "foreign":
         torch.save({"model": torch.zeros(3)}, path)
     elif damage == "of another model":
-        train(performed(), replace(config, width=16), tmp_path / "wide")
+        train(performed(), replace(config, width=32), tmp_path / "wide")
         (tmp_path / "wide" / CHECKPOINT).replace(path)
     else:
         path.write_bytes(pickle.dumps(_Malicious(), protocol=2))

@@ -58,8 +58,9 @@ class InfoGCNConfig:
             raise ValueError(f"strides are {self.strides}: expected one for each of {len(BLOCK_WIDTHS)} blocks")
         if not self.inputs:
             raise ValueError("inputs are empty: expected some of bones, places, deviations, steps")
-        if self.width % 8:
-            raise ValueError(f"width is {self.width}: expected a multiple of 8")
+        # With 8, branches of two channels: torch 2.13's CPU kernels then write past their memory, with two threads.
+        if self.width < 16 or self.width % 8:
+            raise ValueError(f"width is {self.width}: expected a multiple of 8 from 16")
         if self.k < 1:
             raise ValueError(f"k is {self.k}: expected 1 (bones) to 8 (joints); k = 0 makes the input all zero")
 
