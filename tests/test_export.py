@@ -221,7 +221,7 @@ def test_an_embedding_is_a_learned_part_of_length_1_and_frames_seen_from_the_spi
 ) -> None:
     embeddings, features = embed(frozen(embedding, GuidanceConfig()), WINDOWS)
     learned, frames = embeddings[:, : -16 * 75], embeddings[:, -16 * 75 :]
-    assert learned.shape[1] == (4 * 25 * 32 if embedding == "joints" else 64)
+    assert learned.shape[1] == (4 * 25 * 64 if embedding == "joints" else 64)
     np.testing.assert_allclose(np.linalg.norm(learned, axis=1), 1, atol=1e-5)
     places_NTVC = WINDOWS - WINDOWS[:, :, [KINECT25_JOINTS.index("SpineBase")]]
     pairs = (places_NTVC[:, 0::2] + places_NTVC[:, 1::2]) / 2
