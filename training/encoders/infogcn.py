@@ -9,6 +9,7 @@ Shapes: N windows, C channels, T frames, V joints, M persons, H attention heads,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -99,12 +100,17 @@ class InfoGCN(nn.Module):
     def embed_joints(self, x_NMTVC: Tensor) -> Tensor:
         """Return what the first block takes, shape (B, C, T, V)."""
         n, m, t, v, _ = x_NMTVC.shape
-        width = self.config.width
-        x = torch.cat([self._input(name, x_NMTVC) for name in self.config.inputs], dim=-1)
-        x = self.to_joint_embedding(x) + self.pos_embedding
-        x = x.permute(0, 1, 3, 4, 2).reshape(n, m * v * width, t)
-        x = cast(Tensor, self.data_bn(x)).reshape(n * m, v, width, t).permute(0, 2, 3, 1)
-        return x.contiguous(memory_format=torch.channels_last)
+        # In bfloat16 metres would be rounded to 4 mm before neighbours are subtracted.
+        with torch.autocast(x_NMTVC.device.type, enabled=False):
+            x = torch.cat([self._input(name, x_NMTVC) for name in self.config.inputs], dim=-1)
+            x = self.to_joint_embedding(x) + self.pos_embedding
+            # One statistic for each person, joint and channel.
+            x = self.data_bn(x.transpose(1, 2).reshape(n * t, -1)).view(n, t, m, v, -1).transpose(1, 2)
+        if torch.is_autocast_enabled(x.device.type):
+            # Else all that is added to it would be float32 as well, up to the first stride.
+            x = x.to(torch.get_autocast_dtype(x.device.type))
+        embedded: Tensor = x.reshape(n * m, t, v, -1).permute(0, 3, 1, 2)
+        return embedded
 
     def _input(self, name: Input, x_NMTVC: Tensor) -> Tensor:
         if name == "bones":
@@ -162,8 +168,7 @@ class EncodingBlock(nn.Module):
         mixed = self.agcn(x_NCTV)
         if importance_NV is not None:
             mixed = mixed * importance_NV[:, None, None, :].to(mixed.dtype)
-        out: Tensor = self.tcn(mixed) + self.residual(x_NCTV)
-        return torch.relu(out)
+        return torch.relu(self.tcn(mixed) + _shortcut(self.residual, x_NCTV))
 
 
 class SpatialAttentionGC(nn.Module):
@@ -189,25 +194,27 @@ class SpatialAttentionGC(nn.Module):
     def attention(self, x_NCTV: Tensor) -> Tensor:
         """Return how much each joint (fourth axis) takes of each (last axis), topology and all: (N, T, H, V, V)."""
         n, _, t, v = x_NCTV.shape
-        qk = self.to_qk(self.norm(x_NCTV.permute(0, 2, 3, 1))).view(n, t, v, 2, NUM_HEADS, self.head_channels)
-        q, k = qk.permute(3, 0, 1, 4, 2, 5).unbind(0)
+        qk = self.to_qk(self.norm(x_NCTV.permute(0, 2, 3, 1))).view(n * t, v, 2, NUM_HEADS, self.head_channels)
+        q, k = qk.permute(2, 0, 3, 1, 4).unbind(0)
         scores = (q * self.head_channels**-0.5) @ k.transpose(-1, -2)
-        # In bfloat16 softmax has no fast kernel on a CPU: a tenth of a training step.
-        shares: Tensor = scores.softmax(dim=-1, dtype=torch.float32)
-        return shares * self.shared_topology
+        # In memory joint before head: the mixed joints of all heads then lie side by side. In bfloat16 softmax has
+        # no fast kernel on a CPU: a tenth of a training step.
+        scores = scores.transpose(1, 2).to(torch.promote_types(scores.dtype, torch.float32)).contiguous()
+        shares = scores.softmax(dim=-1) * self.shared_topology.transpose(0, 1)
+        by_head: Tensor = shares.view(n, t, v, NUM_HEADS, v).transpose(2, 3)
+        return by_head
 
     def forward(self, x_NCTV: Tensor) -> Tensor:
         n, c, t, v = x_NCTV.shape
         x = x_NCTV.permute(0, 2, 3, 1)
-        a_NTHVV = self.attention(x_NCTV)
-        # (NT, HV, V) @ (NT, V, C): all heads in one batched product.
-        mixed = a_NTHVV.reshape(n * t, NUM_HEADS * v, v).to(x.dtype) @ x.reshape(n * t, v, c)
-        mixed = mixed.view(n, t, NUM_HEADS, v, c).transpose(2, 3).reshape(n, t, v, NUM_HEADS * c)
+        a_BRV = self.attention(x_NCTV).transpose(2, 3).reshape(n * t, v * NUM_HEADS, v)
+        # (NT, VH, V) @ (NT, V, C): all heads in one batched product, and no copy before their projection.
+        mixed = (a_BRV.to(x.dtype) @ x.reshape(n * t, v, c)).view(n, t, v, NUM_HEADS * c)
         heads = [cast(nn.Conv2d, head) for head in self.conv_d]
         weight = torch.cat([head.weight.flatten(1) for head in heads], dim=1)
         bias = torch.stack([cast(Tensor, head.bias) for head in heads]).sum(dim=0)
-        out = nn.functional.linear(mixed, weight, bias).permute(0, 3, 1, 2)
-        return torch.relu(self.bn(out) + self.down(x_NCTV))
+        out = _normalize([self.bn], nn.functional.linear(mixed, weight, bias.detach()).permute(0, 3, 1, 2))
+        return torch.relu(out + _shortcut(self.down, x_NCTV))
 
 
 class MultiScaleTCN(nn.Module):
@@ -245,7 +252,57 @@ class MultiScaleTCN(nn.Module):
         )
 
     def forward(self, x_NCTV: Tensor) -> Tensor:
-        return torch.relu(torch.cat([branch(x_NCTV) for branch in self.branches], dim=1))
+        # Layer by layer across the branches: one product and one normalisation where there were three or four.
+        dilated_1, dilated_2, pooled, point = (cast(nn.Sequential, branch) for branch in self.branches)
+        entries = (dilated_1, dilated_2, pooled)
+        entered = _project([branch[0] for branch in entries], x_NCTV)
+        x = torch.relu(_normalize([branch[1] for branch in entries], entered))
+        first, second, third = x.chunk(3, dim=1)
+        outs = (_convolve(dilated_1[3], first), _convolve(dilated_2[3], second), pooled[3](third))
+        joined = torch.cat((*outs, _project([point[0]], x_NCTV)), dim=1)
+        return torch.relu(_normalize([dilated_1[4], dilated_2[4], pooled[4], point[1]], joined))
+
+
+def _project(layers: Sequence[nn.Module], x_NCTV: Tensor) -> Tensor:
+    """Run 1x1 convolutions of the same input, all of one stride, as one product; see `_convolve` for the bias."""
+    convs = [cast(nn.Conv2d, layer) for layer in layers]
+    weight = torch.cat([conv.weight.flatten(1) for conv in convs])
+    bias = torch.cat([cast(Tensor, conv.bias) for conv in convs]).detach()
+    # Turned before it is cut: the gradient of a cut is laid out as its input.
+    x = x_NCTV.permute(0, 2, 3, 1)[:, :: convs[0].stride[0]]
+    return nn.functional.linear(x, weight, bias).permute(0, 3, 1, 2)
+
+
+def _convolve(layer: nn.Module, x_NCTV: Tensor) -> Tensor:
+    """Convolve without a gradient for the bias: a normalisation follows, so it is zero, but costs a pass."""
+    conv = cast(nn.Conv2d, layer)
+    bias = cast(Tensor, conv.bias).detach()
+    return nn.functional.conv2d(x_NCTV, conv.weight, bias, conv.stride, conv.padding, conv.dilation)
+
+
+def _normalize(layers: Sequence[nn.Module], x_NCTV: Tensor) -> Tensor:
+    """Run batch normalisations of neighbouring channels as one."""
+    norms = [cast(nn.BatchNorm2d, layer) for layer in layers]
+    weight, bias, mean, var = (
+        torch.cat([getattr(norm, name) for norm in norms]) for name in ("weight", "bias", "running_mean", "running_var")
+    )
+    n, c, t, v = x_NCTV.shape
+    rows = x_NCTV.permute(0, 2, 3, 1).reshape(-1, c)
+    training = norms[0].training
+    out = nn.functional.batch_norm(rows, mean, var, weight, bias, training, norms[0].momentum or 0.1, norms[0].eps)
+    if training:
+        sizes = [norm.num_features for norm in norms]
+        for norm, new_mean, new_var in zip(norms, mean.split(sizes), var.split(sizes), strict=True):
+            cast(Tensor, norm.running_mean).copy_(new_mean)
+            cast(Tensor, norm.running_var).copy_(new_var)
+    return out.view(n, t, v, c).permute(0, 3, 1, 2)
+
+
+def _shortcut(layer: nn.Module, x_NCTV: Tensor) -> Tensor:
+    if isinstance(layer, nn.Identity):
+        return x_NCTV
+    conv, norm = cast(nn.Sequential, layer)
+    return _normalize([norm], _project([conv], x_NCTV))
 
 
 def _input_map(k: int) -> Tensor:
