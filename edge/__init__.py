@@ -1,0 +1,7 @@
+import os
+
+# ONNX Runtime from 1.29 on sends usage data to Microsoft and writes a device id into the home, unless this is set
+# before its first import. A user's own setting stands.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# On a busy machine numpy's small products wait for each other's threads, ten times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

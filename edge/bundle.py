@@ -27,6 +27,31 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     source: str
 
 
+class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Say what a threshold costs: false alarms of one label in an hour of a person's movement, and misses.
+
+    `distances`: thresholds, rising. `alarms_per_hour`: at each, how often a label begins that is not done; not
+    falling. `missed`: at each, the share of an action's performances by other people than who enrolled it that give
+    no event; not rising. `hours`: of movement, times the labels that it was held against. Statistics of
+    recordings, which are not in the bundle; `source` says of which.
+    """
+
+    distances: tuple[float, ...]
+    alarms_per_hour: tuple[float, ...]
+    missed: tuple[float, ...]
+    hours: float
+    source: str
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.distances), len(self.alarms_per_hour), len(self.missed)}
+        rising = [self.distances, self.alarms_per_hour, [-share for share in self.missed]]
+        if len(lengths) > 1 or not self.distances or any(list(curve) != sorted(curve) for curve in rising):
+            raise ValueError(
+                f"rates of {len(self.distances)} distances: expected as many alarms_per_hour, not falling, and missed, "
+                "not rising"
+            )
+
+
 class _Version(msgspec.Struct):
     bundle_version: int
 
@@ -36,8 +61,11 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     The encoder takes `windows`, shape (N, num_frames, 25, 3), float32, from
     edge.normalize.window_from_joints, and gives `embeddings`, shape (N, embedding_size), float32: a
-    learned part of length 1, then `aligned_frames` of 25 joints. How two are compared: edge.matching.
-    `statistics_sha256`: of statistics.npz, for distribution calibration (edge.calibration); empty: there is none.
+    learned part of length 1, then `aligned_frames` of 25 joints, then, where `cohort_weight` is not 0, how far the
+    learned part is from known actions. How two are compared: edge.matching.
+    `statistics_sha256`: of statistics.npz, for distribution calibration (edge.calibration); `weights_sha256`: of
+    weights.safetensors, the same encoder for torch, which no device reads; empty: there is none.
+    `rates`: None: thresholds cannot be set by false alarms.
     """
 
     bundle_version: int
@@ -50,10 +78,13 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     embedding: str
     aligned_frames: int = 0
     alignment_weight: float = 0.0
+    cohort_weight: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     onnx_sha256: str
     statistics_sha256: str = ""
+    weights_sha256: str = ""
     parameters: int
     calibration: Calibration
+    rates: Rates | None = None
     training: dict[str, object]
     licence: str
 
@@ -86,6 +117,17 @@ def bundle_statistics(info: BundleInfo, path: Path) -> BaseStatistics | None:
         return None
     _check_file(path, "statistics.npz", info.statistics_sha256)
     return read_statistics(path / "statistics.npz", encoder_sha256=info.onnx_sha256)
+
+
+def bundle_weights(info: BundleInfo, path: Path) -> Path:
+    """Return the verified weights.safetensors of the bundle in the folder `path`. Raises BundleError."""
+    if not info.weights_sha256:
+        raise BundleError(
+            f"the bundle {info.name!r} in {path} holds no torch weights: weights.safetensors is missing",
+            hint="`crossglg-edge export RUN` writes a bundle that has them.",
+        )
+    _check_file(path, "weights.safetensors", info.weights_sha256)
+    return path / "weights.safetensors"
 
 
 def _check_file(path: Path, name: str, sha256: str) -> None:

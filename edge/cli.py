@@ -27,12 +27,16 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from edge import control
+from edge.bench_cli import bench
 from edge.config import Config, config_toml, read_config
 from edge.control import open_library
 from edge.daemon import Daemon
 from edge.doctor import examine
 from edge.enrollment import one_body
 from edge.gallery import Mode
+from edge.guide import confirmed, guide, negative_summary, summary
+from edge.movement import Side
+from edge.negatives import checked_pieces, pieces_of
 from streams import sockets
 from streams.cameras import Refused, clock_name, open_camera
 from streams.errors import ControlError, CrossGLGError
@@ -54,6 +58,9 @@ app = typer.Typer(
 )
 gallery_app = typer.Typer(no_args_is_help=True, help="The enrolled actions: list, show, change, move.")
 app.add_typer(gallery_app, name="gallery")
+threshold_app = typer.Typer(no_args_is_help=True, help="How near a match must be: by false alarms an hour, or by hand.")
+app.add_typer(threshold_app, name="threshold")
+app.command()(bench)
 
 out = Console()
 err = Console(stderr=True)
@@ -79,7 +86,8 @@ def main() -> None:
         err.print(f"[bold red]error[/] [dim]({escape(error.code)})[/] {escape(error.message)}", **_PLAIN)
         if error.hint:
             err.print(escape(error.hint), style="yellow", **_PLAIN)
-        sys.exit(_UNREACHABLE if error.code == "unreachable" else _REFUSED)
+        is_lost = isinstance(error, ControlError) and error.code == "unreachable"
+        sys.exit(_UNREACHABLE if is_lost else _REFUSED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
@@ -170,7 +178,8 @@ def serve(
             signal.signal(number, lambda *_: daemon.stop())
     err.print(
         f"[bold]crossglg-edge {control.VERSION}[/]  camera [cyan]{escape(settings.camera)}[/], "
-        f"model {escape(library.encoder.info.name)}, {len(library.gallery.labels())} enrolled actions\n"
+        f"model {escape(library.encoder.info.name)} in {library.encoder.engine.name}, "
+        f"{len(library.gallery.labels())} enrolled actions\n"
         f"frames {settings.sockets.frames if opened.socket is not None else 'from the camera itself'}, "
         f"events {settings.sockets.events}, control {settings.sockets.control}\n"
         "In a second terminal: [bold]crossglg-edge enroll wave[/], then [bold]crossglg-edge watch[/]. "
@@ -186,109 +195,99 @@ def serve(
 
 @app.command()
 def enroll(
-    label: Annotated[str, typer.Argument(help="The action's name.")],
+    label: Annotated[str | None, typer.Argument(help="The action's name.")] = None,
     from_: Annotated[
         str | None,
         typer.Option("--from", help="RECORDING.mcap or ARCHIVE.npz:CLIP instead of the live stream."),
     ] = None,
+    examples: Annotated[int, typer.Option(min=1, max=20, help="So many in one go, each counted down.")] = 1,
     add: Annotated[bool, typer.Option("--add", help="One more example of a label that exists.")] = False,
     replace_: Annotated[bool, typer.Option("--replace", help="Instead of a label's examples so far.")] = False,
-    countdown: Annotated[float | None, typer.Option(help="Seconds to get ready.")] = None,
+    side: Annotated[
+        Side | None,
+        typer.Option(help="Of which side the action is, whichever is shown; either: stored as shown and mirrored."),
+    ] = None,
+    negative: Annotated[
+        bool, typer.Option("--negative", help="Ordinary movement that is no action, instead of an action.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="With --negative: for so long.")] = 60,
+    countdown: Annotated[float | None, typer.Option(min=0, max=60, help="Seconds to get ready.")] = None,
+    confirm: Annotated[bool, typer.Option("--confirm", help="Show what was captured, and ask before storing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Though it is too like another action.")] = False,
     source: Annotated[str | None, typer.Option(help="Which source, where several publish.")] = None,
     body: Annotated[int | None, typer.Option(help="Which body, where several are in view.")] = None,
     no_trim: Annotated[bool, typer.Option("--no-trim", help="With --from: keep rest at the ends.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No beeps and no progress.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show an action once: counts down, captures it, cuts off the rest at both ends, stores it."""
+    """Show an action once: waits till you stand still, counts down, captures it, cuts off the rest, stores it."""
     if add and replace_:
         raise typer.BadParameter("--add and --replace exclude each other")
-    mode: Mode = "add" if add else "replace" if replace_ else "new"
+    if negative == (label is not None):
+        raise typer.BadParameter("expected either the action's name or --negative")
+    if negative and (add or replace_ or side or force or confirm or no_trim or examples > 1):
+        raise typer.BadParameter("--negative goes with --from, --seconds, --countdown, --source and --body")
+    if from_ is not None and (confirm or examples > 1):
+        raise typer.BadParameter("--confirm and --examples are for the live stream, not for --from")
     settings = read_config(config)
-    if from_ is not None:
-        result = _enroll_from(settings, label, from_, mode, source, body, trim=not no_trim)
+    mode: Mode = "add" if add else "replace" if replace_ else "new"
+    wish: dict[str, Any] = {"source": source, "body": body}
+    if label is None:
+        wish["negative_s"] = seconds
     else:
-        result = _enroll_live(settings, label, mode, countdown, source, body, quiet=as_json)
-    if as_json:
-        _print_json(result)
-        return
-    _say(
-        f"[green]enrolled[/] [bold]{escape(result['label'])}[/]: {result['duration_s']:.2f} s, "
-        f"{result['frames']} frames at {result['fps']:g} fps, {100 * result['joints']:.0f} % of the joints; "
-        f"cut off {result['trimmed_s'][0]:.2f} s before and {result['trimmed_s'][1]:.2f} s after"
-    )
-    if result["similar"]:
-        similar = result["similar"]
-        _say(
-            f"[yellow]It is much like [bold]{escape(similar['label'])}[/] (score {similar['score']:.2f}): "
-            "the two may be confused. `crossglg-edge gallery undo` takes this one back.[/]"
-        )
+        wish |= {"label": label, "side": side, "force": force}
+    for number in range(examples):
+        if label is not None:
+            wish["mode"] = "add" if number else mode
+        if from_ is not None:
+            result = _enroll_from(settings, from_, wish, trim=not no_trim)
+        else:
+            args = {**wish, "countdown_s": countdown, "commit": not confirm}
+            result = _enroll_live(settings, args, num_stored=number, quiet=quiet or as_json)
+        if as_json:
+            _print_json(result)
+        elif label is None:
+            _say(f"[green]stored[/] {negative_summary(result)}")
+        else:
+            _say(f"[green]enrolled[/] {summary(result)}")
 
 
-def _enroll_live(
-    config: Config,
-    label: str,
-    mode: Mode,
-    countdown: float | None,
-    source: str | None,
-    body: int | None,
-    *,
-    quiet: bool,
-) -> dict[str, Any]:
+def _enroll_live(config: Config, args: dict[str, Any], *, num_stored: int, quiet: bool) -> dict[str, Any]:
     with _client(config) as client:
-        words = {"countdown": "get ready", "capture": "[bold]do it now[/], then rest"}
-        progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            console=err,
-            transient=True,
-            disable=quiet or not err.is_terminal,
-        )
         try:
-            # Inside, for a Ctrl-C that comes when the daemon has begun and its answer is still on the way.
-            started = client.ask(
-                "enroll.start", label=label, mode=mode, countdown_s=countdown, source=source, body=body
-            )
-            if started["cued"] and not quiet:
-                err.print(f"[dim]the synthetic performer will do {escape(label)} for you[/]", **_PLAIN)
-            with progress:
-                task = progress.add_task("")
-                while True:
-                    status = client.ask("enroll.status")
-                    if status["state"] not in words:
-                        break
-                    progress.update(task, description=f"{words[status['state']]}  {status['left_s']:.1f} s")
-                    time.sleep(0.1)
-        except KeyboardInterrupt:
+            status = guide(client, err, args, quiet=quiet)
+            if status["state"] == "done":
+                return dict(status["result"])
+            if confirmed(err, status["preview"]):
+                # Whoever has seen what it is like, and still wants it, is not asked again.
+                return client.ask("enroll.commit", force=True)
+            client.ask("enroll.cancel")
+            err.print("not stored")
+            raise typer.Exit(_BAD_NEWS)
+        except (KeyboardInterrupt, EOFError):
             client.ask("enroll.cancel")
             is_stored = client.ask("enroll.status")["state"] == "done"
-            err.print("it was stored already: see `gallery undo`" if is_stored else "cancelled, nothing was stored")
+            before = f"the {num_stored} before it stored" if num_stored else "nothing was stored"
+            err.print("it was stored already: see `gallery undo`" if is_stored else f"cancelled, {before}")
             raise typer.Exit(_BROKEN_OFF) from None
-    if status["state"] != "done":
-        error = status.get("error") or {
-            "code": "enroll_failed",
-            "message": "the daemon forgot it",
-            "hint": "",
+
+
+def _enroll_from(config: Config, spec: str, wish: dict[str, Any], *, trim: bool) -> dict[str, Any]:
+    def clip(timestamps_s: Any, joints_m: Any) -> dict[str, Any]:
+        return {
+            "timestamps_s": np.asarray(timestamps_s, "<f8").tobytes(),
+            "joints_m": np.asarray(joints_m, "<f4").tobytes(),
         }
-        raise ControlError(error["message"], code=error["code"], hint=error["hint"])
-    return dict(status["result"])
 
-
-def _enroll_from(
-    config: Config, label: str, spec: str, mode: Mode, source: str | None, body: int | None, *, trim: bool
-) -> dict[str, Any]:
     frames = read_clip(spec).frames() if is_archive(spec) else read_frames(spec)
+    source, body, origin = wish["source"], wish["body"], f"file:{Path(spec).name}"
+    if "negative_s" in wish:
+        pieces = checked_pieces(pieces_of(frames, config, source=source, body=body), config)
+        return _on_gallery(config, "enroll.negative", pieces=[clip(*piece) for piece in pieces], origin=origin)
     timestamps_s, joints_m = one_body(frames, source=source, body=body)
-    return _on_gallery(
-        config,
-        "enroll.clip",
-        label=label,
-        timestamps_s=np.asarray(timestamps_s, "<f8").tobytes(),
-        joints_m=np.asarray(joints_m, "<f4").tobytes(),
-        origin=f"file:{Path(spec).name}",
-        mode=mode,
-        trim=trim,
-    )
+    args = {key: wish[key] for key in ("label", "mode", "side", "force")}
+    return _on_gallery(config, "enroll.clip", **args, **clip(timestamps_s, joints_m), origin=origin, trim=trim)
 
 
 @app.command()
@@ -344,10 +343,11 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     table = Table(show_header=False, box=None)
     for key in (
         "version", "pid", "uptime_s", "camera", "enrolling", "bodies", "bodies_refused", "bodies_without_joints",
-        "decisions", "windows", "hops_skipped",
+        "decisions", "windows", "hops_skipped", "encodes_failed",
     ):  # fmt: skip
         table.add_row(key, escape(str(answer[key])))
-    table.add_row("model", escape(f"{answer['model']['name']} ({answer['model']['engine']})"))
+    table.add_row("model", escape(answer["model"]["name"]))
+    table.add_row("engine", escape(_engine_line(answer["model"]["engine"])))
     table.add_row("matching", answer["model"]["matching"])
     gallery = answer["gallery"]
     table.add_row("gallery", escape(f"{gallery['path']}, revision {gallery['revision']}"))
@@ -366,6 +366,12 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if answer["dropped"]:
         sources.add_row("(unknown)", "", "", "", "", ", ".join(f"{n} {r}" for r, n in answer["dropped"].items()))
     out.print(sources)
+
+
+def _engine_line(engine: dict[str, Any]) -> str:
+    details = ", ".join(f"{key} {value}" for key, value in engine["details"].items() if value != "")
+    not_used = "".join(f"; not {name}: {reason}" for name, reason in engine["not_used"].items())
+    return f"{engine['runs']} ({details}), asked for: {engine['asked']}{not_used}"
 
 
 @app.command()
@@ -536,34 +542,78 @@ def gallery_list(config: ConfigOption = None, as_json: JsonOption = False) -> No
             escape(", ".join(sorted({example["origin"] for example in examples}))),
         )
     out.print(table)
+    if answer["negatives"]:
+        out.print(_example_table("ordinary movement", answer["negatives"]))
 
 
 @gallery_app.command("show")
-def gallery_show(label: str, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Show an action's examples and the actions most like it."""
+def gallery_show(
+    label: Annotated[str | None, typer.Argument(help="Which action; default: all of them.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the examples are, how well each action keeps apart, and which will be confused."""
     answer = _on_gallery(read_config(config), "gallery.get", label=label)
     if as_json:
         _print_json(answer)
         return
-    examples = Table("id", "seconds", "frames", "joints", "from", "enrolled", title=escape(answer["label"]))
-    for example in answer["examples"]:
-        examples.add_row(
+    shown = answer["labels"] if label is None else [answer]
+    if label is not None:
+        out.print(_example_table(answer["label"], answer["examples"]))
+        nearest = Table("most like it", "distance", "score")
+        for other in answer["nearest"]:
+            nearest.add_row(escape(other["label"]), f"{other['distance']:.2f}", f"{other['score']:.2f}")
+        out.print(nearest)
+    else:
+        table = Table("action", "seconds", "moves", "most like", "distance", "margin")
+        for action in shown:
+            nearest_one = action["nearest"][0] if action["nearest"] else None
+            table.add_row(
+                escape(action["label"]),
+                ", ".join(f"{example['duration_s']:.1f}" for example in action["examples"]),
+                _moves(action),
+                escape(nearest_one["label"]) if nearest_one else "",
+                f"{nearest_one['distance']:.2f}" if nearest_one else "",
+                f"{action['margin']:.2f}",
+            )
+        out.print(table)
+    for action in shown:
+        if label is not None:
+            apart = "" if action["apart"] is None else f"; its own examples are {action['apart']:.2f} apart"
+            _say(f"moves {_moves(action)}; margin to the others {action['margin']:.2f}{apart}")
+        if action["confused_with"]:
+            others = escape(", ".join(action["confused_with"]))
+            _say(f"[yellow][bold]{escape(action['label'])}[/] will be confused with [bold]{others}[/][/]")
+
+
+def _moves(action: dict[str, Any]) -> str:
+    return ", ".join(dict.fromkeys(joint for example in action["examples"] for joint in example["moved"]))
+
+
+def _example_table(title: str, examples: list[dict[str, Any]]) -> Table:
+    table = Table("id", "seconds", "frames", "joints", "from", "enrolled", title=escape(title))
+    for example in examples:
+        table.add_row(
             example["id"][:8], f"{example['duration_s']:.2f}", str(example["frames"]),
             f"{100 * example['joints']:.0f} %", escape(example["origin"]), escape(example["created"]),
         )  # fmt: skip
-    out.print(examples)
-    if answer["nearest"]:
-        nearest = Table("most like it", "distance", "score")
-        for other in answer["nearest"]:
-            nearest.add_row(escape(other["label"]), f"{other['distance']:.3f}", f"{other['score']:.2f}")
-        out.print(nearest)
+    return table
 
 
 @gallery_app.command("remove")
-def gallery_remove(label: str, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Remove an action (undo brings it back)."""
-    answer = _on_gallery(read_config(config), "gallery.remove", label=label)
-    _tell(answer, f"removed {label}; `crossglg-edge gallery undo` brings it back", as_json=as_json)
+def gallery_remove(
+    label: Annotated[str | None, typer.Argument(help="The action, with all its examples.")] = None,
+    id: Annotated[
+        str | None, typer.Option(help="One example, or ordinary movement: the beginning of its id, see show and list.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove an action, or one example (undo brings it back)."""
+    if (label is None) == (id is None):
+        raise typer.BadParameter("expected either an action or --id")
+    answer = _on_gallery(read_config(config), "gallery.remove", label=label, id=id)
+    _tell(answer, f"removed {label or id}; `crossglg-edge gallery undo` brings it back", as_json=as_json)
 
 
 @gallery_app.command("rename")
@@ -623,7 +673,8 @@ def gallery_export(
 ) -> None:
     """Write the actions to one portable file."""
     answer = _on_gallery(read_config(config), "gallery.export", path=str(path.absolute()), labels=label)
-    _tell(answer, f"{answer['examples']} examples in {path}", as_json=as_json)
+    negatives = f" and {answer['negatives']} of ordinary movement" if answer["negatives"] else ""
+    _tell(answer, f"{answer['examples']} examples{negatives} in {path}", as_json=as_json)
 
 
 @gallery_app.command("import")
@@ -639,4 +690,88 @@ def gallery_import(
         raise typer.BadParameter("--add and --replace exclude each other")
     mode: Mode = "add" if add else "replace" if replace_ else "new"
     answer = _on_gallery(read_config(config), "gallery.import", path=str(path.absolute()), mode=mode)
-    _tell(answer, f"imported: {', '.join(answer['labels'])}", as_json=as_json)
+    negatives = f"; {answer['negatives']} of ordinary movement are here now" if answer["negatives"] else ""
+    _tell(answer, f"imported: {', '.join(answer['labels']) or 'no action'}{negatives}", as_json=as_json)
+
+
+@threshold_app.command("calibrate")
+def threshold_calibrate(
+    false_alarms_per_hour: Annotated[float, typer.Option(help="Of all actions together; 1: one an hour.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give each action the threshold for so many false alarms, and tell how often it will be missed.
+
+    By the rates that ship with the model, and by your own ordinary movement, see `enroll --negative`. Actions
+    enrolled later get theirs by the same wish.
+    """
+    settings = read_config(config)
+    answer = _on_gallery(settings, "threshold.calibrate", false_alarms_per_hour=false_alarms_per_hour)
+    with _clock_progress() as progress:
+        progress.add_task("looking through your ordinary movement")
+        while answer["state"] == "calibrating":
+            time.sleep(0.1)
+            answer = _on_gallery(settings, "threshold.get")
+    if answer["state"]:
+        raise ControlError(f"the calibration {answer['state']}", code="not_calibrated")
+    _tell_thresholds(answer, as_json=as_json)
+
+
+@threshold_app.command("get")
+def threshold_get(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show each action's threshold, where it is from, and what it costs."""
+    _tell_thresholds(_on_gallery(read_config(config), "threshold.get"), as_json=as_json)
+
+
+@threshold_app.command("set")
+def threshold_set(
+    label: str,
+    distance: Annotated[float, typer.Argument(help="The farthest at which a match begins an event.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set one action's threshold by hand."""
+    answer = _on_gallery(read_config(config), "threshold.set", label=label, distance=distance)
+    _tell_thresholds(answer, as_json=as_json)
+
+
+@threshold_app.command("reset")
+def threshold_reset(
+    label: Annotated[str | None, typer.Argument(help="What was set by hand for it; default: everything.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to what the calibration gives, or, without an action, to the model's own threshold."""
+    _tell_thresholds(_on_gallery(read_config(config), "threshold.reset", label=label), as_json=as_json)
+
+
+_ORIGINS = {"bundle": "the model", "hand": "hand", "rates": "the model's rates", "negatives": "your movement"}
+
+
+def _tell_thresholds(answer: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        _print_json(answer)
+        return
+    per_hour = answer["false_alarms_per_hour"]
+    asked = "" if per_hour is None else f"at most {per_hour:g} false alarms an hour, all actions together"
+    table = Table("action", "threshold", "from", "false alarms/h", "missed", "your own movement", title=asked)
+    for label in answer["labels"]:
+        told = label["false_alarms_per_hour"] is not None
+        table.add_row(
+            escape(label["label"]),
+            f"{label['distance']:.3f}",
+            _ORIGINS[label["origin"]],
+            f"{label['false_alarms_per_hour']:.2f}" if told else "",
+            f"{100 * label['missed']:.0f} %" if told else "",
+            label["negatives"],
+        )
+    out.print(table)
+    for label in answer["labels"]:
+        if label["warning"]:
+            _say(f"[yellow][bold]{escape(label['label'])}[/]: {escape(label['warning'])}[/]")
+    if answer["negative_hours"]:
+        _say(f"your ordinary movement speaks for {60 * answer['negative_hours']:.1f} minutes: it can only forbid")
+    if answer["unused"]:
+        _say(escape(f"thresholds of actions that are not enrolled: {', '.join(answer['unused'])}"))
+    for note in answer["notes"]:
+        _say(f"[dim]{escape(note)}[/]")

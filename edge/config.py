@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,6 +41,9 @@ class Stream(_Section, frozen=True):
     max_gap_s: Annotated[
         float, Meta(gt=0, le=10, description="a body unseen for longer is another body afterwards")
     ] = 0.7
+    max_age_s: Annotated[
+        float, Meta(gt=0, le=60, description="a frame that waited longer, on a machine that is too slow, is dropped")
+    ] = 1.0
     takeover_s: Annotated[
         float, Meta(gt=0, le=3600, description="silence after which another publisher may use a source's name")
     ] = 1.0
@@ -52,7 +56,7 @@ class Windows(_Section, frozen=True):
     lengths_s: Annotated[
         tuple[Annotated[float, Meta(gt=0.1, le=20)], ...],
         Meta(min_length=1, max_length=8, description="window lengths, seconds"),
-    ] = (0.8, 1.2, 1.8, 2.7, 4.0)
+    ] = (0.6, 0.9, 1.35, 2.0, 3.0, 4.5)
     hop_s: Annotated[float, Meta(gt=0, le=5, description="time between two decisions about a body")] = 0.2
     max_stretch: Annotated[
         float,
@@ -61,13 +65,20 @@ class Windows(_Section, frozen=True):
             le=5,
             description="an example is compared with windows up to this many times longer or shorter",
         ),
-    ] = 1.5
+    ] = 2.0
     min_filled: Annotated[
         float, Meta(gt=0, le=1, description="share of a window that a body that just appeared must fill")
     ] = 0.7
     min_motion_m: Annotated[
         float, Meta(ge=0, le=10, description="a window in which no joint travels this far is not encoded")
     ] = 0.15
+    min_recent_motion_m: Annotated[
+        float,
+        Meta(
+            ge=0, le=10, description="nothing is encoded for a body of which no joint travelled this far in `recent_s`"
+        ),
+    ] = 0.1
+    recent_s: Annotated[float, Meta(gt=0, le=10, description="how long ago `min_recent_motion_m` looks back")] = 0.5
 
 
 class Events(_Section, frozen=True):
@@ -76,6 +87,10 @@ class Events(_Section, frozen=True):
     min_score: Annotated[float, Meta(ge=0, le=1, description="score that a match must reach")] = 0.5
     hits: Annotated[int, Meta(ge=1, le=20, description="matches needed among the last `out_of` decisions")] = 2
     out_of: Annotated[int, Meta(ge=1, le=20, description="decisions that `hits` are counted in")] = 3
+    sure_score: Annotated[float, Meta(ge=0, le=1, description="score at which one match is enough; 1: never")] = 0.98
+    hold_score: Annotated[
+        float, Meta(ge=0, le=1, description="share of `min_score` that keeps an event going once it has begun")
+    ] = 0.8
     release_s: Annotated[float, Meta(ge=0, le=3600, description="an event ends this long after its last match")] = 0.7
     refractory_s: Annotated[
         float, Meta(ge=0, le=3600, description="the same label does not begin again for this long after its end")
@@ -86,7 +101,12 @@ class Events(_Section, frozen=True):
 class Enroll(_Section, frozen=True):
     """How an example is captured from the live stream."""
 
-    countdown_s: Annotated[float, Meta(ge=0, le=60, description="time to get ready")] = 3.0
+    stillness_s: Annotated[
+        float, Meta(ge=0, le=60, description="the longest wait for the person to stand still before the countdown")
+    ] = 4.0
+    countdown_s: Annotated[
+        float, Meta(ge=0, le=60, description="time to get ready; 0: capture at once, without waiting for stillness")
+    ] = 3.0
     capture_s: Annotated[float, Meta(gt=0.5, le=20, description="the longest example")] = 5.0
     rest_s: Annotated[
         float, Meta(gt=0, le=20, description="the capture ends when the person rests this long after moving")
@@ -99,7 +119,14 @@ class Model(_Section, frozen=True):
     """The encoder."""
 
     bundle: Annotated[str, Meta(description="folder of the model bundle; empty: the one that is shipped")] = ""
-    num_threads: Annotated[int, Meta(ge=1, le=64, description="threads of ONNX Runtime")] = 1
+    engine: Annotated[
+        str, Meta(description="what runs it: auto, onnxruntime, openvino, tensorrt or oip://HOST:PORT/MODEL (gRPC)")
+    ] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"],
+        Meta(description="its arithmetic: auto, fp32, bf16 or fp16; refused where the engine has none such"),
+    ] = "auto"
+    num_threads: Annotated[int, Meta(ge=1, le=64, description="its threads on the CPU")] = 1
     matching: Annotated[
         Literal["cosine", "calibrated"],
         Meta(
@@ -107,6 +134,12 @@ class Model(_Section, frozen=True):
             "distribution calibration, of a bundle with statistics"
         ),
     ] = "cosine"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"auto|onnxruntime|openvino|tensorrt|oip://[^/\s]+:\d{1,5}/[^/\s]+", self.engine):
+            raise ValueError(
+                f"engine is {self.engine!r}: expected auto, onnxruntime, openvino, tensorrt or oip://HOST:PORT/MODEL"
+            )
 
 
 class GalleryFile(_Section, frozen=True):

@@ -12,12 +12,18 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
+from edge import calibrating
 from edge.config import Config
-from edge.encoder import Encoder, OnnxEncoder
+from edge.draft import commit_draft, draft_example
+from edge.encoder import BundleEncoder
+from edge.engines.choose import open_encoder
 from edge.enrollment import Example, example_from_capture
-from edge.gallery import Gallery, Mode, Prototype
+from edge.gallery import Gallery, Mode, Negative, Prototype
+from edge.matching import Prototypes
+from edge.movement import Side, moved_most
+from edge.negatives import Piece, checked_pieces, store_negatives
 from edge.normalize import window_from_joints
-from edge.recognizer import PrototypeIndex, score_from_distance
+from edge.similarity import separability
 from streams.errors import ConfigError, ControlError, EnrollError
 from streams.wire import MAX_COORDINATE_M
 
@@ -36,8 +42,17 @@ class NoArgs(Args, frozen=True):
     pass
 
 
-class LabelArgs(Args, frozen=True):
-    label: str
+class GetArgs(Args, frozen=True):
+    """One label, or all of them."""
+
+    label: str | None = None
+
+
+class RemoveArgs(Args, frozen=True):
+    """A label with all its examples, or the one example or negative whose id begins so."""
+
+    label: str | None = None
+    id: str | None = None
     expected_revision: int | None = None
 
 
@@ -75,7 +90,11 @@ class HistoryArgs(Args, frozen=True):
 
 
 class ClipArgs(Args, frozen=True):
-    """An example as float64 seconds (L,) and float32 kinect25 metres (L, 25, 3), little-endian bytes."""
+    """An example as float64 seconds (L,) and float32 kinect25 metres (L, 25, 3), little-endian bytes.
+
+    `side` "left", "right": mirrored where the other side was shown; "either": stored as shown and mirrored.
+    `force`: stored though it is too like another label's.
+    """
 
     label: str
     timestamps_s: bytes
@@ -83,6 +102,33 @@ class ClipArgs(Args, frozen=True):
     origin: str
     mode: Mode = "new"
     trim: bool = True
+    side: Side | None = None
+    force: bool = False
+
+
+class PieceArgs(Args, frozen=True):
+    """Movement without a gap, as in ClipArgs."""
+
+    timestamps_s: bytes
+    joints_m: bytes
+
+
+class NegativeArgs(Args, frozen=True):
+    pieces: list[PieceArgs]
+    origin: str
+
+
+class ThresholdArgs(Args, frozen=True):
+    """A label's own threshold: the distance at which a match scores `events.min_score`."""
+
+    label: str
+    distance: Annotated[float, msgspec.Meta(gt=0, le=100)]
+
+
+class CalibrateArgs(Args, frozen=True):
+    """Of all labels together."""
+
+    false_alarms_per_hour: Annotated[float, msgspec.Meta(gt=0, le=1000)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,14 +136,17 @@ class Library:
     """Hold what commands on prototypes need, with a daemon or without."""
 
     config: Config
-    encoder: Encoder
+    encoder: BundleEncoder
     gallery: Gallery
 
 
 def open_library(config: Config) -> Library:
-    """Load the encoder and open the gallery that the config names. Raises BundleError, ConfigError, GalleryError."""
+    """Load the encoder and open the gallery that the config names.
+
+    Raises BundleError, ConfigError, EngineError, GalleryError.
+    """
     bundle = Path(config.model.bundle).expanduser() if config.model.bundle else None
-    encoder = OnnxEncoder(bundle, num_threads=config.model.num_threads)
+    encoder = open_encoder(bundle, config.model)
     num_frames = encoder.info.num_frames
     if config.model.matching == "calibrated" and encoder.statistics is None:
         raise ConfigError(
@@ -119,37 +168,33 @@ def created_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def commit_example(library: Library, label: str, example: Example, *, origin: str, mode: Mode) -> dict[str, Any]:
-    """Store an example as a prototype; return what was stored and which label is most like it."""
-    known = library.gallery.check_label(label, mode="add")
-    others = PrototypeIndex([p for p in library.gallery.prototypes if p.label != known], library.encoder.info)
-    prototype = library.gallery.add(
-        label, example.timestamps_s, example.joints_m, origin=origin, created=created_now(), mode=mode
-    )
-    result = {
-        "id": prototype.id,
-        "label": prototype.label,
-        "gallery_revision": library.gallery.revision,
-        **example.report(),
-        "similar": None,
-    }
-    if len(others):
-        comparable = np.ones((1, len(others)), bool)
-        distances, _ = others.distances(prototype.embedding[None], comparable)
-        score = score_from_distance(float(distances.min()), library.encoder.info.calibration)
-        if score >= library.config.events.min_score:
-            result["similar"] = {"label": others.labels[int(distances.argmin())], "score": round(score, 3)}
-    return result
+def commit_example(
+    library: Library,
+    label: str,
+    example: Example,
+    *,
+    origin: str,
+    mode: Mode,
+    side: Side | None = None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Store an example; return what was stored and which label is most like it.
+
+    Raises EnrollError("too_similar"), GalleryError.
+    """
+    gallery, info, created = library.gallery, library.encoder.info, created_now()
+    draft = draft_example(gallery, info, label, example, origin=origin, created=created, mode=mode, side=side)
+    return commit_draft(gallery, info, draft, created=created, force=force)
 
 
-def _describe(prototype: Prototype) -> dict[str, Any]:
+def _describe(example: Prototype | Negative) -> dict[str, Any]:
     return {
-        "id": prototype.id,
-        "duration_s": round(prototype.duration_s, 3),
-        "frames": len(prototype.timestamps_s),
-        "joints": round(float(np.isfinite(prototype.joints_m[:, :, 0]).mean()), 3),
-        "origin": prototype.origin,
-        "created": prototype.created,
+        "id": example.id,
+        "duration_s": round(example.duration_s, 3),
+        "frames": len(example.timestamps_s),
+        "joints": round(float(np.isfinite(example.joints_m[:, :, 0]).mean()), 3),
+        "origin": example.origin,
+        "created": example.created,
     }
 
 
@@ -159,36 +204,33 @@ def _list(library: Library, args: NoArgs) -> dict[str, Any]:
         {"label": label, "examples": [_describe(p) for p in gallery.prototypes if p.label == label]}
         for label in gallery.labels()
     ]
-    return {"gallery_revision": gallery.revision, "labels": labels}
+    negatives = [_describe(negative) for negative in gallery.negatives]
+    return {"gallery_revision": gallery.revision, "labels": labels, "negatives": negatives}
 
 
-def _get(library: Library, args: LabelArgs) -> dict[str, Any]:
-    wanted = library.gallery.check_label(args.label, mode="add")
-    found = [p for p in library.gallery.prototypes if p.label == wanted]
-    if not found:
-        raise ControlError(
-            f"no label {args.label!r} in the gallery: it has {', '.join(library.gallery.labels()) or 'none yet'}",
-            code="unknown_label",
-        )
-    distances = _distances_to_other_labels(library, found)
-    return {"label": found[0].label, "examples": [_describe(p) for p in found], "nearest": distances}
-
-
-def _distances_to_other_labels(library: Library, found: list[Prototype]) -> list[dict[str, Any]]:
-    others = PrototypeIndex([p for p in library.gallery.prototypes if p.label != found[0].label], library.encoder.info)
-    if not len(others):
-        return []
-    embeddings = np.array([p.embedding for p in found], np.float32)
-    distances, _ = others.distances(embeddings, np.ones((len(found), len(others)), bool))
-    return [
-        {
-            "label": others.labels[i],
-            "distance": round(float(distances[i]), 4),
-            "score": round(score_from_distance(float(distances[i]), library.encoder.info.calibration), 3),
-        }
-        for i in np.argsort(distances)[:5]
-        if np.isfinite(distances[i])
-    ]
+def _get(library: Library, args: GetArgs) -> dict[str, Any]:
+    gallery, info = library.gallery, library.encoder.info
+    labels = gallery.labels()
+    if args.label is not None:
+        labels = tuple(label for label in labels if label == gallery.check_label(args.label or "", mode="add"))
+        if not labels:
+            raise ControlError(
+                f"no label {args.label!r} in the gallery: it has {', '.join(gallery.labels()) or 'none yet'}",
+                code="unknown_label",
+            )
+    compared = Prototypes([prototype.embedding for prototype in gallery.prototypes], info)
+    found = []
+    for label in labels:
+        examples = [
+            {
+                **_describe(prototype),
+                "moved": [joint for joint, _ in moved_most(prototype.timestamps_s, prototype.joints_m)],
+            }
+            for prototype in gallery.prototypes
+            if prototype.label == label
+        ]
+        found.append({"label": label, "examples": examples, **separability(label, gallery.prototypes, compared, info)})
+    return {"gallery_revision": gallery.revision, "labels": found} if args.label is None else found[0]
 
 
 def _rename(library: Library, args: RenameArgs) -> dict[str, Any]:
@@ -196,10 +238,16 @@ def _rename(library: Library, args: RenameArgs) -> dict[str, Any]:
     return {"label": label, "gallery_revision": library.gallery.revision}
 
 
-def _remove(library: Library, args: LabelArgs) -> dict[str, Any]:
-    label = library.gallery.check_label(args.label, mode="add")
-    library.gallery.remove(label, created=created_now(), expected_revision=args.expected_revision)
-    return {"label": label, "gallery_revision": library.gallery.revision}
+def _remove(library: Library, args: RemoveArgs) -> dict[str, Any]:
+    gallery, created, expected = library.gallery, created_now(), args.expected_revision
+    if (args.label is None) == (args.id is None):
+        raise ControlError("gallery.remove: expected either a label or an id", code="bad_args")
+    if args.id is not None:
+        id = gallery.remove_example(args.id, created=created, expected_revision=expected)
+        return {"id": id, "gallery_revision": gallery.revision}
+    label = gallery.check_label(args.label or "", mode="add")
+    gallery.remove(label, created=created, expected_revision=expected)
+    return {"label": label, "gallery_revision": gallery.revision}
 
 
 def _undo(library: Library, args: RevisionArgs) -> dict[str, Any]:
@@ -221,24 +269,27 @@ def _history(library: Library, args: HistoryArgs) -> dict[str, Any]:
 
 
 def _export(library: Library, args: ExportArgs) -> dict[str, Any]:
-    return {"path": args.path, "examples": library.gallery.export(Path(args.path), args.labels)}
+    num_examples = library.gallery.export(Path(args.path), args.labels)
+    num_negatives = len(library.gallery.negatives) if args.labels is None else 0
+    return {"path": args.path, "examples": num_examples, "negatives": num_negatives}
 
 
 def _import(library: Library, args: ImportArgs) -> dict[str, Any]:
     labels = library.gallery.import_(Path(args.path), mode=args.mode, created=created_now())
-    return {"labels": list(labels), "gallery_revision": library.gallery.revision}
+    negatives = len(library.gallery.negatives)
+    return {"labels": list(labels), "negatives": negatives, "gallery_revision": library.gallery.revision}
 
 
-def _enroll_clip(library: Library, args: ClipArgs) -> dict[str, Any]:
-    num_frames = len(args.timestamps_s) // 8
-    if len(args.timestamps_s) % 8 or len(args.joints_m) != num_frames * 25 * 3 * 4:
+def _clip(timestamps: bytes, joints: bytes) -> Piece:
+    """Return the timestamps (L,) and joints (L, 25, 3) that a request carries. Raises EnrollError."""
+    num_frames = len(timestamps) // 8
+    if len(timestamps) % 8 or len(joints) != num_frames * 25 * 3 * 4:
         raise EnrollError(
-            f"{len(args.timestamps_s)} bytes of timestamps and {len(args.joints_m)} of joints: "
-            "expected 8 and 300 bytes a frame",
+            f"{len(timestamps)} bytes of timestamps and {len(joints)} of joints: expected 8 and 300 bytes a frame",
             code="bad_shape",
         )
-    timestamps_s = np.frombuffer(args.timestamps_s, "<f8")
-    joints_LV3 = np.frombuffer(args.joints_m, "<f4").reshape(num_frames, 25, 3)
+    timestamps_s = np.frombuffer(timestamps, "<f8")
+    joints_LV3 = np.frombuffer(joints, "<f4").reshape(num_frames, 25, 3)
     if (np.abs(joints_LV3) > MAX_COORDINATE_M).any():
         raise EnrollError(
             f"a joint is {float(np.nanmax(np.abs(joints_LV3))):.0f} m away: expected at most {MAX_COORDINATE_M:.0f}",
@@ -247,21 +298,59 @@ def _enroll_clip(library: Library, args: ClipArgs) -> dict[str, Any]:
         )
     if not (np.isfinite(timestamps_s).all() and (np.diff(timestamps_s) > 0).all()):
         raise EnrollError("the timestamps do not rise: expected finite, rising seconds", code="bad_timestamp")
-    example = example_from_capture(timestamps_s, joints_LV3, library.config, trim=args.trim)
-    return commit_example(library, args.label, example, origin=args.origin, mode=args.mode)
+    return timestamps_s, joints_LV3
+
+
+def _enroll_clip(library: Library, args: ClipArgs) -> dict[str, Any]:
+    example = example_from_capture(*_clip(args.timestamps_s, args.joints_m), library.config, trim=args.trim)
+    return commit_example(
+        library, args.label, example, origin=args.origin, mode=args.mode, side=args.side, force=args.force
+    )
+
+
+def _enroll_negative(library: Library, args: NegativeArgs) -> dict[str, Any]:
+    pieces = [_clip(piece.timestamps_s, piece.joints_m) for piece in args.pieces]
+    kept = checked_pieces(pieces, library.config)
+    return store_negatives(library.gallery, kept, origin=args.origin, created=created_now())
+
+
+def threshold_get(library: Library, args: NoArgs) -> dict[str, Any]:
+    return calibrating.described(library.gallery, library.encoder.info, library.config)
+
+
+def threshold_set(library: Library, args: ThresholdArgs) -> dict[str, Any]:
+    calibrating.set_by_hand(library.gallery, library.encoder.info, args.label, args.distance, created_now())
+    return threshold_get(library, NoArgs())
+
+
+def threshold_reset(library: Library, args: GetArgs) -> dict[str, Any]:
+    """One label's that was set by hand, or everything."""
+    calibrating.reset(library.gallery, library.encoder.info, args.label, created_now())
+    return threshold_get(library, NoArgs())
+
+
+def calibration(library: Library, args: CalibrateArgs) -> calibrating.Job:
+    """Return the work that `threshold.calibrate` is. Raises BundleError."""
+    per_hour = args.false_alarms_per_hour
+    return calibrating.calibration(library.gallery, library.encoder, library.config, per_hour, created_now())
+
+
+def _threshold_calibrate(library: Library, args: CalibrateArgs) -> dict[str, Any]:
+    calibration(library, args)(lambda: False)
+    return threshold_get(library, NoArgs())
 
 
 def _model_info(library: Library, args: NoArgs) -> dict[str, Any]:
-    return dict(msgspec.to_builtins(library.encoder.info))
+    return {**msgspec.to_builtins(library.encoder.info), "engine": library.encoder.report()}
 
 
 Command = tuple[type[Args], Callable[[Any, Any], dict[str, Any]]]
 
 LIBRARY_COMMANDS: dict[str, Command] = {
     "gallery.list": (NoArgs, _list),
-    "gallery.get": (LabelArgs, _get),
+    "gallery.get": (GetArgs, _get),
     "gallery.rename": (RenameArgs, _rename),
-    "gallery.remove": (LabelArgs, _remove),
+    "gallery.remove": (RemoveArgs, _remove),
     "gallery.undo": (RevisionArgs, _undo),
     "gallery.revert": (RevertArgs, _revert),
     "gallery.vacuum": (VacuumArgs, _vacuum),
@@ -270,6 +359,11 @@ LIBRARY_COMMANDS: dict[str, Command] = {
     "gallery.import": (ImportArgs, _import),
     "enroll.undo": (RevisionArgs, _undo),
     "enroll.clip": (ClipArgs, _enroll_clip),
+    "enroll.negative": (NegativeArgs, _enroll_negative),
+    "threshold.get": (NoArgs, threshold_get),
+    "threshold.set": (ThresholdArgs, threshold_set),
+    "threshold.reset": (GetArgs, threshold_reset),
+    "threshold.calibrate": (CalibrateArgs, _threshold_calibrate),
     "model.info": (NoArgs, _model_info),
 }
 

@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,21 @@ import numpy as np
 import zmq
 
 from edge import control
+from edge.calibrating import OTHER_MODEL, Calibrating, are_of_another_model, midpoints_in_force
 from edge.config import Config, read_config
-from edge.control import Args, Command, FilePath, Library, NoArgs
-from edge.enrollment import Enrollment
+from edge.control import Args, CalibrateArgs, Command, FilePath, GetArgs, Library, NoArgs, ThresholdArgs
+from edge.enrolling import CommitArgs, EnrollArgs, Enrolling
 from edge.fitting import Fitting
-from edge.gallery import Mode
 from edge.intake import Intake
 from edge.recognizer import PrototypeIndex, Recognizer
+from edge.threshold_file import changed_at, thresholds_path
 from streams import wire
 from streams.cameras import Camera, Refused, clock_name
 from streams.errors import (
     ConfigError,
     ControlError,
     CrossGLGError,
-    EnrollError,
+    EngineError,
     GalleryError,
     RecordingError,
     WireError,
@@ -53,14 +54,6 @@ _LONGEST_WAIT_S = 0.2
 _STATUS_EVERY_S = 1.0
 
 
-class EnrollArgs(Args, frozen=True):
-    label: str
-    countdown_s: float | None = None
-    mode: Mode = "new"
-    source: str | None = None
-    body: int | None = None
-
-
 class RecordArgs(Args, frozen=True):
     path: FilePath
     overwrite: bool = False
@@ -78,8 +71,7 @@ class Daemon:
         self.library = library
         self.camera = camera
         self.config_path = config_path
-        self.enrollment: Enrollment | None = None
-        self.enrolled: dict[str, Any] | None = None
+        self.enrolling = Enrolling()
         self.recorder: RecordingWriter | None = None
         self.num_events: Counter[str] = Counter()
         self._events = EventPublisher(config.sockets.events)
@@ -96,10 +88,14 @@ class Daemon:
         self._status_due_s = self._start_s
         self._is_stopping = False
         self._answers: OrderedDict[bytes, tuple[float, dict[str, Any]]] = OrderedDict()
+        self._engine_code = ""
         self._warned: set[tuple[str | None, str]] = set()
         self._step_us: deque[float] = deque(maxlen=1000)
         self._fitting = Fitting(library.encoder) if config.model.matching == "calibrated" else None
-        self.intake = Intake(config.stream)
+        self.calibrating = Calibrating()
+        self._thresholds: dict[str, float] = {}
+        self._thresholds_changed_at: tuple[int, int] | None = None
+        self.intake = Intake(config.stream, clock_name=clock_name())
         self.recognizer = Recognizer(
             config, library.encoder, self.intake, clock=time.monotonic, clock_name=clock_name()
         )
@@ -113,10 +109,18 @@ class Daemon:
         self.library = Library(config=config, encoder=self.library.encoder, gallery=self.library.gallery)
         self.intake.config = config.stream
         self.recognizer.config = config
+        self._index_prototypes()
 
     def _index_prototypes(self) -> None:
-        gallery = self.library.gallery
-        self.recognizer.prototypes = PrototypeIndex(gallery.prototypes, self.recognizer.encoder.info, gallery.revision)
+        gallery, info = self.library.gallery, self.library.encoder.info
+        self._thresholds_changed_at = changed_at(thresholds_path(gallery.path))
+        try:
+            self._thresholds = midpoints_in_force(gallery, info, self.library.config)
+            if are_of_another_model(gallery, info):
+                self._warn_once(None, "other_model", OTHER_MODEL)
+        except GalleryError as error:  # those in memory still serve
+            self._warn_once(None, error.code, error.message)
+        self.recognizer.prototypes = PrototypeIndex(gallery.prototypes, info, gallery.revision, self._thresholds)
         if self._fitting is not None:
             self._fitting.begin(gallery.prototypes)
 
@@ -157,10 +161,12 @@ class Daemon:
                 log.error("%s", error.message)
         if self._fitting is not None:
             self._fitting.close()
+        self.calibrating.close()
         self.camera.close()
         self._control.close()
         self._events.close()
         self.library.gallery.close()
+        self.library.encoder.engine.close()
 
     # Frames in, events out.
 
@@ -180,9 +186,9 @@ class Daemon:
             frames.append(message.to_kinect25())
         if frames:
             read_s = time.monotonic()
-            if self.enrollment is not None:
-                self.enrollment.step(frames, now_s)
+            self._go_on_enrolling(frames, now_s)
             self._tell(self.recognizer.step(frames, now_s))
+            self._tell_engine()
             self._step_us.append(1e6 * (time.monotonic() - read_s) / len(frames))
 
     def _tell(self, events: Iterable[Event]) -> None:
@@ -190,6 +196,17 @@ class Daemon:
             self.num_events[event.type] += 1
             self._events.send(event)
             log.info("%s %s of body %d, score %.2f", event.type, event.label, event.body, event.score)
+
+    def _tell_engine(self) -> None:
+        """Say once that the engine fails, of which kind, and once that it runs again."""
+        error = self.recognizer.engine_error
+        code = "" if error is None else error.code
+        if code != self._engine_code:
+            self._engine_code = code
+            if error is None:
+                self._log("info", "the engine runs again")
+            else:
+                self._log("error", f"no decision, the engine failed ({code}): {error.message}. More are only counted")
 
     def _record(self, frame: SkeletonFrame) -> None:
         assert self.recorder is not None
@@ -209,15 +226,15 @@ class Daemon:
         self._events.send_map(f"log.{level}", {"v": wire.WIRE_VERSION, "level": level, "message": message})
 
     def _tick(self, now_s: float) -> None:
-        if self.enrollment is not None:
-            self.enrollment.step((), now_s)
-            if self.enrollment.is_over:
-                self._end_enrollment(self.enrollment)
+        self._go_on_enrolling((), now_s)
         self._tell(self.recognizer.lose_silent(now_s))
         if now_s >= self._status_due_s:
             self._status_due_s = now_s + _STATUS_EVERY_S
             self._refresh_gallery()
             self._events.send_map("status.daemon", {"v": wire.WIRE_VERSION, **self.status()})
+            if changed_at(thresholds_path(self.library.gallery.path)) != self._thresholds_changed_at:
+                log.info("the thresholds were changed")
+                self._index_prototypes()
         if self.library.gallery.revision != self.recognizer.prototypes.revision:
             self._index_prototypes()
         self._take_classifier()
@@ -226,32 +243,24 @@ class Daemon:
         try:
             if self.library.gallery.refresh():
                 log.info("the gallery was changed by another program: revision %d", self.library.gallery.revision)
-        except GalleryError as error:  # what is in memory still serves
+        except (EngineError, GalleryError) as error:  # what is in memory still serves
             self._warn_once(None, error.code, f"the gallery cannot be read again: {error.message}")
 
-    def _end_enrollment(self, enrollment: Enrollment) -> None:
-        self.enrollment = None
-        error = enrollment.error
-        if error is None and enrollment.example is not None:
-            try:
-                result = control.commit_example(
-                    self.library,
-                    enrollment.label,
-                    enrollment.example,
-                    origin=f"live:{enrollment.seen_source}",
-                    mode=enrollment.mode,
-                )
-                self.enrolled = {"state": "done", "label": enrollment.label, "result": result}
-                # The example itself is still in the windows, and must not be recognised at once.
-                self._tell(self.recognizer.forget())
-                self._log("info", f"enrolled {enrollment.label!r}")
-                return
-            except CrossGLGError as refused:
-                error = refused
-        assert error is not None
-        failure = {"code": error.code, "message": error.message, "hint": error.hint}
-        self.enrolled = {"state": "failed", "label": enrollment.label, "error": failure}
-        self._log("warning", f"enrolment of {enrollment.label!r} failed ({error.code}): {error.message}")
+    def _go_on_enrolling(self, frames: Sequence[SkeletonFrame], now_s: float) -> None:
+        if self.enrolling.step(frames, self.library, self.camera, now_s):
+            self.tell_enrolled()
+
+    def tell_enrolled(self) -> None:
+        """Tell how an enrolment has ended."""
+        outcome = self.enrolling.outcome
+        if outcome["state"] == "done":
+            # The example itself is still in the windows, and must not be recognised at once.
+            self._tell(self.recognizer.forget())
+            self._log("info", f"enrolled {outcome['label']!r}")
+        else:
+            error = outcome["error"]
+            message = f"enrolment of {outcome['label']!r} failed ({error['code']}): {error['message']}"
+            self._log("warning", message)
 
     # Requests.
 
@@ -307,7 +316,9 @@ class Daemon:
             "bodies_without_joints": self.recognizer.num_bodies_without_joints,
             "decisions": self.recognizer.num_decisions,
             "windows": self.recognizer.num_windows,
+            "hop_s": round(self.recognizer.hop_s, 3),
             "hops_skipped": self.recognizer.num_hops_skipped,
+            "encodes_failed": self.recognizer.num_encodes_failed,
             "events": dict(self.num_events),
             "per_frame_us": {"p50": round(step_us[0], 1), "p99": round(step_us[1], 1)},
             "gallery": {
@@ -315,16 +326,17 @@ class Daemon:
                 "revision": gallery.revision,
                 "labels": list(gallery.labels()),
                 "examples": len(gallery.prototypes),
+                "negatives": len(gallery.negatives),
                 "reembedded": gallery.num_reembedded,
             },
             "model": {
                 "name": info.name,
                 "sha256": info.onnx_sha256,
-                "engine": "onnxruntime",
+                "engine": self.library.encoder.report(),
                 "matching": "cosine" if self._fitting is None else self._fitting.state,
             },
             "recording": None if recorder is None else {"path": str(recorder.path), "frames": recorder.num_frames},
-            "enrolling": None if self.enrollment is None else self.enrollment.label,
+            "enrolling": self.enrolling.label,
         }
 
 
@@ -364,46 +376,40 @@ def _time(daemon: Daemon, args: TimeArgs) -> dict[str, Any]:
 
 
 def _enroll_start(daemon: Daemon, args: EnrollArgs) -> dict[str, Any]:
-    if daemon.enrollment is not None:
-        raise EnrollError(
-            f"an enrolment of {daemon.enrollment.label!r} is under way",
-            code="busy",
-            hint="Wait for it, or send enroll.cancel.",
-        )
-    config = daemon.library.config
-    countdown_s = config.enroll.countdown_s if args.countdown_s is None else args.countdown_s
-    if not 0 <= countdown_s <= 60:
-        raise EnrollError(f"countdown_s is {countdown_s}: expected 0 to 60", code="bad_args")
-    # What the gallery would refuse at the end, it refuses before anybody has moved.
-    label = daemon.library.gallery.check_label(args.label, mode=args.mode)
-    is_cued = daemon.camera.cue(label, countdown_s)
-    daemon.enrollment = Enrollment(
-        label,
-        config,
-        now_s=time.monotonic(),
-        countdown_s=countdown_s,
-        mode=args.mode,
-        source=args.source,
-        body=args.body,
-    )
-    daemon.enrolled = None
-    return {"label": label, "countdown_s": countdown_s, "cued": is_cued}
+    return daemon.enrolling.start(args, daemon.library, daemon.camera, time.monotonic())
 
 
 def _enroll_status(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
-    if daemon.enrollment is not None:
-        left_s = round(daemon.enrollment.left_s(time.monotonic()), 2)
-        return {"state": daemon.enrollment.state, "label": daemon.enrollment.label, "left_s": left_s}
-    return daemon.enrolled or {"state": "none"}
+    return daemon.enrolling.status(time.monotonic())
+
+
+def _enroll_commit(daemon: Daemon, args: CommitArgs) -> dict[str, Any]:
+    result = daemon.enrolling.commit(daemon.library, force=args.force)
+    daemon.tell_enrolled()
+    return result
 
 
 def _enroll_cancel(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
-    was = daemon.enrollment
-    daemon.enrollment = None
-    if was is not None:
-        error = {"code": "cancelled", "message": "the enrolment was cancelled", "hint": ""}
-        daemon.enrolled = {"state": "failed", "label": was.label, "error": error}
-    return {"cancelled": was.label if was is not None else None}
+    return daemon.enrolling.cancel()
+
+
+def _threshold_get(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
+    return {**control.threshold_get(daemon.library, args), "state": daemon.calibrating.state}
+
+
+def _threshold_set(daemon: Daemon, args: ThresholdArgs) -> dict[str, Any]:
+    daemon.calibrating.check_idle()
+    return control.threshold_set(daemon.library, args)
+
+
+def _threshold_reset(daemon: Daemon, args: GetArgs) -> dict[str, Any]:
+    daemon.calibrating.check_idle()
+    return control.threshold_reset(daemon.library, args)
+
+
+def _threshold_calibrate(daemon: Daemon, args: CalibrateArgs) -> dict[str, Any]:
+    daemon.calibrating.begin(control.calibration(daemon.library, args))
+    return _threshold_get(daemon, NoArgs())
 
 
 def _config_get(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
@@ -455,7 +461,12 @@ _COMMANDS: dict[str, Command] = {
     "time": (TimeArgs, _time),
     "enroll.start": (EnrollArgs, _enroll_start),
     "enroll.status": (NoArgs, _enroll_status),
+    "enroll.commit": (CommitArgs, _enroll_commit),
     "enroll.cancel": (NoArgs, _enroll_cancel),
+    "threshold.get": (NoArgs, _threshold_get),
+    "threshold.set": (ThresholdArgs, _threshold_set),
+    "threshold.reset": (GetArgs, _threshold_reset),
+    "threshold.calibrate": (CalibrateArgs, _threshold_calibrate),
     "config.get": (NoArgs, _config_get),
     "config.reload": (NoArgs, _config_reload),
     "record.start": (RecordArgs, _record_start),

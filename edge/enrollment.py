@@ -1,10 +1,11 @@
-"""One example from the live stream or a file: countdown, capture, trim, quality check.
+"""One example from the live stream or a file: stillness, countdown, capture, trim, quality check.
 
 Shapes: L frames, V = 25 kinect25 joints, C = 3, metres.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,17 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.config import Config
-from edge.gallery import Mode
+from edge.movement import moved_most
 from edge.recognizer import seen_joints_m
-from edge.window import extremity_speed_m_s, travel_m, trim_rest
+from edge.window import REST_M_S, extremity_speed_m_s, travel_m, trim_rest
 from streams.errors import CrossGLGError, EnrollError
-from streams.frame import SkeletonFrame
+from streams.frame import Body, SkeletonFrame
 
 Array = npt.NDArray[np.float32]
 Times = npt.NDArray[np.float64]
 
 # Grace for a person who steps into view when the capture has begun.
-_NOBODY_S = 1.5
+NOBODY_S = 1.5
+# Whoever rests so long stands still; the last frame of it came up to a frame ago.
+_STILL_S, _FRAME_S = 0.5, 0.15
+_NOBODY = "nobody is in view"
+State = Literal["stillness", "countdown", "capture", "captured", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,6 +48,11 @@ class Example:
             "fps": round((len(self.timestamps_s) - 1) / duration_s, 1),
             "joints": round(float(np.isfinite(self.joints_m[:, :, 0]).mean()), 3),
             "trimmed_s": [round(seconds, 3) for seconds in self.trimmed_s],
+            "motion_m": round(travel_m(self.joints_m), 3),
+            "moved": [
+                {"joint": joint, "path_m": round(path_m, 2)}
+                for joint, path_m in moved_most(self.timestamps_s, self.joints_m)
+            ],
         }
 
 
@@ -78,9 +88,15 @@ def example_from_capture(timestamps_s: Times, joints_LV3: Array, config: Config,
         )
     _check_fits(duration_s, config)
     report = example.report()
+    check_rate_and_joints(report["fps"], report["joints"], config)
+    return example
+
+
+def check_rate_and_joints(fps: float, joints: float, config: Config) -> None:
+    """Raise EnrollError("low_quality") where frames came too slowly, or too small a share of the joints was seen."""
     for what, value, bound in (
-        ("frames per second", report["fps"], config.stream.min_rate_fps),
-        ("share of joints seen", report["joints"], config.enroll.min_joints),
+        ("frames per second", fps, config.stream.min_rate_fps),
+        ("share of joints seen", joints, config.enroll.min_joints),
     ):
         if value < bound:
             raise EnrollError(
@@ -88,7 +104,6 @@ def example_from_capture(timestamps_s: Times, joints_LV3: Array, config: Config,
                 code="low_quality",
                 hint="Stand in full view of the camera; `crossglg-edge status` shows the rate that arrives.",
             )
-    return example
 
 
 def _check_fits(duration_s: float, config: Config) -> None:
@@ -107,7 +122,9 @@ def _check_fits(duration_s: float, config: Config) -> None:
 class Enrollment:
     """Capture one example from the live stream, told the frames and this machine's clock.
 
-    States: countdown -> capture -> captured (`example` is there) or failed (`error` is there).
+    States: stillness -> countdown -> capture -> captured (`example` is there) or failed (`error` is there).
+    Without a countdown the capture begins at once, without stillness either. `message`: what a person
+    should know now. `notes`: what she should know afterwards.
     """
 
     def __init__(
@@ -117,19 +134,21 @@ class Enrollment:
         *,
         now_s: float,
         countdown_s: float,
-        mode: Mode = "new",
         source: str | None = None,
         body: int | None = None,
     ) -> None:
         self.label = label
-        self.mode = mode
         self.source = source
         self.body = body
-        self.state: Literal["countdown", "capture", "captured", "failed"] = "countdown"
+        self.state: State = "stillness" if countdown_s and config.enroll.stillness_s else "countdown"
         self.example: Example | None = None
         self.error: CrossGLGError | None = None
+        self.message = _NOBODY if self.state == "stillness" else ""
+        self.notes: list[str] = []
         self._config = config
-        self._capture_from_s = now_s + countdown_s
+        self._countdown_s = countdown_s
+        self._until_s = now_s + (config.enroll.stillness_s if self.state == "stillness" else countdown_s)
+        self._last: deque[tuple[float, Array]] = deque()
         self._timestamps_s: list[float] = []
         self._joints_m: list[Array] = []
         self._checked = 0
@@ -145,37 +164,70 @@ class Enrollment:
         return self._seen[0] if self._seen else ""
 
     def left_s(self, now_s: float) -> float:
-        """Return the seconds left in the present state."""
-        if self.state == "countdown":
-            return max(0.0, self._capture_from_s - now_s)
-        return max(0.0, self._capture_from_s + self._config.enroll.capture_s - now_s)
+        """Return the seconds left in the present state, at most."""
+        return max(0.0, self._until_s - now_s)
 
     def step(self, frames: Sequence[SkeletonFrame], now_s: float) -> None:
         """Take in the frames (kinect25) that came, and go on to the next state when it is time."""
-        if self.state == "countdown" and now_s >= self._capture_from_s:
-            self.state = "capture"
-        if self.state != "capture":
-            return
-        try:
+        frames = [frame for frame in frames if self.source in (None, frame.source)]
+        if self.state == "stillness":
             for frame in frames:
-                self._take(frame)
-            waited_s = now_s - self._capture_from_s
-            if not self._timestamps_s and waited_s >= min(_NOBODY_S, self._config.enroll.capture_s):
-                raise EnrollError(
-                    "nobody was seen" + (f" by {self.source!r}" if self.source else "")
-                    + (f" with body id {self.body}" if self.body is not None else ""),
-                    code="no_body",
-                    hint="Stand in view of the camera; `crossglg-edge status` shows sources and bodies.",
-                )  # fmt: skip
-            if waited_s >= self._config.enroll.capture_s or self._has_come_to_rest():
-                self._finish()
-        except CrossGLGError as error:
-            self.state, self.error = "failed", error
+                self._watch(frame)
+            self._count_down_when_still(now_s)
+        elif self.state == "countdown" and now_s >= self._until_s:
+            self.state, self.message, self._seen = "capture", "", None
+            self._until_s += self._config.enroll.capture_s
+        if self.state == "capture":
+            try:
+                self._capture(frames, now_s)
+            except CrossGLGError as error:
+                self.state, self.error = "failed", error
+
+    def _watch(self, frame: SkeletonFrame) -> None:
+        """Keep the last half second of the person in view, as long as it is one, and the same."""
+        bodies = self._wanted(frame)
+        if len(bodies) != 1:
+            self._last.clear()
+            self.message = "more than one person is in view" if bodies else _NOBODY
+            return
+        self.message = ""
+        seen = (frame.source, bodies[0].id)
+        if self._seen != seen or (self._last and frame.timestamp_s <= self._last[-1][0]):
+            self._last.clear()
+        self._seen = seen
+        self._last.append((frame.timestamp_s, seen_joints_m(bodies[0])))
+        while self._last[-1][0] - self._last[0][0] > _STILL_S:
+            self._last.popleft()
+
+    def _count_down_when_still(self, now_s: float) -> None:
+        is_still = False
+        if self._last and self._last[-1][0] - self._last[0][0] > _STILL_S - _FRAME_S:
+            timestamps_s, joints_m = zip(*self._last, strict=True)
+            is_still = extremity_speed_m_s(np.array(timestamps_s), np.array(joints_m)).max() <= REST_M_S
+            self.message = "" if is_still else "you are moving"
+        if not is_still:
+            if now_s < self._until_s:
+                return
+            self.message = f"{self.message or 'too few frames came'}: counted down all the same"
+            self.notes.append(self.message)
+        self.state, self._until_s = "countdown", now_s + self._countdown_s
+
+    def _wanted(self, frame: SkeletonFrame) -> list[Body]:
+        return [body for body in frame.bodies if self.body is None or body.id == self.body]
+
+    def _capture(self, frames: Sequence[SkeletonFrame], now_s: float) -> None:
+        for frame in frames:
+            self._take(frame)
+        waited_s = self._config.enroll.capture_s - (self._until_s - now_s)
+        if not self._timestamps_s and waited_s >= min(NOBODY_S, self._config.enroll.capture_s):
+            raise nobody_seen(self.source, self.body)
+        if now_s >= self._until_s or self._has_come_to_rest():
+            timestamps_s = np.array(self._timestamps_s)
+            self.example = example_from_capture(timestamps_s - timestamps_s[0], np.array(self._joints_m), self._config)
+            self.state = "captured"
 
     def _take(self, frame: SkeletonFrame) -> None:
-        if self.source is not None and frame.source != self.source:
-            return
-        bodies = [body for body in frame.bodies if self.body is None or body.id == self.body]
+        bodies = self._wanted(frame)
         if not bodies:
             return
         if len(bodies) > 1 or (self._seen is not None and self._seen[0] != frame.source):
@@ -208,7 +260,7 @@ class Enrollment:
         self._checked = len(self._timestamps_s)
         timestamps_s, joints_m = np.array(self._timestamps_s), np.array(self._joints_m)
         speed_m_s = extremity_speed_m_s(timestamps_s, joints_m)
-        threshold = max(0.25, 0.25 * float(np.quantile(speed_m_s, 0.95)))
+        threshold = max(REST_M_S, 0.25 * float(np.quantile(speed_m_s, 0.95)))
         fast = np.flatnonzero(speed_m_s > threshold)
         return (
             travel_m(joints_m) >= 2 * self._config.windows.min_motion_m
@@ -216,10 +268,15 @@ class Enrollment:
             and bool(timestamps_s[-1] - timestamps_s[fast[-1]] >= rest_s)
         )
 
-    def _finish(self) -> None:
-        timestamps_s = np.array(self._timestamps_s)
-        self.example = example_from_capture(timestamps_s - timestamps_s[0], np.array(self._joints_m), self._config)
-        self.state = "captured"
+
+def nobody_seen(source: str | None, body: int | None) -> EnrollError:
+    """Return the error for a capture in which nobody came into view."""
+    return EnrollError(
+        "nobody was seen" + (f" by {source!r}" if source else "")
+        + (f" with body id {body}" if body is not None else ""),
+        code="no_body",
+        hint="Stand in view of the camera; `crossglg-edge status` shows sources and bodies.",
+    )  # fmt: skip
 
 
 def one_body(

@@ -13,8 +13,8 @@ from edge.encoder import Encoder
 from edge.gallery_export import LabelledExample
 from edge.normalize import window_from_joints
 
-# More windows at once take more memory, and a cancelled fit is noticed between two batches.
-_BATCH = 32
+# A decision waits for the encoder while a batch is in it, and a cancelled fit is noticed between two batches.
+_BATCH = 4
 # 100 labels take 320 MB while they are fitted, and the memory grows with their number.
 MAX_LABELS = 100
 

@@ -1,7 +1,8 @@
 """The prototypes on disk: labelled examples, their embeddings and every change to them, in one SQLite file.
 
-A prototype keeps its raw example, so that a new model can embed it again. A revision keeps the label of
-each example that it shows, so to undo is to show an earlier one; only `Gallery.vacuum` deletes.
+A prototype keeps its raw example, so that a new model can embed it again. A negative is an example of no
+label: ordinary movement that is no action. A revision keeps the label of each example that it shows, so to
+undo is to show an earlier one; only `Gallery.vacuum` deletes.
 
 Shapes: N examples, L frames as they came, V = 25 kinect25 joints, C = 3 in "LUF", D embedding size.
 """
@@ -21,7 +22,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edge.gallery_export import LabelledExample, checked_example, read_export, write_export
+from edge.gallery_export import (
+    LabelledExample,
+    RawExample,
+    checked_arrays,
+    checked_example,
+    labelled,
+    read_export,
+    write_export,
+)
 from edge.gallery_file import bad_gallery, connect, file_errors
 from edge.labels import checked_label, label_key, spelled
 from edge.normalize import PREPROCESSING_VERSION
@@ -47,9 +56,12 @@ class Prototype(LabelledExample):
     embedding: Array
     model_sha256: str
 
-    @property
-    def duration_s(self) -> float:
-        return float(self.timestamps_s[-1] - self.timestamps_s[0])
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Negative(RawExample):
+    """Hold ordinary movement, in which no action is shown; the arrays are read-only."""
+
+    id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +85,7 @@ class Revision:
 
 @dataclass(slots=True, kw_only=True)
 class _Change:
-    """Hold the next revision while it is made; `shown`: labels by example id, in their order."""
+    """Hold the next revision while it is made; `shown`: labels by example id, "" of a negative, in their order."""
 
     revision: int
     stands_for: int
@@ -83,9 +95,9 @@ class _Change:
 
 
 class Gallery:
-    """Keep the prototypes in memory and on disk; a change is on disk before the call returns.
+    """Keep the prototypes and negatives in memory and on disk; a change is on disk before the call returns.
 
-    `prototypes`: those in memory, in the order in which they were first added. `revision`: the one that
+    `prototypes`, `negatives`: in the order in which they were first added. `revision`: the one that
     they show; 0 is an empty, new gallery. `num_reembedded`: how many had no embedding by this model and
     got one since opening. Not for use from two threads; any number of processes may share the file.
     """
@@ -97,6 +109,7 @@ class Gallery:
         """
         self.path = Path(path)
         self.prototypes: tuple[Prototype, ...] = ()
+        self.negatives: tuple[Negative, ...] = ()
         self.revision = self.num_reembedded = 0
         self._embed = embed
         self._model_sha256 = model_sha256
@@ -155,13 +168,38 @@ class Gallery:
         "new" refuses a label that exists, "add" gives it one more example, "replace" removes its
         examples first. Shapes, units and `created` as in LabelledExample. Raises GalleryError.
         """
-        example = checked_example(
-            LabelledExample(label=label, timestamps_s=timestamps_s, joints_m=joints_m, origin=origin, created=created)
+        example = LabelledExample(
+            label=label, timestamps_s=timestamps_s, joints_m=joints_m, origin=origin, created=created
         )
-        drafts = self._drafts([example])
+        drafts = self.embedded([example])
+        return self.add_all(drafts, created=created, mode=mode, expected_revision=expected_revision)[0]
+
+    def embedded(self, examples: Sequence[LabelledExample]) -> list[Prototype]:
+        """Return the prototypes that examples would be; nothing is stored. Raises GalleryError."""
+        checked = [checked_example(example) for example in examples]
+        if not checked:
+            return []
+        embeddings = self._embeddings([(example.timestamps_s, example.joints_m) for example in checked])
+        return [
+            self._prototype(str(uuid.uuid4()), example, embedding)
+            for example, embedding in zip(checked, embeddings, strict=True)
+        ]
+
+    def add_all(
+        self, drafts: Sequence[Prototype], *, created: str, mode: Mode = "new", expected_revision: int | None = None
+    ) -> list[Prototype]:
+        """Store prototypes that `embedded` gave, as one change; modes as in `add`. Raises GalleryError."""
         with self._change("replace" if mode == "replace" else "add", created, expected_revision) as change:
-            (prototype,) = self._insert(change, drafts, mode)
-        return prototype
+            return self._insert(change, drafts, mode)
+
+    def add_negatives(
+        self, examples: Sequence[RawExample], *, created: str, expected_revision: int | None = None
+    ) -> list[str]:
+        """Store ordinary movement, as one change; return the ids. Raises GalleryError."""
+        checked = [checked_arrays(example) for example in examples]
+        with self._change("add", created, expected_revision) as change:
+            change.detail = f"{len(checked)} negatives"
+            return self._insert_negatives(change, checked)
 
     def remove(self, label: str, *, created: str, expected_revision: int | None = None) -> int:
         """Remove a label with all its examples; return how many. Raises GalleryError("unknown_label")."""
@@ -170,6 +208,24 @@ class Gallery:
             change.label = self._existing(label, before.values())
             change.shown = {id: other for id, other in before.items() if other != change.label}
         return len(before) - len(change.shown)
+
+    def remove_example(self, id: str, *, created: str, expected_revision: int | None = None) -> str:
+        """Remove one example or negative, named by the beginning of its id; return the whole id.
+
+        Raises GalleryError("unknown_id").
+        """
+        with self._change("remove", created, expected_revision) as change:
+            found = [other for other in change.shown if id and other.startswith(id)]
+            if len(found) != 1:
+                raise GalleryError(
+                    f"{len(found)} examples in {self.path} have an id that begins with {id!r}, expected one",
+                    code="unknown_id",
+                    hint="`gallery show LABEL` and `gallery list` print the ids.",
+                )
+            change.label = change.shown[found[0]]
+            change.detail = f"{'example' if change.label else 'negative'} {found[0][:8]}"
+            change.shown = {other: label for other, label in change.shown.items() if other != found[0]}
+        return found[0]
 
     def rename(self, old: str, new: str, *, created: str, expected_revision: int | None = None) -> str:
         """Give a label another name; return it as it is stored.
@@ -228,8 +284,9 @@ class Gallery:
             _, change.shown = self._stored(revision)
 
     def export(self, path: Path | str, labels: Sequence[str] | None = None) -> int:
-        """Write the raw examples of these labels, or of all, to one .npz file; return how many.
+        """Write the raw examples of these labels, or of all with the negatives, to one .npz file.
 
+        Return how many examples, not counting negatives.
         Raises GalleryError: "unknown_label", "export_failed".
         """
         path = Path(path)
@@ -242,7 +299,7 @@ class Gallery:
         known = self.labels()
         wanted = known if labels is None else [self._existing(label, known) for label in labels]
         chosen = [prototype for prototype in self.prototypes if prototype.label in wanted]
-        write_export(path, chosen)
+        write_export(path, chosen, self.negatives if labels is None else ())
         return len(chosen)
 
     def import_(
@@ -250,16 +307,19 @@ class Gallery:
     ) -> tuple[str, ...]:
         """Add the examples of an exported file, as one change, and return their labels; modes as in `add`.
 
-        Origin and creation time stay those of the example. Raises GalleryError: "not_found",
-        "bad_import", "label_exists".
+        Negatives are added to those that are there, or, with "replace", take their place. Origin and
+        creation time stay those of the example. Raises GalleryError: "not_found", "bad_import", "label_exists".
         """
-        examples = read_export(Path(path))
-        if not examples:
+        examples, negatives = read_export(Path(path))
+        if not examples and not negatives:
             return ()
-        drafts = self._drafts(examples)
+        drafts = self.embedded(examples)
         with self._change("import", created, expected_revision) as change:
             change.detail = f"from {Path(path).name}"
             stored = self._insert(change, drafts, mode)
+            if negatives and mode == "replace":
+                change.shown = {id: label for id, label in change.shown.items() if label}
+            self._insert_negatives(change, negatives)
         return tuple(dict.fromkeys(prototype.label for prototype in stored))
 
     def vacuum(self, keep_revisions: int) -> int:
@@ -304,14 +364,6 @@ class Gallery:
             db.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._load()
 
-    def _drafts(self, examples: Sequence[LabelledExample]) -> list[Prototype]:
-        """Make prototypes of checked examples; nothing is stored."""
-        embeddings = self._embeddings([(example.timestamps_s, example.joints_m) for example in examples])
-        return [
-            self._prototype(str(uuid.uuid4()), example, embedding)
-            for example, embedding in zip(examples, embeddings, strict=True)
-        ]
-
     def _prototype(self, id: str, example: LabelledExample, embedding: Array) -> Prototype:
         return Prototype(
             id=id,
@@ -340,21 +392,38 @@ class Gallery:
         change.label = ", ".join(spelling.values())
         stored = [replace(draft, label=spelling[label_key(draft.label)]) for draft in drafts]
         for p in stored:
-            row = (p.id, p.origin, p.created, p.timestamps_s.tobytes(), p.joints_m.tobytes())
-            self._db.execute("INSERT INTO examples VALUES (?, ?, ?, ?, ?)", row)
+            self._insert_raw(p.id, p)
             self._db.execute("INSERT INTO embeddings VALUES (?, ?, ?)", (p.id, self._model, p.embedding.tobytes()))
             change.shown[p.id] = p.label
         return stored
 
+    def _insert_negatives(self, change: _Change, negatives: Sequence[RawExample]) -> list[str]:
+        ids = [str(uuid.uuid4()) for _ in negatives]
+        for id, negative in zip(ids, negatives, strict=True):
+            self._insert_raw(id, negative)
+            change.shown[id] = ""
+        return ids
+
+    def _insert_raw(self, id: str, raw: RawExample) -> None:
+        row = (id, raw.origin, raw.created, raw.timestamps_s.tobytes(), raw.joints_m.tobytes())
+        self._db.execute("INSERT INTO examples VALUES (?, ?, ?, ?, ?)", row)
+
     def _load(self) -> None:
-        """Read the newest revision; prototypes that are in memory already are not read again."""
-        known = {prototype.id: prototype for prototype in self.prototypes}
+        """Read the newest revision; what is in memory already is not read again."""
+        prototypes = {prototype.id: prototype for prototype in self.prototypes}
+        negatives = {negative.id: negative for negative in self.negatives}
         with self._transaction("DEFERRED"):
             _, revision = self._span()
             _, shown = self._stored(revision)
             prototypes = {
-                id: replace(known[id], label=label) if id in known else self._read(id, label)
+                id: replace(prototypes[id], label=label) if id in prototypes else self._read(id, label)
                 for id, label in shown.items()
+                if label
+            }
+            negatives = {
+                id: negatives[id] if id in negatives else self._read_negative(id)
+                for id, label in shown.items()
+                if not label
             }
         stale = [prototype for prototype in prototypes.values() if not len(prototype.embedding)]
         if stale:
@@ -365,11 +434,26 @@ class Gallery:
                     prototypes[p.id] = replace(p, embedding=embedding)
                     row = (p.id, self._model, embedding.tobytes())
                     db.execute("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", row)
-        self.prototypes, self.revision = tuple(prototypes.values()), revision
+        self.prototypes, self.negatives = tuple(prototypes.values()), tuple(negatives.values())
+        self.revision = revision
         self.num_reembedded += len(stale)
 
     def _read(self, id: str, label: str) -> Prototype:
         """Read one prototype; its embedding is empty where this model has made none yet."""
+        raw, embedding = self._read_raw(id)
+        try:
+            return self._prototype(id, labelled(raw, label), np.frombuffer(embedding, "<f4"))
+        except (ValueError, GalleryError) as error:
+            raise bad_gallery(self.path, f"the example {id} of {label!r} is damaged: {error}") from error
+
+    def _read_negative(self, id: str) -> Negative:
+        raw, _ = self._read_raw(id)
+        return Negative(
+            id=id, timestamps_s=raw.timestamps_s, joints_m=raw.joints_m, origin=raw.origin, created=raw.created
+        )
+
+    def _read_raw(self, id: str) -> tuple[RawExample, bytes]:
+        """Read an example and its embedding by this model, b"" where there is none."""
         row = self._db.execute(
             "SELECT origin, created, timestamps_s, joints_m, embedding"
             " FROM examples LEFT JOIN embeddings ON example = id AND model = ? WHERE id = ?",
@@ -377,16 +461,15 @@ class Gallery:
         ).fetchone()
         try:
             origin, created, times, joints, embedding = row
-            example = LabelledExample(
-                label=label,
+            raw = RawExample(
                 timestamps_s=np.frombuffer(times, "<f8"),
                 joints_m=np.frombuffer(joints, "<f4").reshape(-1, 25, 3),
                 origin=origin,
                 created=created,
             )
-            return self._prototype(id, checked_example(example), np.frombuffer(embedding or b"", "<f4"))
+            return checked_arrays(raw), embedding or b""
         except (TypeError, ValueError, GalleryError) as error:
-            raise bad_gallery(self.path, f"the example {id} of {label!r} is damaged: {error}") from error
+            raise bad_gallery(self.path, f"the example {id} is damaged: {error}") from error
 
     def _embeddings(self, examples: Sequence[Example]) -> Array:
         """Return embeddings, shape (N, D), float32, read-only. Raises GalleryError if one is not finite."""
@@ -425,8 +508,9 @@ class Gallery:
         """Return how `labels` spell a label. Raises GalleryError("unknown_label")."""
         if spelling := spelled(label, labels):
             return spelling
+        known = ", ".join(repr(other) for other in dict.fromkeys(labels) if other)
         raise GalleryError(
-            f"no label {label!r} in {self.path}; it has {', '.join(map(repr, dict.fromkeys(labels))) or 'none'}",
+            f"no label {label!r} in {self.path}; it has {known or 'none'}",
             code="unknown_label",
             hint="Use one of its labels; upper and lower case are the same.",
         )

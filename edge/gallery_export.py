@@ -1,7 +1,7 @@
-"""The portable file of a gallery: raw examples with their labels, for any model to embed.
+"""The portable file of a gallery: raw examples with their labels, and negatives, for any model to embed.
 
-One .npz of three plain arrays: `header` (JSON, what each example is), and the frames of all examples one
-after another, `timestamps_s` (F,) and `joints_m` (F, 25, 3).
+One .npz of three plain arrays: `header` (JSON, what each example is), and the frames of all examples, then of
+all negatives, one after another, `timestamps_s` (F,) and `joints_m` (F, 25, 3).
 
 Shapes: L frames of one example, F frames of all, kinect25 joints in "LUF".
 """
@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -27,32 +27,47 @@ Times = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LabelledExample:
-    """Hold one example of a label.
+class RawExample:
+    """Hold movement as it was recorded.
 
     `timestamps_s`: shape (L,), float64, seconds, rising. `joints_m`: shape (L, 25, 3), float32,
     metres, "LUF", NaN where missing. `origin`: "live:<source>", "file:<name>". `created`: ISO 8601, UTC.
     """
 
-    label: str
     timestamps_s: Times
     joints_m: Array
     origin: str
     created: str
 
+    @property
+    def duration_s(self) -> float:
+        return float(self.timestamps_s[-1] - self.timestamps_s[0])
 
-class _Example(msgspec.Struct, frozen=True, kw_only=True):
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelledExample(RawExample):
+    """Hold one example of a label."""
+
     label: str
+
+
+class _Raw(msgspec.Struct, frozen=True, kw_only=True):
     origin: str
     created: str
     num_frames: Annotated[int, msgspec.Meta(ge=2)]
 
 
+class _Example(_Raw, frozen=True, kw_only=True):
+    label: str
+
+
 class _Header(msgspec.Struct, frozen=True, kw_only=True):
-    export_version: Literal[1]
+    # 2 has negatives, which a program that knows only 1 must not leave out unsaid.
+    export_version: Literal[1, 2]
     layout: Literal["kinect25"]
     axes: Literal["LUF"]
     examples: list[_Example]
+    negatives: list[_Raw] = []
 
 
 def checked_example(example: LabelledExample) -> LabelledExample:
@@ -60,6 +75,14 @@ def checked_example(example: LabelledExample) -> LabelledExample:
 
     Raises GalleryError: "bad_label", "bad_example".
     """
+    return replace(checked_arrays(example), label=checked_label(example.label))
+
+
+_RawT = TypeVar("_RawT", bound=RawExample)
+
+
+def checked_arrays(example: _RawT) -> _RawT:
+    """Return an example, its arrays read-only copies. Raises GalleryError("bad_example")."""
     times, joints = np.array(example.timestamps_s, "<f8"), np.array(example.joints_m, "<f4")
     problem = ""
     if times.ndim != 1 or joints.shape != (len(times), 25, 3):
@@ -76,15 +99,35 @@ def checked_example(example: LabelledExample) -> LabelledExample:
         raise GalleryError(f"not an example: {problem}", code="bad_example", hint="Record the example again.")
     times.setflags(write=False)
     joints.setflags(write=False)
-    return replace(example, label=checked_label(example.label), timestamps_s=times, joints_m=joints)
+    return replace(example, timestamps_s=times, joints_m=joints)
 
 
-def write_export(path: Path, examples: Sequence[LabelledExample]) -> None:
-    """Write examples to a file, whole or not at all. Raises GalleryError("export_failed")."""
-    described = [
-        _Example(label=e.label, origin=e.origin, created=e.created, num_frames=len(e.timestamps_s)) for e in examples
-    ]
-    header = _Header(export_version=1, layout="kinect25", axes="LUF", examples=described)
+def labelled(raw: RawExample, label: str) -> LabelledExample:
+    """Return a raw example with a label, checked. Raises as `checked_example`."""
+    return checked_example(
+        LabelledExample(
+            label=label,
+            timestamps_s=raw.timestamps_s,
+            joints_m=raw.joints_m,
+            origin=raw.origin,
+            created=raw.created,
+        )
+    )
+
+
+def write_export(path: Path, examples: Sequence[LabelledExample], negatives: Sequence[RawExample] = ()) -> None:
+    """Write examples and negatives to a file, whole or not at all. Raises GalleryError("export_failed")."""
+    header = _Header(
+        export_version=2 if negatives else 1,
+        layout="kinect25",
+        axes="LUF",
+        examples=[
+            _Example(label=e.label, origin=e.origin, created=e.created, num_frames=len(e.timestamps_s))
+            for e in examples
+        ],
+        negatives=[_Raw(origin=n.origin, created=n.created, num_frames=len(n.timestamps_s)) for n in negatives],
+    )
+    written: list[RawExample] = [*examples, *negatives]
     if not path.name or (path.exists() and not path.is_file()):
         raise GalleryError(
             f"{path} is no file: expected the name of a file to write",
@@ -97,8 +140,8 @@ def write_export(path: Path, examples: Sequence[LabelledExample]) -> None:
             np.savez(
                 file,
                 header=np.frombuffer(msgspec.json.encode(header), np.uint8),
-                timestamps_s=np.concatenate([np.zeros(0), *(example.timestamps_s for example in examples)]),
-                joints_m=np.concatenate([np.zeros((0, 25, 3), "<f4"), *(example.joints_m for example in examples)]),
+                timestamps_s=np.concatenate([np.zeros(0), *(example.timestamps_s for example in written)]),
+                joints_m=np.concatenate([np.zeros((0, 25, 3), "<f4"), *(example.joints_m for example in written)]),
             )
         temporary.replace(path)
     except OSError as error:
@@ -112,26 +155,26 @@ def write_export(path: Path, examples: Sequence[LabelledExample]) -> None:
             temporary.unlink()
 
 
-def read_export(path: Path) -> list[LabelledExample]:
-    """Read the examples of an exported file. Raises GalleryError: "not_found", "bad_import"."""
+def read_export(path: Path) -> tuple[list[LabelledExample], list[RawExample]]:
+    """Read the examples and the negatives of an exported file. Raises GalleryError: "not_found", "bad_import"."""
     try:
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             header = msgspec.json.decode(file["header"].tobytes(), type=_Header)
             times, joints = file["timestamps_s"], file["joints_m"]
-        num_frames, examples = sum(example.num_frames for example in header.examples), []
-        if not num_frames == len(times) == len(joints):
-            raise ValueError(f"{len(times)} timestamps and {len(joints)} frames, expected {num_frames} of both")
-        for described in header.examples:
-            example = LabelledExample(
-                label=described.label,
-                timestamps_s=times[: described.num_frames],
-                joints_m=joints[: described.num_frames],
-                origin=described.origin,
-                created=described.created,
+        described: list[_Raw] = [*header.examples, *header.negatives]
+        ends = np.cumsum([0, *(item.num_frames for item in described)])
+        if not ends[-1] == len(times) == len(joints):
+            raise ValueError(f"{len(times)} timestamps and {len(joints)} frames, expected {ends[-1]} of both")
+        examples, negatives = [], []
+        for item, begin, end in zip(described, ends, ends[1:], strict=False):
+            raw = RawExample(
+                timestamps_s=times[begin:end], joints_m=joints[begin:end], origin=item.origin, created=item.created
             )
-            examples.append(checked_example(example))
-            times, joints = times[described.num_frames :], joints[described.num_frames :]
-        return examples
+            if isinstance(item, _Example):
+                examples.append(labelled(raw, item.label))
+            else:
+                negatives.append(checked_arrays(raw))
+        return examples, negatives
     except FileNotFoundError as error:
         raise GalleryError(f"{path} does not exist", code="not_found", hint="Check the path.") from error
     # For a damaged file zipfile and numpy raise a dozen kinds, from zlib.error to a tokenizer's.

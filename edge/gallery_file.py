@@ -1,5 +1,8 @@
 """The SQLite file of a gallery: its tables, how it is opened, and what its errors mean.
 
+Schema 2 is schema 1 with negatives: examples whose label is empty, which a program that knows only 1 would
+take for prototypes.
+
 Shapes: L frames of an example, kinect25 joints in "LUF", D embedding size.
 """
 
@@ -15,7 +18,7 @@ import msgspec
 
 from streams.errors import GalleryError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 5.0
 # "cglg": tells a gallery from the SQLite file of another program.
 _APPLICATION_ID = 0x63676C67
@@ -25,7 +28,7 @@ _SCHEMA = (
         revision INTEGER PRIMARY KEY,
         stands_for INTEGER NOT NULL, -- itself; for an undo the earlier revision whose gallery it shows
         created TEXT NOT NULL, action TEXT NOT NULL, label TEXT NOT NULL, detail TEXT NOT NULL,
-        shown TEXT NOT NULL) -- JSON: the label of each example in the gallery, by id, in their order""",
+        shown TEXT NOT NULL) -- JSON: the label of each example in the gallery, "" of a negative, by id, in order""",
     """CREATE TABLE examples (
         id TEXT PRIMARY KEY, origin TEXT NOT NULL, created TEXT NOT NULL,
         timestamps_s BLOB NOT NULL, -- little-endian float64 (L,)
@@ -68,6 +71,8 @@ def _check_schema(db: sqlite3.Connection, path: Path) -> None:
             db.execute(statement)
     elif application != _APPLICATION_ID:
         raise bad_gallery(path, "it is an SQLite database of another program")
+    elif version == 1:
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     elif version != SCHEMA_VERSION:
         raise GalleryError(
             f"{path} has gallery schema {version}, expected {SCHEMA_VERSION}",
@@ -113,5 +118,5 @@ def bad_gallery(path: Path, problem: str) -> GalleryError:
     """Return the error for a file that is no gallery, or is damaged."""
     return GalleryError(
         f"{path} cannot be used as a gallery: {problem}",
-        hint="Name a gallery file, or a new file in a folder that can be written to.",
+        hint="Name a gallery file, or a new file in a folder that can be written to and has space.",
     )

@@ -41,12 +41,14 @@ class _Source:
 class Intake:
     """Follow each source's epoch, sequence and time; drop and count what cannot be used.
 
-    Reasons counted here: time_still, time_backwards, too_fast, duplicate_source, too_many_sources.
-    The wire's codes join them. A time that jumped back for good is a restart, no reason to drop.
+    Reasons counted here: too_old, time_still, time_backwards, too_fast, duplicate_source, too_many_sources.
+    The wire's codes join them. A time that jumped back for good is a restart, no reason to drop. How old a frame
+    is can only be told of one that was sent by the clock `clock_name`, this machine's own.
     """
 
-    def __init__(self, config: Stream) -> None:
+    def __init__(self, config: Stream, *, clock_name: str = "") -> None:
         self.config = config
+        self._clock_name = clock_name
         self._sources: dict[str, _Source] = {}
         self._unknown: Counter[str] = Counter()
 
@@ -67,6 +69,10 @@ class Intake:
         num_missing = frame.seq - source.seq - 1
         source.num_lost += num_missing if 0 < num_missing <= _MAX_LEAP else 0
         source.seq = max(source.seq, frame.seq)
+        if frame.clock and frame.clock == self._clock_name and now_s - frame.t_send_s > self.config.max_age_s:
+            source.dropped["too_old"] += 1
+            source.arrival_s = now_s
+            return False
         step_s = frame.timestamp_s - source.timestamp_s
         if step_s <= 0:
             source.num_stale += 1

@@ -7,10 +7,9 @@ V = 25, C = 3.
 from __future__ import annotations
 
 import math
-import uuid
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -20,36 +19,17 @@ from edge.bundle import BundleInfo, Calibration
 from edge.calibration import Classifier
 from edge.config import Config
 from edge.encoder import Encoder
+from edge.events import Active, BodyEvents, Match
 from edge.gallery import Prototype
 from edge.intake import Intake
-from edge.matching import MAX_ALIGNED, compared, distances_between
+from edge.matching import Prototypes
 from edge.normalize import windows_from_joints
 from edge.window import BodyTrack, travels_m
+from streams.errors import EngineError
 from streams.event import Event, Latency, Quality, RunnerUp
 from streams.frame import NO_CONFIDENCE, Body, SkeletonFrame
 
 Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
-    """Hold the best label of one decision, and where in the stream it was seen."""
-
-    label: str
-    distance: float
-    score: float
-    runner_up: RunnerUp | None
-    t_start_s: float
-    joints: float
-
-
-@dataclass(slots=True)
-class _Active:
-    id: str
-    match: Match
-    t_start_s: float
-    last_hit_s: float
-    last_told_s: float
 
 
 @dataclass(slots=True)
@@ -57,15 +37,14 @@ class _Person:
     source: str
     body: int
     track: BodyTrack
-    recent: deque[str | None]
+    events: BodyEvents
     decided_s: float = -math.inf
-    active: _Active | None = None
-    ended_s: dict[str, float] = field(default_factory=dict)
 
 
-def score_from_distance(distance: float, calibration: Calibration) -> float:
-    """Return the calibrated score, 0 to 1; 0.5 at the calibration's midpoint."""
-    return 1.0 / (1.0 + math.exp(min(calibration.slope * (distance - calibration.midpoint), 700.0)))
+def score_from_distance(distance: float, calibration: Calibration, midpoint: float | None = None) -> float:
+    """Return the calibrated score, 0 to 1; 0.5 at the calibration's midpoint, or at another where it is given."""
+    midpoint = calibration.midpoint if midpoint is None else midpoint
+    return 1.0 / (1.0 + math.exp(min(calibration.slope * (distance - midpoint), 700.0)))
 
 
 def seen_joints_m(body: Body) -> Array:
@@ -79,21 +58,31 @@ _NO_LATENCY = Latency(sensor=0.0, queue=0.0, encode=0.0, match=0.0, total=0.0)
 
 
 class PrototypeIndex:
-    """Hold the prototypes ordered by label, ready for matching; `classifier`, where there is one, chooses the label."""
+    """Hold the prototypes ordered by label, ready for matching.
 
-    def __init__(self, prototypes: Sequence[Prototype], info: BundleInfo, revision: int = 0) -> None:
+    `midpoints_K`: the distance at which each label's score is 0.5: the bundle's, or a label's own of `thresholds`.
+    `classifier`, where there is one, chooses the label.
+    """
+
+    def __init__(
+        self,
+        prototypes: Sequence[Prototype],
+        info: BundleInfo,
+        revision: int = 0,
+        thresholds: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         ordered = sorted(prototypes, key=lambda prototype: prototype.label)
         self.revision = revision
         self.durations_s = np.array([p.duration_s for p in ordered])
-        self.labels = sorted({p.label for p in ordered})
+        firsts: dict[str, int] = {}
+        for number, prototype in enumerate(ordered):
+            firsts.setdefault(prototype.label, number)
+        self.labels = list(firsts)
+        self.midpoints_K = np.array([thresholds.get(label, info.calibration.midpoint) for label in self.labels])
         self.classifier: Classifier | None = None
-        self._first = np.array([[p.label for p in ordered].index(label) for label in self.labels], np.intp)
+        self._first = np.array(list(firsts.values()), np.intp)
         self._wants: dict[tuple[float, float], npt.NDArray[np.bool_]] = {}
-        self._info = info
-        self._prototypes = compared(
-            np.array([p.embedding for p in ordered], np.float32).reshape(len(ordered), info.embedding_size),
-            info.aligned_frames,
-        )
+        self._prototypes = Prototypes([p.embedding for p in ordered], info)
 
     def __len__(self) -> int:
         return len(self.durations_s)
@@ -109,26 +98,22 @@ class PrototypeIndex:
         self, embeddings_WE: Array, comparable_WP: npt.NDArray[np.bool_]
     ) -> tuple[Array, npt.NDArray[np.intp]]:
         """Return for each label the smallest distance (edge.matching) and the window it was found in."""
-        windows = compared(embeddings_WE, self._info.aligned_frames)
-        distances_WP = distances_between(
-            windows, self._prototypes, self._info.alignment_weight, max_aligned=MAX_ALIGNED
-        )
-        distances_WP = np.where(comparable_WP, distances_WP, np.float32(np.inf))
+        distances_WP = np.where(comparable_WP, self._prototypes.distances(embeddings_WE), np.float32(np.inf))
         by_label = np.minimum.reduceat(distances_WP, self._first, axis=1)
         window = by_label.argmin(axis=0)
         return by_label[window, np.arange(len(self.labels))], window
 
     def ranking(self, distances_K: Array, windows_K: npt.NDArray[np.intp], features_WF: Array) -> list[int]:
-        """Return the numbers of the two best labels: the nearest, or, with a classifier, the most probable.
+        """Return the numbers of the two best labels: of the highest score, or, with a classifier, the most probable.
 
         A label's probability is that in the window that is nearest to it; 0 where none may be compared with it.
         """
         if self.classifier is None:
-            return list(np.argsort(distances_K)[:2])
+            return list(np.argsort(distances_K - self.midpoints_K)[:2])
         assert list(self.classifier.labels) == self.labels
         p_K = self.classifier.probabilities(features_WF)[windows_K, np.arange(len(self.labels))]
-        # Several labels may be certain, each in its own window: then the nearest.
-        return list(np.lexsort((distances_K, -np.where(np.isfinite(distances_K), p_K, 0)))[:2])
+        # Several labels may be certain, each in its own window: then the one of the highest score.
+        return list(np.lexsort((distances_K - self.midpoints_K, -np.where(np.isfinite(distances_K), p_K, 0)))[:2])
 
 
 class Recognizer:
@@ -149,7 +134,12 @@ class Recognizer:
         self.prototypes = PrototypeIndex((), encoder.info)
         self.num_decisions = 0
         self.num_windows = 0
+        self.num_still = 0
         self.num_hops_skipped = 0
+        # What the hop really is, smoothed over ten decisions: it grows when the machine is too slow.
+        self.hop_s = config.windows.hop_s
+        self.num_encodes_failed = 0
+        self.engine_error: EngineError | None = None
         self.num_bodies_refused = 0
         self.num_bodies_without_joints = 0
         self._clock = clock
@@ -200,9 +190,9 @@ class Recognizer:
         events = []
         for person in people:
             del self._people[person.source, person.body]
-            if person.active is not None:
+            if person.events.active is not None:
                 frame = self._last_frames[person.source]
-                events.append(self._event("end", person, person.active, frame, _NO_LATENCY))
+                events.append(self._event("end", person, person.events.active, frame, _NO_LATENCY))
         return events
 
     def _take(self, frame: SkeletonFrame, events: list[Event]) -> None:
@@ -232,7 +222,7 @@ class Recognizer:
                     frame.source,
                     body.id,
                     BodyTrack(max(self.config.windows.lengths_s) + 0.1, self.config.stream.max_rate_fps),
-                    deque(maxlen=self.config.events.out_of),
+                    BodyEvents(self.config.events.out_of),
                 )
             known.track.push(now_s, joints_m)
 
@@ -246,6 +236,7 @@ class Recognizer:
             if since_s >= hop_s - 1e-6:
                 if math.isfinite(since_s):
                     self.num_hops_skipped += max(0, int((since_s + 1e-6) / hop_s) - 1)
+                    self.hop_s += 0.1 * (since_s - self.hop_s)
                 person.decided_s = now_s
                 due.append(person)
         if not due:
@@ -261,10 +252,16 @@ class Recognizer:
         self.num_windows += len(windows)
         cut_s = self._clock()
         embeddings_WE = features_WF = np.zeros((len(windows), 0), np.float32)
-        if windows and self.prototypes.classifier is not None:
-            embeddings_WE, features_WF = self.encoder.encode_with_features(np.stack(windows))
-        elif windows:
-            embeddings_WE = self.encoder.encode(np.stack(windows))
+        try:
+            if windows and self.prototypes.classifier is not None:
+                embeddings_WE, features_WF = self.encoder.encode_with_features(np.stack(windows))
+            elif windows:
+                embeddings_WE = self.encoder.encode(np.stack(windows))
+            self.engine_error = None if windows else self.engine_error
+        except EngineError as error:  # nothing was seen in this decision; the next one tries again
+            self.num_encodes_failed += 1
+            self.engine_error = error
+            spans = []
         encoded_s = self._clock()
         matches: list[Match | None] = []
         for i in range(len(due)):
@@ -282,9 +279,9 @@ class Recognizer:
             total=1000 * (sensor_s + max(0.0, matched_s - arrived_s)),
         )
         return [
-            event
+            self._event(kind, person, active, frame, latency)
             for person, match in zip(due, matches, strict=True)
-            for event in self._follow(person, match, frame, latency)
+            for kind, active in person.events.follow(match, now_s, self.config.events)
         ]
 
     def _windows(self, person: _Person) -> list[tuple[npt.NDArray[np.bool_], Array, float, float]]:
@@ -297,11 +294,16 @@ class Recognizer:
         lengths_s = np.array([length_s for length_s, _ in wanted])
         timestamps_s, joints_LV3 = person.track.latest(float(lengths_s.max()))
         firsts_W = np.searchsorted(timestamps_s, timestamps_s[-1] - lengths_s - 1e-6)
+        recent_s = timestamps_s[-1] - config.recent_s - 1e-6
         is_filled = timestamps_s[-1] - timestamps_s[firsts_W] >= config.min_filled * lengths_s
         is_filled &= len(timestamps_s) - firsts_W >= 4
         if not is_filled.any():
             return []
-        chosen = np.flatnonzero(is_filled & (travels_m(joints_LV3, firsts_W) >= config.min_motion_m))
+        travelled_m = travels_m(joints_LV3, np.append(firsts_W, np.searchsorted(timestamps_s, recent_s)))
+        if travelled_m[-1] < config.min_recent_motion_m:
+            self.num_still += 1
+            return []
+        chosen = np.flatnonzero(is_filled & (travelled_m[:-1] >= config.min_motion_m))
         if not len(chosen):
             return []
         windows = windows_from_joints(timestamps_s, joints_LV3, firsts_W[chosen], self.encoder.info.num_frames)
@@ -320,56 +322,28 @@ class Recognizer:
         comparable_WP = np.array([span[1] for span in spans])
         distances, windows = self.prototypes.distances(embeddings_WE, comparable_WP)
         best, *others = self.prototypes.ranking(distances, windows, features_WF)
-        calibration = self.encoder.info.calibration
+
+        def score(label: int) -> float:
+            midpoint = float(self.prototypes.midpoints_K[label])
+            return score_from_distance(float(distances[label]), self.encoder.info.calibration, midpoint)
+
         runner_up = None
         if others and np.isfinite(distances[others[0]]):
-            second = others[0]
-            runner_up = RunnerUp(
-                label=self.prototypes.labels[second],
-                score=score_from_distance(float(distances[second]), calibration),
-            )
+            runner_up = RunnerUp(label=self.prototypes.labels[others[0]], score=score(others[0]))
         return Match(
             label=self.prototypes.labels[best],
             distance=float(distances[best]),
-            score=score_from_distance(float(distances[best]), calibration),
+            score=score(best),
             runner_up=runner_up,
             t_start_s=spans[int(windows[best])][2],
             joints=spans[int(windows[best])][3],
         )
 
-    def _follow(self, person: _Person, match: Match | None, frame: SkeletonFrame, latency: Latency) -> list[Event]:
-        config, now_s = self.config.events, frame.timestamp_s
-        is_hit = match is not None and match.score >= config.min_score
-        person.recent.append(match.label if match is not None and is_hit else None)
-        active, events = person.active, []
-        if match is not None and is_hit and active is not None and match.label == active.match.label:
-            active.last_hit_s = now_s
-            if match.score > active.match.score:
-                active.match = match
-            if now_s - active.last_told_s >= config.update_s:
-                active.last_told_s = now_s
-                events.append(self._event("update", person, active, frame, latency))
-            return events
-        begins = (
-            match is not None
-            and person.recent.count(match.label) >= config.hits
-            and is_hit
-            and now_s - person.ended_s.get(match.label, -math.inf) > config.refractory_s
-        )
-        if active is not None and (begins or now_s - active.last_hit_s > config.release_s):
-            events.append(self._event("end", person, active, frame, latency))
-            person.ended_s[active.match.label] = now_s
-            person.active = None
-        if begins and match is not None:
-            person.active = _Active(str(uuid.uuid4()), match, match.t_start_s, now_s, now_s)
-            events.append(self._event("onset", person, person.active, frame, latency))
-        return events
-
     def _event(
         self,
         kind: Literal["onset", "update", "end"],
         person: _Person,
-        active: _Active,
+        active: Active,
         frame: SkeletonFrame,
         latency: Latency,
     ) -> Event:

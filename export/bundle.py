@@ -1,4 +1,4 @@
-"""A training run -> a model bundle: encoder.onnx, bundle.json, statistics.npz and the model card.
+"""A training run -> a model bundle: encoder.onnx, bundle.json, statistics.npz, weights.safetensors, the model card.
 
 Shapes: N windows, T frames, V = 25, C = 3, E values of an embedding, D features.
 """
@@ -13,24 +13,26 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from edge.bundle import BUNDLE_VERSION, BundleInfo, Calibration
+from edge.bundle import BUNDLE_VERSION, DEFAULT_BUNDLE, BundleInfo, Calibration, bundle_weights, read_bundle
 from edge.calibration import base_statistics, write_statistics
 from edge.matching import compared, distances_between
 from edge.normalize import PREPROCESSING_VERSION, window_from_joints
+from export.fold import FoldedBranch
 from streams.archive import read_archive
 from streams.errors import BundleError
 from training.crossglg import NUM_QUARTERS, SkeletonBranch, quarters
-from training.train import load_run
+from training.train import TrainConfig, load_run
 
 Array = npt.NDArray[np.float32]
 Embedding = Literal["joints", "pooled"]
@@ -39,6 +41,10 @@ Embedding = Literal["joints", "pooled"]
 NUM_CHANNELS = 32
 # What alignment compares: the joints in so many frames of a window.
 ALIGNED_FRAMES = 16
+# A window's distance to what is known is the mean of those to the nearest so many of the trained actions.
+_NUM_NEAREST = 5
+# So much of it counts, of each of two windows: half was best among 0.3, 0.5 and 1.
+COHORT_WEIGHT = 0.5
 # Channels weaker than this share of the strongest one's variance are not raised to equal weight.
 _WHITENING_FLOOR = 0.05
 
@@ -63,7 +69,8 @@ class FrozenBranch(nn.Module):
     """What is left for the device: windows (N, T, V, C) -> embeddings (N, E) and features (N, D).
 
     An embedding is a learned part of length 1, then ALIGNED_FRAMES frames of joints as SpineBase sees
-    them. Learned part: with `joints` the last block's features averaged over each quarter of the time,
+    them, then, where there are any, the distance of the learned part to the nearest of `cohort_KE`, the mean ones of
+    trained actions. Learned part: with `joints` the last block's features averaged over each quarter of the time,
     for each joint; with `pooled` the paper's f_out. `mean_C` and `projection` (C, channels) make those of
     training clips zero-mean, and with `joints` uncorrelated and of like variance, so that the cosine
     compares what differs between actions. `features`: the last block's mean over time and joints, not
@@ -72,6 +79,7 @@ class FrozenBranch(nn.Module):
 
     mean_C: Tensor
     projection: Tensor
+    cohort_KE: Tensor
 
     def __init__(self, branch: SkeletonBranch, embedding: Embedding) -> None:
         super().__init__()
@@ -80,16 +88,20 @@ class FrozenBranch(nn.Module):
         channels = branch.encoder.config.num_features
         self.register_buffer("mean_C", torch.zeros(channels))
         self.register_buffer("projection", torch.eye(channels))
+        self.register_buffer("cohort_KE", torch.zeros(0, 0))
 
     @property
     def num_parameters(self) -> int:
         """Count what inference uses; the latent, the classifier and what another embedding would need is not."""
-        encoder, branch = self.branch.encoder, self.branch
-        dropped: list[nn.Module] = [encoder.fc, encoder.fc_mu, encoder.fc_logvar, encoder.decoder, branch.place]
+        used = sum(p.numel() for name, p in self.named_parameters() if self.is_used(name))
+        return used + self.projection.numel() + self.cohort_KE.numel()
+
+    def is_used(self, name: str) -> bool:
+        """Say whether inference uses a parameter or buffer of that name."""
+        dropped = ["encoder.fc", "encoder.decoder.", "encoder.z_prior", "place."]
         if self.embedding == "joints":
-            dropped.append(branch.project)
-        unused = sum(p.numel() for layer in dropped for p in layer.parameters())
-        return sum(p.numel() for p in branch.parameters()) - unused + self.projection.numel()
+            dropped.append("project.")
+        return not name.startswith(tuple(f"branch.{part}" for part in dropped))
 
     def places(self, features_NCTV: Tensor) -> Tensor:
         """Return (N, places, C): one place for `pooled`, quarter x joint for `joints`."""
@@ -101,9 +113,47 @@ class FrozenBranch(nn.Module):
         features_NCTV, _ = self.branch.features(windows_NTVC[:, None])
         projected = (self.places(features_NCTV) - self.mean_C) @ self.projection
         learned = nn.functional.normalize(projected.flatten(1), dim=1)
+        parts = [learned, self.aligned_joints(windows_NTVC)]
+        if len(self.cohort_KE):
+            parts.append(self.cohort_distance(learned @ self.cohort_KE.T))
+        return torch.cat(parts, dim=1), features_NCTV.mean(dim=(2, 3))
+
+    @staticmethod
+    def cohort_distance(cosines_NK: Tensor) -> Tensor:
+        """Return the distance (N, 1) to the nearest of the cohort, from the cosines with all of them."""
+        nearest_NK, _ = cosines_NK.topk(min(_NUM_NEAREST, cosines_NK.shape[1]), dim=1)
+        return 1 - nearest_NK.mean(dim=1, keepdim=True)
+
+    @staticmethod
+    def aligned_joints(windows_NTVC: Tensor) -> Tensor:
+        """Return the joints of ALIGNED_FRAMES frames as SpineBase sees them, (N, ALIGNED_FRAMES * V * C)."""
         n, t, v, c = windows_NTVC.shape
         frames = (windows_NTVC - windows_NTVC[:, :, :1]).reshape(n, ALIGNED_FRAMES, t // ALIGNED_FRAMES, v * c)
-        return torch.cat((learned, frames.mean(dim=2).flatten(1)), dim=1), features_NCTV.mean(dim=(2, 3))
+        return frames.mean(dim=2).flatten(1)
+
+
+def save_weights(branch: FrozenBranch, path: Path) -> None:
+    """Write what inference uses of a branch as safetensors."""
+    used = {name: tensor.contiguous() for name, tensor in branch.state_dict().items() if branch.is_used(name)}
+    path.write_bytes(safetensors.torch.save(used))
+
+
+def load_branch(bundle: Path | None = None) -> FrozenBranch:
+    """Return a bundle's encoder as torch has it, in evaluation mode; None is the bundle that is shipped.
+
+    Raises BundleError.
+    """
+    info, onnx_file = read_bundle(bundle)
+    weights = bundle_weights(info, onnx_file.parent)
+    config = msgspec.convert(info.training["config"], TrainConfig)
+    # What inference does not use, the classifier among it, keeps its fresh weights.
+    branch = FrozenBranch(config.make_branch(num_classes=2), cast(Embedding, info.embedding))
+    state = safetensors.torch.load_file(weights)
+    branch.projection, branch.cohort_KE = (torch.empty_like(state[name]) for name in ("projection", "cohort_KE"))
+    missing, unexpected = branch.load_state_dict(state, strict=False)
+    if unexpected or any(branch.is_used(name) for name in missing):
+        raise BundleError(f"{weights} is not of the encoder that {bundle or DEFAULT_BUNDLE}/bundle.json describes")
+    return branch.eval()
 
 
 @torch.inference_mode()
@@ -115,8 +165,10 @@ def embed(branch: FrozenBranch, windows_NTVC: Array, batch: int = 64) -> tuple[A
 
 
 @torch.inference_mode()
-def branch_from_run(run: Path, embedding: Embedding, training_windows: Array) -> tuple[FrozenBranch, dict[str, Any]]:
-    """Load a training run; mean and projection are taken over `training_windows` (N, T, 25, 3).
+def branch_from_run(
+    run: Path, embedding: Embedding, training_windows: Array, actions: Sequence[str]
+) -> tuple[FrozenBranch, dict[str, Any]]:
+    """Load a training run; mean, projection and cohort are taken over `training_windows` (N, T, 25, 3) of `actions`.
 
     Raises ConfigError, or BundleError where T does not allow the embedding.
     """
@@ -145,6 +197,9 @@ def branch_from_run(run: Path, embedding: Embedding, training_windows: Array) ->
         floor = _WHITENING_FLOOR * variances.max()
         branch.projection = (directions[:, strongest] / (variances[strongest] + floor).sqrt()).float()
     branch.mean_C = mean_C.float()
+    learned_NE = torch.from_numpy(embed(branch, training_windows)[0][:, : -ALIGNED_FRAMES * 75])
+    is_of_KN = torch.tensor([[action == name for action in actions] for name in sorted(set(actions))])
+    branch.cohort_KE = nn.functional.normalize(is_of_KN.float() @ learned_NE, dim=1)
     return branch, about
 
 
@@ -174,7 +229,7 @@ def fit_alignment_weight(embeddings_NE: Array) -> float:
 
     So neither part decides alone, and nothing is tuned to the recordings.
     """
-    clips = compared(embeddings_NE, ALIGNED_FRAMES)
+    clips = compared(embeddings_NE, ALIGNED_FRAMES, has_cohort=True)
     cosine = distances_between(clips, clips, 0.0)
     cost = distances_between(clips, clips, 1.0) - cosine
     pairs = np.triu_indices(len(clips), 1)
@@ -193,31 +248,28 @@ def fit_calibration(
     """Choose the score's midpoint and slope from pairs of clips by different people of one archive.
 
     Midpoint: the distance that a share `fmr` of the pairs of different actions stays below (false
-    match rate). Slope: so that the median pair of the same action scores 0.9, or, where that pair
-    lies beyond the midpoint, by the spread of the pairs.
+    match rate). Slope: so that what is nearer by the standard deviation of all pairs scores 0.9.
     """
     action, archive, subject = (
         np.array(actions),
         np.array([p[0] for p in people]),
         np.array([p[1] for p in people]),
     )
-    clips = compared(embeddings_NE, ALIGNED_FRAMES)
-    distances = distances_between(clips, clips, alignment_weight)
+    clips = compared(embeddings_NE, ALIGNED_FRAMES, has_cohort=True)
+    distances = distances_between(clips, clips, alignment_weight, COHORT_WEIGHT)
     comparable = (archive[:, None] == archive) & (subject[:, None] != subject)
     same = action[:, None] == action
     genuine, impostor = distances[comparable & same], distances[comparable & ~same]
     if not len(genuine) or not len(impostor):
         raise BundleError("the calibration needs clips of at least two actions by two people each")
     midpoint = float(np.quantile(impostor, fmr))
-    lead = midpoint - float(np.median(genuine))
-    spread = float(np.std(np.concatenate((genuine, impostor))))
-    slope = float(np.log(9.0)) / (lead if lead > 0.05 else max(spread, 1e-3))
+    slope = float(np.log(9.0)) / max(float(np.std(np.concatenate((genuine, impostor)))), 1e-3)
     missed = float((genuine > midpoint).mean())
     return Calibration(
         midpoint=round(midpoint, 6),
         slope=round(slope, 6),
         source=f"{source}: {len(genuine)} pairs of the same action, {len(impostor)} of different ones, by different "
-        f"people; at the midpoint {fmr:.1%} of the different match and {missed:.0%} of the same do not",
+        f"people; at the distance {midpoint:.3f} {fmr:.1%} of the different match and {missed:.0%} of the same do not",
     )
 
 
@@ -244,7 +296,7 @@ def write_bundle(
         new = Path(folder) / "bundle"
         new.mkdir()
         file = new / "encoder.onnx"
-        export_onnx(branch, num_frames, file)
+        export_onnx(FoldedBranch(branch), num_frames, file)
         error = parity_error(branch, file, num_frames)
         if error > PARITY_TOLERANCE:
             raise BundleError(f"ONNX and torch differ by {error:.2e}: expected at most {PARITY_TOLERANCE:g}")
@@ -260,6 +312,7 @@ def write_bundle(
                 f"expected at most {MAX_STATISTICS_BYTES:,}",
                 hint="Give archives with fewer trained actions to --calibrate.",
             )
+        save_weights(branch, new / "weights.safetensors")
         embeddings, _ = embed(branch, np.zeros((1, num_frames, 25, 3), np.float32))
         info = BundleInfo(
             bundle_version=BUNDLE_VERSION,
@@ -272,8 +325,10 @@ def write_bundle(
             embedding=branch.embedding,
             aligned_frames=ALIGNED_FRAMES,
             alignment_weight=alignment_weight,
+            cohort_weight=COHORT_WEIGHT,
             onnx_sha256=onnx_sha256,
             statistics_sha256=hashlib.sha256(content).hexdigest(),
+            weights_sha256=hashlib.sha256((new / "weights.safetensors").read_bytes()).hexdigest(),
             parameters=branch.num_parameters,
             calibration=calibration,
             training={
@@ -295,7 +350,7 @@ def write_bundle(
     return info
 
 
-def export_onnx(branch: FrozenBranch, num_frames: int, path: Path) -> None:
+def export_onnx(branch: FoldedBranch, num_frames: int, path: Path) -> None:
     """Write the branch as ONNX, opset 18: `windows` (N, T, 25, 3) -> `embeddings` (N, E), `features` (N, D), N free."""
     example = torch.zeros(2, num_frames, 25, 3)
     with warnings.catch_warnings():

@@ -1,44 +1,176 @@
-"""The offline command that makes a bundle: `crossglg-edge export`."""
+"""The offline command that makes bundles and engines: `crossglg-edge export`."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Literal
 
 import numpy as np
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
-from streams.errors import BundleError, ConfigError, CrossGLGError
+from edge.bundle import BundleInfo, read_bundle
+from edge.engines import engine_file
+from edge.engines.engine_file import EngineFile
+from edge.engines.onnx_runtime import OnnxRuntime
+from edge.engines.parity import prove
+from streams.errors import BundleError, ConfigError, CrossGLGError, EngineError
+
+Target = Literal["onnx", "onnx-fp16", "tensorrt", "tensorrt-rtx", "torch-tensorrt", "openvino", "triton"]
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished `crossglg-edge train`.")],
-    out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[BUNDLE|RUN]",
+            help="With --to a model bundle, by default the one that is shipped; else the folder of a finished "
+            "`crossglg-edge train`.",
+        ),
+    ] = None,
+    to: Annotated[Target | None, typer.Option(help="What to make of a bundle's encoder.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where to write. By default an engine goes where `serve` looks for it; a run's bundle and a Triton "
+            "repository need it.",
+        ),
+    ] = None,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X.Y", help="GPU that --to tensorrt-rtx builds for, such as 8.6; repeat. Default: all."),
+    ] = None,
     calibrate: Annotated[
-        list[Path],
-        typer.Option("--calibrate", metavar="ARCHIVE", help="Archive whose clips set the score; repeat for more."),
-    ],
-    name: Annotated[str, typer.Option(help="The bundle's name.")] = "crossglg-edge",
+        list[Path] | None,
+        typer.Option(metavar="ARCHIVE", help="Of a run: archive whose clips set the score; repeat for more."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of a run: the bundle's name.")] = "crossglg-edge",
     embedding: Annotated[
-        Literal["joints", "pooled"], typer.Option(help="Features by joint and quarter, or their mean.")
+        Literal["joints", "pooled"], typer.Option(help="Of a run: features by joint and quarter, or their mean.")
     ] = "joints",
 ) -> None:
-    """Freeze a trained encoder into a model bundle, checked against torch. Needs the extra `train`.
+    """Turn a bundle's encoder into an engine, or freeze a trained encoder into a bundle.
 
-    The score is calibrated on clips of actions that the encoder was not trained on, by people against
-    other people; the features' mean and projection, and the statistics of distribution calibration, are
-    those of the training actions' clips.
+    An engine is compared with ONNX Runtime in fp32: here, or where it cannot run, before it is first used.
+
+    A run's score is calibrated on clips of actions that the encoder was not trained on, by people against other
+    people; the features' mean and projection, and the statistics of distribution calibration, are those of
+    the training actions' clips. Needs the extra `train`.
     """
     try:
-        from export import bundle
+        if to is not None:
+            _export_bundle(source, to, out, compute_capability or [])
+        elif source is None or out is None or not calibrate:
+            raise ConfigError(
+                "expected --to TARGET for a bundle, or RUN --out FOLDER --calibrate ARCHIVE for a training run",
+                hint="`crossglg-edge export --help` lists the targets.",
+            )
+        else:
+            _export_run(source, out, calibrate, name, embedding)
     except ImportError as missing:
         raise CrossGLGError(
             f"export needs a package that is not installed: {missing.name}",
             code="not_installed",
             hint="Install it with `pip install 'crossglg-edge[train]'`.",
         ) from missing
+
+
+def _export_bundle(source: Path | None, to: Target, out: Path | None, compute_capabilities: list[str]) -> None:
+    if source is not None and (source / "run.json").is_file():
+        raise ConfigError(
+            f"{source} is a training run: expected a bundle",
+            hint="Make one first: `crossglg-edge export RUN --out BUNDLE --calibrate ARCHIVE`.",
+        )
+    if to == "triton" and out is None:
+        raise ConfigError("--to triton needs --out FOLDER, the model repository")
+    if compute_capabilities and to != "tensorrt-rtx":
+        raise ConfigError(f"--compute-capability is of --to tensorrt-rtx: --to {to} builds for the GPU that is here")
+    info, onnx = read_bundle(source)
+    bundle = onnx.parent
+    folder = out or engine_file.default_folder(info)
+    _make_folder(folder)
+    console = Console(stderr=True)
+    if to == "triton":
+        from export.triton import write_triton_repository
+
+        _, model = write_triton_repository(source, folder)
+        console.print(f"{model}: the model {info.name}, sha256 {info.onnx_sha256[:12]}...", soft_wrap=True)
+        return
+    path = _write_engine(info, bundle, to, folder, compute_capabilities, console)
+    about = engine_file.read(path)
+    size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
+    console.print(f"{path}: {size / 1e6:.2f} MB, {about.precision}; what it is for: {path.name}.json", soft_wrap=True)
+    if about.parity is None:
+        console.print("it runs on a GPU only: there it is compared with ONNX Runtime before its first use")
+    else:
+        parity = about.parity
+        console.print(
+            f"against {parity.against} in fp32: cosine {parity.cosine:.7f}, largest error {parity.largest:.1e}, "
+            f"relative error of the features {parity.features:.1e}",
+            soft_wrap=True,
+        )
+
+
+def _write_engine(
+    info: BundleInfo, bundle: Path, to: Target, folder: Path, compute_capabilities: list[str], console: Console
+) -> Path:
+    if to == "onnx":
+        return _write_fp32(info, bundle, folder)
+    if to == "onnx-fp16":
+        from export.onnx_fp16 import write_fp16
+
+        return write_fp16(info, bundle, folder)
+    if to == "openvino":
+        from export.open_vino import write_ir
+
+        return write_ir(info, bundle, folder)
+    if to == "torch-tensorrt":
+        from export.torch_tensor_rt import write_engine
+
+        return write_engine(info, bundle, folder)
+    from export import tensor_rt
+
+    with Progress(console=console, transient=True) as progress:
+        if to == "tensorrt":
+            return tensor_rt.write_tensorrt(info, bundle, folder, progress)
+        return tensor_rt.write_tensorrt_rtx(info, bundle, folder, progress, compute_capabilities)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make sure that it can be written to, before a minute of work is lost. Raises EngineError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise EngineError(
+            f"{folder} cannot be written to: {error.strerror}",
+            hint="Name a folder that can be, or a new one, with --out.",
+        ) from error
+
+
+def _write_fp32(info: BundleInfo, bundle: Path, folder: Path) -> Path:
+    onnx, path = bundle / "encoder.onnx", folder / "encoder.onnx"
+    runtime = OnnxRuntime(onnx)
+    about = EngineFile(
+        kind="onnx",
+        version=str(runtime.details["version"]),
+        precision="fp32",
+        onnx_sha256=info.onnx_sha256,
+        parity=prove(runtime, info, onnx),
+    )
+    engine_file.write(path, onnx.read_bytes(), about)
+    return path
+
+
+def _export_run(run: Path, out: Path, calibrate: list[Path], name: str, embedding: Literal["joints", "pooled"]) -> None:
+    from export import bundle
+    from export.rates import add_rates
+
     console = Console(stderr=True)
     try:
         about = json.loads((run / "run.json").read_text(encoding="utf-8"))
@@ -53,12 +185,10 @@ def export(
             f"{len(known)} clips of trained and {len(unseen)} of other actions: expected some of both",
             hint="Give archives that also hold actions which the encoder was not trained on.",
         )
-    # A thousand clips say as much about the features' mean and spread as all.
-    branch, about = bundle.branch_from_run(
-        run, embedding, known[np.random.default_rng(0).permutation(len(known))[:1000]]
-    )
     base = bundle.some_of_each(base_actions, bundle.CLIPS_OF_A_CLASS, np.random.default_rng(0))
-    _, base_features = bundle.embed(branch, known[base])
+    known, base_actions = known[base], [base_actions[i] for i in base]
+    branch, about = bundle.branch_from_run(run, embedding, known, base_actions)
+    _, base_features = bundle.embed(branch, known)
     console.print(f"calibrating on {len(unseen)} clips of {len(set(actions))} actions that it was not trained on")
     embeddings, _ = bundle.embed(branch, unseen)
     weight = bundle.fit_alignment_weight(embeddings)
@@ -73,6 +203,13 @@ def export(
         calibration=calibration,
         alignment_weight=weight,
         base_features_ND=base_features,
-        base_actions=[base_actions[i] for i in base],
+        base_actions=base_actions,
     )
     console.print(f"{out}: {info.parameters:,} parameters, sha256 {info.onnx_sha256[:12]}..., {calibration.source}")
+    try:
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("false alarms and misses on streams")
+            rates = add_rates(out, calibrate, lambda done, total: progress.update(task, completed=done, total=total))
+        console.print(f"rates of false alarms: {rates.source}", soft_wrap=True)
+    except BundleError as error:  # the bundle is whole without them
+        console.print(f"no rates of false alarms: {error.message}", soft_wrap=True)

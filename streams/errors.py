@@ -8,6 +8,7 @@ CrossGLGError
 ├── CameraError      what `--camera` names cannot be opened
 ├── ConfigError      the TOML file
 ├── BundleError      a model bundle that is incomplete, altered or of another version
+├── EngineError      what runs the model is missing, does not fit, or failed
 ├── GalleryError     the prototypes on disk, or a request that they cannot answer
 ├── EnrollError      an enrolment that cannot succeed
 └── ControlError     the daemon cannot be reached, or refused a command
@@ -72,6 +73,15 @@ class BundleError(CrossGLGError):
     """Refuse a model bundle."""
 
     default_code = "bad_bundle"
+
+
+class EngineError(CrossGLGError):
+    """Fail to open what runs the model, or to run it.
+
+    Codes: not_installed, no_device, no_engine, engine_mismatch, parity_failed, unreachable, engine_failed.
+    """
+
+    default_code = "engine_failed"
 
 
 class GalleryError(CrossGLGError):

@@ -112,9 +112,12 @@ def to_kinect25(joints_m: Array, layout: Layout, *, axes: str | None = None, mir
     axes = axes or layout.axes
     if axes != KINECT25_AXES:
         mapped = mapped @ _axes_matrix_cached(axes)
-    if mirrored:
-        mapped = mapped[..., KINECT25_MIRROR, :] * np.array([-1, 1, 1], np.float32)
-    return np.asarray(mapped, np.float32)
+    return mirrored_view(mapped) if mirrored else np.asarray(mapped, np.float32)
+
+
+def mirrored_view(joints_m: Array) -> Array:
+    """Return what a mirror shows: kinect25 joints (..., 25, 3) in "LUF", left and right exchanged, x negated."""
+    return np.asarray(joints_m[..., KINECT25_MIRROR, :] * np.array([-1, 1, 1], np.float32), np.float32)
 
 
 class _JointMap(msgspec.Struct):

@@ -112,12 +112,13 @@ def make_config(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         gallery: Path | None = None,
         ports: tuple[int, ...] = (),
         matching: str = "cosine",
+        engine: str = "auto",
     ) -> Path:
         folder = tmp_path_factory.mktemp("config")
         names = ("frames", "events", "control")
         endpoints = [f"tcp://127.0.0.1:{port}" for port in ports] or [f"ipc://{folder / name}" for name in names]
         lines = ["[sockets]", *(f'{name} = "{endpoint}"' for name, endpoint in zip(names, endpoints, strict=True))]
-        lines += ["[model]", f'bundle = "{bundle}"', f'matching = "{matching}"']
+        lines += ["[model]", f'bundle = "{bundle}"', f'matching = "{matching}"', f'engine = "{engine}"']
         lines += ["[gallery]", f'path = "{gallery or folder / "gallery.db"}"']
         lines += ["[events]", "min_score = 0.85"]
         path = folder / "config.toml"

@@ -2,20 +2,102 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+import numpy as np
+import pytest
+
+from streams.layouts import KINECT25_JOINTS
+from streams.performer import perform
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
 
-def test_the_latency_benchmark_writes_every_row_with_its_count(tiny_bundle: Path, tmp_path: Path) -> None:
-    out = tmp_path / "latency.md"
-    command = [sys.executable, BENCHMARKS / "latency.py", "--frames", "300", "--bundle", tiny_bundle, "--out", out]
-    subprocess.run(command, check=True, cwd=BENCHMARKS.parent)
-    rows = [line.split("|")[1:-1] for line in out.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
-    assert len(rows) == 9
-    for name, p50, p95, p99, count in rows[1:]:
-        values = [float(value.replace(",", "")) for value in (p50, p95, p99)]
-        assert 0 < values[0] <= values[1] <= values[2], name
-        assert int(count) >= 20, name
+def run(script: str, *args: object) -> str:
+    """Run a benchmark from the repository root; return what it wrote to its --out file."""
+    out = Path(str(args[-1]))
+    command = [sys.executable, f"benchmarks/{script}", *map(str, args[:-1]), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return out.read_text(encoding="utf-8")
+
+
+def rows(text: str, start: str) -> list[list[str]]:
+    """Return the cells of the table rows that begin with a word."""
+    lines = [line for line in text.splitlines() if line.startswith(f"| {start}")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+
+
+def test_the_latency_benchmark_writes_the_references_and_the_floor(tiny_bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the references need the extra `train`")
+    text = run("latency.py", "--quick", "--bundle", tiny_bundle, tmp_path / "latency.md")
+    assert len(rows(text, "plain InfoGCN")) == 2
+    assert "0.1 million multiply-adds a window" in text
+    (measured, floor) = [row for row in rows(text, "onnxruntime") if row[1] == "fp32"][::2]
+    assert measured[2:4] == ["1", "1"]
+    # From the time of one window to the floor, the one divided by the other.
+    assert float(floor[2]) == float(measured[4])
+    assert [row[0] for row in rows(text, "torch")] == ["torch fp32", "torch bf16"]
+
+
+def test_the_multiply_adds_of_the_authors_infogcn_are_those_that_are_published(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch", reason="the rates of the floor need the extra `train`")
+    from floor import multiply_adds
+
+    from edge.plain_infogcn import plain_infogcn
+
+    (tmp_path / "plain.onnx").write_bytes(plain_infogcn())
+    assert 2 * multiply_adds(tmp_path / "plain.onnx") == pytest.approx(1.784e9, rel=1e-3)
+    assert multiply_adds(tiny_bundle / "encoder.onnx") == 16 * 25 * 3 * 64
+
+
+def test_growth_plays_bodies_and_draws_a_plot(tiny_bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the plot needs the extra `explain`")
+    text = run("growth.py", "--quick", "--bundle", tiny_bundle, tmp_path / "growth.md")
+    one, four = rows(text, "1 ")
+    assert [one[1], four[1]] == ["1", "4"]
+    assert 0 < float(one[3]) < float(four[3])
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
+    assert "![Work and latency by bodies](growth.png)" in text
+    assert "A body that is followed takes" in text
+
+
+def test_engines_are_held_against_fp32_on_a_protocol(tiny_bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="training needs the extra `train`")
+    actions = ("wave", "kick", "squat")
+    clips = [(label, seed, perform(action, seed=seed)[1]) for seed in range(4) for label, action in enumerate(actions)]
+    np.savez(
+        tmp_path / "people.npz",
+        frames=np.concatenate([joints for *_, joints in clips]),
+        offsets=np.cumsum([0, *(len(joints) for *_, joints in clips)]),
+        label=np.array([label for label, *_ in clips], np.int16),
+        subject=np.array([seed for _, seed, _ in clips], np.int16),
+        class_names=np.array(actions),
+        joint_names=np.array(KINECT25_JOINTS),
+        fps=30.0,
+    )
+    (tmp_path / "protocol.json").write_text(json.dumps({"sets": ["people"], "novel": actions}))
+    args = ("--data", tmp_path, "--bundle", tiny_bundle, "--draws", 3)
+    text = run("engine_parity.py", *args, tmp_path / "parity.md")
+    ((_, error, cosine, *_, same, accuracy, less),) = rows(text, "ONNX Runtime, fp32")
+    assert (float(error), float(cosine), float(same)) == (0, 1, 100)
+    assert 0 < float(accuracy.split()[0]) <= 100
+    assert less == "0.00 (0.00 to 0.00)"
+    assert "not run: " in rows(text, "torch, fp32")[0][1]
+    assert "12 clips of the 3 novel actions" in text
+
+
+def test_the_measurements_run_one_by_one_under_pytest_benchmark(tiny_bundle: Path) -> None:
+    pytest.importorskip("pytest_benchmark", reason="pytest-benchmark is not installed")
+    command = [sys.executable, "-m", "pytest", "benchmarks", "-q", "--benchmark-disable", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "BUNDLE": str(tiny_bundle)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stdout
+    assert "passed" in done.stdout

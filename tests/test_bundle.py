@@ -17,7 +17,7 @@ import pytest
 
 from edge.bundle import BUNDLE_VERSION, read_bundle
 from edge.calibration import read_statistics, write_statistics
-from edge.encoder import OnnxEncoder
+from edge.engines.choose import open_encoder
 from edge.normalize import PREPROCESSING_VERSION
 from streams.errors import BundleError
 
@@ -36,7 +36,7 @@ def alter(bundle: Path, **changes: Any) -> None:
 
 def refused(bundle: Path) -> BundleError:
     with pytest.raises(BundleError) as refusal:
-        OnnxEncoder(bundle)
+        open_encoder(bundle)
     assert str(bundle) in refusal.value.message
     return refusal.value
 
@@ -48,7 +48,7 @@ def test_a_bundle_is_read_and_encodes(bundle: Path) -> None:
     info, onnx = read_bundle(bundle)
     assert onnx == bundle / "encoder.onnx"
     assert info.onnx_sha256 == hashlib.sha256(onnx.read_bytes()).hexdigest()
-    encoder = OnnxEncoder(bundle)
+    encoder = open_encoder(bundle)
     assert encoder.info == info
     rng = np.random.default_rng(0)
     for num_windows in (0, 1, 3):
@@ -60,7 +60,7 @@ def test_a_bundle_is_read_and_encodes(bundle: Path) -> None:
 
 
 def test_windows_are_encoded_alike_alone_and_together(bundle: Path) -> None:
-    encoder = OnnxEncoder(bundle)
+    encoder = open_encoder(bundle)
     windows = np.random.default_rng(1).normal(size=(5, encoder.info.num_frames, 25, 3)).astype(np.float32)
     alone = np.concatenate([encoder.encode(windows[i : i + 1]) for i in range(5)])
     np.testing.assert_allclose(encoder.encode(windows), alone, atol=1e-6)
@@ -68,7 +68,7 @@ def test_windows_are_encoded_alike_alone_and_together(bundle: Path) -> None:
 
 @pytest.mark.parametrize("change", ["frames", "joints", "dimensions", "type"])
 def test_windows_of_another_shape_are_refused_with_both_shapes(bundle: Path, change: str) -> None:
-    encoder = OnnxEncoder(bundle)
+    encoder = open_encoder(bundle)
     windows = np.zeros((2, encoder.info.num_frames, 25, 3), np.float32)
     wrong = {
         "frames": windows[:, 1:],
@@ -82,7 +82,7 @@ def test_windows_of_another_shape_are_refused_with_both_shapes(bundle: Path, cha
 
 
 def test_features_come_with_the_same_embeddings_in_one_pass(bundle: Path) -> None:
-    encoder = OnnxEncoder(bundle)
+    encoder = open_encoder(bundle)
     assert encoder.statistics is not None
     windows = np.random.default_rng(0).normal(size=(3, encoder.info.num_frames, 25, 3)).astype(np.float32)
     embeddings, features = encoder.encode_with_features(windows)
@@ -98,7 +98,7 @@ def test_features_come_with_the_same_embeddings_in_one_pass(bundle: Path) -> Non
 def test_a_bundle_without_features_serves_until_they_are_asked_for(bundle: Path) -> None:
     without_features(bundle)
     alter(bundle, statistics_sha256="")
-    encoder = OnnxEncoder(bundle)
+    encoder = open_encoder(bundle)
     windows = np.ones((2, encoder.info.num_frames, 25, 3), np.float32)
     assert encoder.encode(windows).shape == (2, encoder.info.embedding_size)
     assert encoder.statistics is None
@@ -228,4 +228,4 @@ def test_a_file_that_is_no_model_is_refused_in_spite_of_its_checksum(bundle: Pat
 def test_a_description_that_is_not_the_encoders_is_refused_at_once(bundle: Path, key: str, value: int) -> None:
     alter(bundle, **{key: value})
     with pytest.raises(BundleError, match=str(value)):
-        OnnxEncoder(bundle)
+        open_encoder(bundle)

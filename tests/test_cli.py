@@ -309,6 +309,93 @@ def test_the_gallery_is_enrolled_from_files_changed_and_moved(
     assert labels() == {"wave": 2, "Bow [deep]": 1}
 
 
+def test_an_action_too_like_another_is_refused_and_shown_as_confused_when_forced(
+    archive: Path, make_config: MakeConfig
+) -> None:
+    config = make_config()
+    call("enroll", "wave", "--from", f"{archive}:0", config=config)
+    call("enroll", "bow", "--from", f"{archive}:bow-0", config=config)
+    said = call("gallery", "show", config=config)
+    assert "HandRight" in said
+    assert "confused" not in said
+    lines = refused("enroll", "hi", "--from", f"{archive}:1", config=config)
+    assert lines[0].startswith("error (too_similar) it is too like 'wave': 0.0")
+    assert "--force" in lines[1]
+    said = call("enroll", "hi", "--from", f"{archive}:1", "--force", config=config)
+    assert said.splitlines()[1].startswith("It is much like wave (distance 0.0")
+    assert "hi will be confused with wave" in call("gallery", "show", config=config)
+    said = call("gallery", "show", "wave", config=config)
+    assert "wave will be confused with hi" in said
+    assert "moves HandRight" in said
+    confused = {
+        label["label"]: label["confused_with"] for label in read_json("gallery", "show", config=config)["labels"]
+    }
+    assert confused == {"wave": ["hi"], "bow": [], "hi": ["wave"]}
+
+
+def test_an_example_of_the_other_side_is_stored_mirrored_and_one_of_both_twice(
+    archive: Path, make_config: MakeConfig
+) -> None:
+    config = make_config()
+    left = read_json("enroll", "wave", "--from", f"{archive}:0", "--side", "left", config=config)
+    assert left["notes"] == ["shown with the right side: stored mirrored, as of the left"]
+    assert read_json("enroll", "hi", "--from", f"{archive}:0", "--side", "right", config=config)["notes"] == []
+    both = read_json("enroll", "bow", "--from", f"{archive}:bow-0", "--side", "either", config=config)
+    assert both["stored"] == 2
+    first, second = read_json("gallery", "show", "bow", config=config)["examples"]
+    removed = read_json("gallery", "remove", "--id", second["id"][:8], config=config)
+    assert removed["id"] == second["id"]
+    assert [example["id"] for example in read_json("gallery", "show", "bow", config=config)["examples"]] == [
+        first["id"]
+    ]
+
+
+def test_ordinary_movement_is_enrolled_from_a_file_listed_moved_and_removed(
+    archive: Path, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config, other = make_config(), make_config()
+    said = call("enroll", "--negative", "--from", f"{archive}:0", config=config)
+    assert said.startswith("stored ordinary movement: ")
+    stored = read_json("enroll", "--negative", "--from", f"{archive}:bow-0", config=config)
+    assert (stored["pieces"], stored["gallery_revision"]) == (1, 2)
+    listed = read_json("gallery", "list", config=config)
+    assert listed["labels"] == []
+    assert [negative["origin"] for negative in listed["negatives"]] == ["file:demo.npz:0", "file:demo.npz:bow-0"]
+    assert "ordinary movement" in call("gallery", "list", config=config)
+    exported = tmp_path / "moved.npz"
+    assert (
+        call("gallery", "export", exported, config=config) == f"0 examples and 2 of ordinary movement in {exported}\n"
+    )
+    said = call("gallery", "import", exported, config=other)
+    assert said == "imported: no action; 2 of ordinary movement are here now\n"
+    call("gallery", "remove", "--id", stored["ids"][0], config=config)
+    assert len(read_json("gallery", "list", config=config)["negatives"]) == 1
+    assert "undone: revision 3: remove negative" in call("gallery", "undo", config=config)
+    assert len(read_json("gallery", "list", config=config)["negatives"]) == 2
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("enroll",),
+        ("enroll", "x", "--negative"),
+        ("enroll", "--negative", "--side", "left"),
+        ("enroll", "--negative", "--examples", "2"),
+        ("enroll", "x", "--from", "y", "--confirm"),
+        ("enroll", "x", "--from", "y", "--examples", "2"),
+        ("enroll", "x", "--examples", "0"),
+        ("enroll", "x", "--side", "upper"),
+        ("enroll", "--negative", "--seconds", "0"),
+        ("gallery", "remove"),
+        ("gallery", "remove", "x", "--id", "y"),
+    ],
+)
+def test_options_that_make_no_sense_together_are_a_usage_error(args: tuple[str, ...]) -> None:
+    answer = CliRunner().invoke(app, args)
+    assert answer.exit_code == 2
+    assert "Usage" in answer.output
+
+
 def test_modes_that_exclude_each_other_are_a_usage_error(make_config: MakeConfig) -> None:
     config = make_config()
     for args in (("enroll", "x", "--add", "--replace"), ("gallery", "import", "x", "--add", "--replace")):

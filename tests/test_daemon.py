@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import resource
 import shutil
 import signal
 import socket as tcp
@@ -108,6 +109,7 @@ def clip(label: str, action: str, seed: int = 0) -> Message:
         "timestamps_s": timestamps_s.astype("<f8").tobytes(),
         "joints_m": joints_m.astype("<f4").tobytes(),
         "origin": "test",
+        "force": True,
     }
 
 
@@ -399,7 +401,7 @@ def resident_kb(daemon: DaemonProcess) -> int:
 
 def enrolled(daemon: DaemonProcess, source: Source | None = None, people: dict[int, Array] | None = None) -> Message:
     """Let the source send what it sees until the enrolment is over."""
-    while (state := daemon.ask("enroll.status"))["state"] in ("countdown", "capture"):
+    while (state := daemon.ask("enroll.status"))["state"] in ("stillness", "countdown", "capture"):
         if source is not None:
             source.send(people)
         time.sleep(0.02)
@@ -458,10 +460,67 @@ def test_two_enrolments_at_once_are_refused_and_one_can_be_cancelled(daemon: Dae
     assert error.code == "busy"
     assert "first" in error.message
     assert daemon.ask("status")["enrolling"] == "first"
-    assert 29 < daemon.ask("enroll.status")["left_s"] <= 30
+    state = daemon.ask("enroll.status")
+    assert (state["state"], state["message"]) == ("stillness", "nobody is in view")
+    assert 0 < state["left_s"] <= 4
     assert daemon.ask("enroll.cancel") == {"cancelled": "first"}
     assert daemon.ask("enroll.status")["error"]["code"] == "cancelled"
     assert daemon.ask("enroll.cancel") == {"cancelled": None}
+
+
+def test_an_example_is_previewed_and_stored_when_it_is_committed(daemon: DaemonProcess, publish: Publish) -> None:
+    source = publish()
+    for _ in range(5):
+        source.send()
+    daemon.ask("enroll.start", label="hello", countdown_s=0.2, source=source.name, commit=False, side="either")
+    seen = []
+    while (state := daemon.ask("enroll.status"))["state"] in ("stillness", "countdown"):
+        seen.append(state["state"])
+        source.send()
+        time.sleep(1 / 120)
+    assert list(dict.fromkeys(seen)) == ["stillness", "countdown"]
+    joints_LV3 = perform("wave", seed=1)[1]
+    source.play(np.concatenate((joints_LV3, np.repeat(joints_LV3[-1:], 60, axis=0))))
+    state = enrolled(daemon, source)
+    assert state["state"] == "captured", state
+    assert 50 < state["left_s"] <= 60
+    preview = state["preview"]
+    assert (preview["moved"][0]["joint"], preview["similar"]["label"]) == ("HandRight", "wave")
+    assert preview["notes"] == ["stored twice: as shown, and mirrored"]
+    assert daemon.ask("status")["enrolling"] == "hello"
+    assert error_of(daemon, "enroll.start", label="other").code == "busy"
+    error = error_of(daemon, "enroll.commit")
+    assert error.code == "too_similar"
+    assert "'wave'" in error.message
+    assert daemon.ask("enroll.commit", force=True)["stored"] == 2
+    assert daemon.ask("enroll.status")["state"] == "done"
+    assert error_of(daemon, "enroll.commit").code == "nothing_to_commit"
+    found = daemon.ask("gallery.get", label="hello")
+    assert [example["origin"].endswith(", mirrored") for example in found["examples"]] == [False, True]
+    assert found["confused_with"] == ["wave"]
+    everything = daemon.ask("gallery.get")
+    assert [label["label"] for label in everything["labels"]] == ["wave", "hello"]
+    daemon.ask("gallery.remove", label="hello")
+
+
+def test_a_disk_that_is_full_fails_the_enrolment_and_the_daemon_goes_on(serve: Serve, publish: Publish) -> None:
+    daemon = serve("zmq")
+    enroll_clip(daemon, "wave", "wave")
+    gallery = Path(daemon.ask("status")["gallery"]["path"])
+    size = gallery.with_name(f"{gallery.name}-wal").stat().st_size
+    limits = resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (size, limits[1]))
+    source = publish(of=daemon)
+    source.send()
+    daemon.ask("enroll.start", negative_s=1.0, countdown_s=0.0, source=source.name)
+    state = enrolled(daemon, source)
+    assert (state["state"], state["error"]["code"]) == ("failed", "bad_gallery")
+    assert "space" in state["error"]["hint"]
+    assert daemon.ask("gallery.list")["negatives"] == []
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, limits)
+    enroll_clip(daemon, "bow", "bow")
+    assert daemon.ask("status")["gallery"]["labels"] == ["wave", "bow"]
+    assert daemon.stop() == 0
 
 
 @pytest.mark.parametrize(
@@ -477,6 +536,10 @@ def test_two_enrolments_at_once_are_refused_and_one_can_be_cancelled(daemon: Dae
         ({"label": "x", "countdown_s": 1e9}, "bad_args"),
         ({"label": "x", "mode": "often"}, "bad_args"),
         ({"label": "x", "colour": "red"}, "bad_args"),
+        ({"label": "x", "negative_s": 60.0}, "bad_args"),
+        ({"negative_s": 0.0}, "bad_args"),
+        ({"negative_s": 1e6}, "bad_args"),
+        ({"label": "x", "side": "upper"}, "bad_args"),
     ],
 )
 def test_an_enrolment_that_cannot_be_is_refused(daemon: DaemonProcess, args: Message, code: str) -> None:
@@ -501,13 +564,32 @@ def test_a_clip_that_is_no_example_is_refused(daemon: DaemonProcess, changes: Me
     assert error_of(daemon, "enroll.clip", **clip("clip", "wave") | changes).code == code
 
 
+@pytest.mark.parametrize(
+    ("pieces", "code"),
+    [
+        ([], "too_short"),
+        ([{"timestamps_s": b"", "joints_m": b""}], "too_short"),
+        ([{"timestamps_s": b"", "joints_m": b"123"}], "bad_shape"),
+        ([{"timestamps_s": np.zeros(9).tobytes(), "joints_m": bytes(9 * 300)}], "bad_timestamp"),
+        ([{"timestamps_s": np.arange(9.0).tobytes(), "joints_m": bytes(9 * 300)}], "low_quality"),
+        ([{"timestamps_s": np.arange(0, 3, 0.1).tobytes(), "joints_m": np.full(2250, np.nan, "<f4").tobytes()}],
+         "low_quality"),
+        ([{"timestamps_s": b""}], "bad_args"),
+        ("pieces", "bad_args"),
+    ],
+)  # fmt: skip
+def test_pieces_that_are_no_ordinary_movement_are_refused(daemon: DaemonProcess, pieces: Any, code: str) -> None:
+    assert error_of(daemon, "enroll.negative", pieces=pieces, origin="test").code == code
+    assert daemon.ask("status")["gallery"]["negatives"] == 0
+
+
 def test_an_action_that_was_just_shown_is_not_recognised_at_once(
     daemon: DaemonProcess, publish: Publish, events: EventSubscriber
 ) -> None:
     source = publish()
     onset = wave_until_onset(events, source)
     enroll_clip(daemon, "raise_arms", "raise_arms")
-    daemon.ask("enroll.start", label="again", countdown_s=0.0, source=source.name)
+    daemon.ask("enroll.start", label="again", countdown_s=0.0, source=source.name, force=True)
     joints_LV3 = perform("raise_arms", seed=1)[1]
     source.play(np.concatenate((joints_LV3, np.repeat(joints_LV3[-1:], 60, axis=0))))
     state = enrolled(daemon, source)
@@ -579,8 +661,10 @@ def test_an_unknown_command_is_refused_with_the_known_ones(daemon: DaemonProcess
 @pytest.mark.parametrize(
     ("cmd", "args", "named"),
     [
-        ("gallery.get", {}, "label"),
+        ("gallery.get", {"label": 5}, "label"),
         ("gallery.rename", {"old": "a", "new": 5}, "new"),
+        ("gallery.remove", {}, "label or an id"),
+        ("gallery.remove", {"label": "wave", "id": "x"}, "label or an id"),
         ("gallery.revert", {"revision": "x"}, "revision"),
         ("ping", {"loud": True}, "loud"),
         ("gallery.export", {"path": ""}, "path"),

@@ -21,7 +21,7 @@ pytest.importorskip("onnxscript", reason="export needs the extra `train`")
 
 import export.bundle  # noqa: E402
 from edge.bundle import read_bundle  # noqa: E402
-from edge.encoder import OnnxEncoder  # noqa: E402
+from edge.engines.choose import open_encoder  # noqa: E402
 from edge.matching import compared, distances_between  # noqa: E402
 from export.bundle import (  # noqa: E402
     FrozenBranch,
@@ -29,6 +29,7 @@ from export.bundle import (  # noqa: E402
     embed,
     fit_alignment_weight,
     fit_calibration,
+    load_branch,
     some_of_each,
     windows_of,
     write_bundle,
@@ -47,6 +48,7 @@ Array = npt.NDArray[np.float32]
 NUM_FRAMES = 32
 ALONE = GuidanceConfig(global_to_local=False, local_to_global=False)
 WINDOWS = np.random.default_rng(0).normal(0, 0.5, (6, NUM_FRAMES, 25, 3)).astype(np.float32)
+ACTIONS = ["a", "b"] * (len(WINDOWS) // 2)
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +123,9 @@ def frozen(embedding: export.bundle.Embedding, guidance: GuidanceConfig) -> Froz
 def test_a_run_becomes_a_bundle_whose_outputs_are_those_of_torch(
     run: Path, bundle: Path, base: tuple[Array, list[str]]
 ) -> None:
-    branch, _ = branch_from_run(run, "joints", base[0])
+    branch, _ = branch_from_run(run, "joints", *base)
     embeddings, features = embed(branch, WINDOWS)
-    encoder = OnnxEncoder(bundle)
+    encoder = open_encoder(bundle)
     for batch in (1, 3, 6):
         ours, our_features = encoder.encode_with_features(WINDOWS[:batch])
         np.testing.assert_allclose(ours, embeddings[:batch], atol=1e-4)
@@ -132,9 +134,12 @@ def test_a_run_becomes_a_bundle_whose_outputs_are_those_of_torch(
     assert features.max() > 0
     info = encoder.info
     assert (info.name, info.training["actions"], info.aligned_frames) == ("mine", ["squat", "wave"], 16)
-    assert info.embedding_size == embeddings.shape[1] == 4 * 25 * 32 + 16 * 75
+    assert info.embedding_size == embeddings.shape[1] == 4 * 25 * 32 + 16 * 75 + 1
+    assert info.cohort_weight == 0.5
     assert info.parameters == branch.num_parameters
     assert info.calibration.source.startswith("a: ")
+    assert info.rates is not None
+    assert info.rates.source.startswith("a: ")
     assert info.alignment_weight > 0
     # The exporter would leave the names of our source files in it.
     assert b".py" not in (bundle / "encoder.onnx").read_bytes()
@@ -145,11 +150,11 @@ def test_the_statistics_in_the_bundle_are_those_of_the_trained_actions_clips_alo
 ) -> None:
     info, _ = read_bundle(bundle)
     assert info.statistics_sha256 == hashlib.sha256((bundle / "statistics.npz").read_bytes()).hexdigest()
-    statistics = OnnxEncoder(bundle).statistics
+    statistics = open_encoder(bundle).statistics
     assert statistics is not None
     assert (statistics.classes, statistics.encoder_sha256) == (("squat", "wave"), info.onnx_sha256)
     windows_NTVC, actions = base
-    branch, _ = branch_from_run(run, "joints", windows_NTVC)
+    branch, _ = branch_from_run(run, "joints", windows_NTVC, actions)
     _, features = embed(branch, windows_NTVC)
     for row, action in enumerate(statistics.classes):
         mean_D = features[[i for i, of in enumerate(actions) if of == action]].mean(axis=0)
@@ -174,7 +179,7 @@ def test_a_bundle_that_is_refused_leaves_the_one_before_as_it_was(
     words: str,
 ) -> None:
     windows_NTVC, actions = base
-    branch, about = branch_from_run(run, "joints", windows_NTVC)
+    branch, about = branch_from_run(run, "joints", windows_NTVC, actions)
     _, features = embed(branch, windows_NTVC)
     # Not exported anew: that takes seconds.
     monkeypatch.setattr(
@@ -199,10 +204,27 @@ def test_a_bundle_that_is_refused_leaves_the_one_before_as_it_was(
         with pytest.raises(BundleError, match=words):
             write()
     assert read_bundle(out)[0] == before
-    assert write() == read_bundle(out)[0] == OnnxEncoder(out).info
+    assert write() == read_bundle(out)[0] == open_encoder(out).info
     assert read_bundle(out)[0].name == "other"
     assert (out / "MODEL_CARD.md").read_text() == "kept"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "nothing half written lies beside it"
+
+
+def test_a_bundle_gives_back_its_torch_encoder_and_says_when_its_weights_were_altered(
+    bundle: Path, tmp_path: Path
+) -> None:
+    ours, features = embed(load_branch(bundle), WINDOWS)
+    theirs = open_encoder(bundle).encode_with_features(WINDOWS)
+    np.testing.assert_allclose(ours, theirs[0], atol=1e-4)
+    np.testing.assert_allclose(features, theirs[1], atol=1e-4)
+    broken = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    content = (broken / "weights.safetensors").read_bytes()
+    (broken / "weights.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BundleError, match=r"weights\.safetensors: sha256"):
+        load_branch(broken)
+    (broken / "weights.safetensors").unlink()
+    with pytest.raises(BundleError, match="not a whole model bundle"):
+        load_branch(broken)
 
 
 def test_some_of_each_draws_no_clip_twice_and_all_where_there_are_few() -> None:
@@ -271,12 +293,12 @@ def test_the_parameters_that_are_counted_are_those_that_an_embedding_depends_on(
         for name, p in branch.named_parameters()
         if p.grad is not None or ("encoder.blocks" in name and name.endswith("bias"))
     )
-    assert branch.num_parameters == used + branch.projection.numel()
+    assert branch.num_parameters == used + branch.projection.numel() + branch.cohort_KE.numel()
 
 
 @pytest.mark.parametrize("embedding", ["joints", "pooled"])
 def test_the_mean_over_training_clips_is_taken_off(run: Path, embedding: export.bundle.Embedding) -> None:
-    branch, _ = branch_from_run(run, embedding, WINDOWS)
+    branch, _ = branch_from_run(run, embedding, WINDOWS, ACTIONS)
     with torch.inference_mode():
         features_NCTV, _ = branch.branch.features(torch.from_numpy(WINDOWS)[:, None])
         places = branch.places(features_NCTV) - branch.mean_C
@@ -284,7 +306,7 @@ def test_the_mean_over_training_clips_is_taken_off(run: Path, embedding: export.
 
 
 def test_the_channels_of_joints_are_uncorrelated_and_none_outweighs_the_others(run: Path) -> None:
-    branch, _ = branch_from_run(run, "joints", WINDOWS)
+    branch, _ = branch_from_run(run, "joints", WINDOWS, ACTIONS)
     with torch.inference_mode():
         features_NCTV, _ = branch.branch.features(torch.from_numpy(WINDOWS)[:, None])
         projected = ((branch.places(features_NCTV) - branch.mean_C) @ branch.projection).flatten(0, 1)
@@ -299,24 +321,26 @@ def test_the_channels_of_joints_are_uncorrelated_and_none_outweighs_the_others(r
 
 
 def _clips(num_clips: int = 200) -> tuple[Array, list[str], list[tuple[str, int]]]:
-    """Return embeddings of 10 actions by 8 people, with frames that say as much as the learned part."""
+    """Return embeddings of 10 actions by 8 people, with frames that say as much as the learned part, and a cohort."""
     rng = np.random.default_rng(0)
     actions = np.arange(num_clips) % 10
     learned = rng.normal(size=(10, 32))[actions] + rng.normal(size=(num_clips, 32))
     learned /= np.linalg.norm(learned, axis=1, keepdims=True)
     frames = rng.normal(size=(10, 16 * 75))[actions] + rng.normal(size=(num_clips, 16 * 75))
     people = [("set", i // 10 % 8) for i in range(num_clips)]
-    return np.concatenate((learned, frames), axis=1).astype(np.float32), [f"action {i}" for i in actions], people
+    cohort = rng.uniform(0.5, 1, (num_clips, 1))
+    embeddings = np.concatenate((learned, frames, cohort), axis=1).astype(np.float32)
+    return embeddings, [f"action {i}" for i in actions], people
 
 
 def test_alignment_and_cosine_spread_alike() -> None:
     embeddings, _, _ = _clips(60)
     weight = fit_alignment_weight(embeddings)
-    clips, pairs = compared(embeddings, 16), np.triu_indices(60, 1)
+    clips, pairs = compared(embeddings, 16, has_cohort=True), np.triu_indices(60, 1)
     cosine = distances_between(clips, clips, 0.0)[pairs]
     assert np.std(distances_between(clips, clips, weight)[pairs] - cosine) == pytest.approx(np.std(cosine), rel=1e-3)
     # Nobody moves: there is nothing to align.
-    still = np.concatenate((embeddings[:, :32], np.zeros((60, 16 * 75), np.float32)), axis=1)
+    still = np.concatenate((embeddings[:, :32], np.zeros((60, 16 * 75 + 1), np.float32)), axis=1)
     assert np.isfinite(fit_alignment_weight(still))
 
 
@@ -324,8 +348,8 @@ def test_the_midpoint_lets_through_the_wanted_share_of_different_actions() -> No
     embeddings, actions, people = _clips()
     weight = fit_alignment_weight(embeddings)
     calibration = fit_calibration(embeddings, actions, people, "test", alignment_weight=weight, fmr=0.05)
-    clips = compared(embeddings, 16)
-    distances = distances_between(clips, clips, weight)
+    clips = compared(embeddings, 16, has_cohort=True)
+    distances = distances_between(clips, clips, weight, 0.5)
     labels, subjects = np.array(actions), np.array([subject for _, subject in people])
     impostor = distances[(labels[:, None] != labels) & (subjects[:, None] != subjects)]
     assert (impostor < calibration.midpoint).mean() == pytest.approx(0.05, abs=0.005)
@@ -338,6 +362,16 @@ def test_a_calibration_without_two_people_or_two_actions_is_refused() -> None:
         fit_calibration(embeddings, ["a"] * 5, [("set", i) for i in range(5)], "test", alignment_weight=0.1)
 
 
+def test_the_cohort_is_each_trained_actions_mean_and_the_distance_to_it_the_last_of_an_embedding(run: Path) -> None:
+    branch, _ = branch_from_run(run, "joints", WINDOWS, ACTIONS)
+    embeddings, _ = embed(branch, WINDOWS)
+    learned = embeddings[:, : 4 * 25 * 32]
+    means = np.stack([learned[[i for i, a in enumerate(ACTIONS) if a == name]].mean(axis=0) for name in "ab"])
+    cosines = learned @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
+    # Of no more than five actions, all are the nearest.
+    np.testing.assert_allclose(embeddings[:, -1], 1 - cosines.mean(axis=1), atol=1e-5)
+
+
 # What cannot be exported
 
 
@@ -347,12 +381,12 @@ def test_windows_that_cannot_be_divided_are_refused(
     run: Path, num_frames: int, embedding: export.bundle.Embedding
 ) -> None:
     with pytest.raises(BundleError, match=f"windows have {num_frames} frames: expected a multiple of 16"):
-        branch_from_run(run, embedding, np.zeros((2, num_frames, 25, 3), np.float32))
+        branch_from_run(run, embedding, np.zeros((2, num_frames, 25, 3), np.float32), ["wave", "squat"])
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a finished training run"):
-        branch_from_run(tmp_path, "pooled", WINDOWS)
+        branch_from_run(tmp_path, "pooled", WINDOWS, ACTIONS)
 
 
 def test_archives_without_other_actions_than_the_trained_ones_are_refused(run: Path, tmp_path: Path) -> None:

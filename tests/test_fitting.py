@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge.bundle import read_bundle
 from edge.calibration import Classifier
-from edge.encoder import OnnxEncoder
+from edge.encoder import BundleEncoder
+from edge.engines.choose import open_encoder
+from edge.engines.onnx_runtime import OnnxRuntime
 from edge.fitting import MAX_LABELS, Fitting, fitted
 from edge.gallery_export import LabelledExample
 from streams.errors import BundleError
@@ -23,7 +26,7 @@ NEEDS_TWO = f"calibrated: cosine, as 2 to {MAX_LABELS} labels can be fitted, not
 
 @pytest.fixture
 def fitting(tiny_bundle: Path) -> Iterator[Fitting]:
-    with closing(Fitting(OnnxEncoder(tiny_bundle))) as fitting:
+    with closing(Fitting(open_encoder(tiny_bundle))) as fitting:
         yield fitting
 
 
@@ -53,7 +56,7 @@ def test_the_classifier_is_that_of_the_examples_and_is_given_once(fitting: Fitti
     classifier = taken(fitting)
     assert fitting.state == "calibrated"
     assert fitting.take() is None
-    again = fitted(examples, OnnxEncoder(tiny_bundle))
+    again = fitted(examples, open_encoder(tiny_bundle))
     assert classifier.labels == again.labels == ("bow", "wave")
     # A product of matrices may be summed up in another order by another thread.
     np.testing.assert_allclose(classifier.weights_FK, again.weights_FK, atol=1e-3)
@@ -76,23 +79,24 @@ def test_as_many_labels_as_cannot_be_fitted_end_the_fit_before(fitting: Fitting,
 
 
 def test_a_long_fit_is_given_up_at_the_end(tiny_bundle: Path) -> None:
-    fitting = Fitting(OnnxEncoder(tiny_bundle))
+    fitting = Fitting(open_encoder(tiny_bundle))
     fitting.begin(many())
     fitting.close()
     assert fitting.take() is None
 
 
-class Negative(OnnxEncoder):
-    """An encoder whose features are no ReLU's."""
+class Negative(OnnxRuntime):
+    """An engine whose features are no ReLU's."""
 
-    def encode_with_features(self, windows_NTVC: Any) -> Any:
-        embeddings, features = super().encode_with_features(windows_NTVC)
+    def run(self, windows_NTVC: Any) -> Any:
+        embeddings, features = super().run(windows_NTVC)
         return embeddings, features if not windows_NTVC.any() else -features
 
 
 def test_what_stopped_a_fit_is_raised_once_and_the_next_fit_is_another(fitting: Fitting, tiny_bundle: Path) -> None:
     examples = [example("wave"), example("bow", "bow")]
-    with closing(Fitting(Negative(tiny_bundle))) as failing:
+    info, onnx = read_bundle(tiny_bundle)
+    with closing(Fitting(BundleEncoder(info, tiny_bundle, Negative(onnx)))) as failing:
         failing.begin(examples)
         with pytest.raises(BundleError, match="not negative"):
             taken(failing)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pytest
 
 from edge.gallery import Gallery, Prototype
+from edge.gallery_export import RawExample
 from edge.normalize import window_from_joints
 from streams.errors import GalleryError
 
@@ -394,6 +395,143 @@ def test_vacuum_forgets_what_older_revisions_held_and_keeps_the_rest(path: Path)
         assert [revision.revision for revision in gallery.history()] == [10]
 
 
+# One example, and negatives
+
+
+def raw(seed: int, num_frames: int = 30) -> RawExample:
+    times, joints = example(seed, num_frames)
+    return RawExample(timestamps_s=times, joints_m=joints, origin="live:test", created=NOW)
+
+
+def add_negatives(gallery: Gallery, *seeds: int, **options: Any) -> list[str]:
+    return gallery.add_negatives([raw(seed) for seed in seeds], created=NOW, **options)
+
+
+def test_one_example_is_removed_by_the_beginning_of_its_id(path: Path) -> None:
+    with open_gallery(path) as gallery:
+        first = add(gallery, "wave", seed=1)
+        second = add(gallery, "wave", seed=2, mode="add")
+        assert gallery.remove_example(first.id[:8], created=NOW) == first.id
+        assert shown(gallery) == {second.id: "wave"}
+        assert gallery.history(1)[0].description == f"revision 3: remove 'wave' example {first.id[:8]}"
+        gallery.undo(created=NOW)
+        assert list(shown(gallery)) == [first.id, second.id]
+        for id in ("", "no such id", first.id + "0"):
+            with pytest.raises(GalleryError) as refusal:
+                gallery.remove_example(id, created=NOW)
+            assert refusal.value.code == "unknown_id"
+        with pytest.raises(GalleryError) as refusal:
+            gallery.remove_example(first.id, created=NOW, expected_revision=1)
+        assert refusal.value.code == "revision_conflict"
+
+
+def test_negatives_come_back_bit_for_bit_and_are_no_prototypes(path: Path) -> None:
+    with open_gallery(path) as gallery:
+        add(gallery, "wave")
+        ids = add_negatives(gallery, 1, 2)
+        assert gallery.revision == 2
+    with open_gallery(path) as gallery:
+        assert [negative.id for negative in gallery.negatives] == ids
+        for negative, expected in zip(gallery.negatives, (raw(1), raw(2)), strict=True):
+            assert negative.timestamps_s.tobytes() == expected.timestamps_s.tobytes()
+            assert negative.joints_m.tobytes() == expected.joints_m.tobytes()
+            assert (negative.origin, negative.created) == ("live:test", NOW)
+            assert negative.duration_s == expected.duration_s
+            with pytest.raises(ValueError, match="read-only"):
+                negative.joints_m[0] = 0
+        assert gallery.labels() == ("wave",)
+        assert len(gallery.prototypes) == 1
+    with open_gallery(path, seed=2, size=24) as gallery:
+        assert gallery.num_reembedded == 1, "a negative has no embedding"
+
+
+def test_negatives_are_undone_removed_reverted_and_vacuumed_as_examples_are(path: Path) -> None:
+    with open_gallery(path) as gallery:
+        first, second = add_negatives(gallery, 1, 2)
+        add(gallery, "wave")
+        gallery.rename("wave", "hello", created=NOW)
+        gallery.remove("hello", created=NOW)
+        assert [negative.id for negative in gallery.negatives] == [first, second]
+        gallery.remove_example(first, created=NOW)
+        assert [negative.id for negative in gallery.negatives] == [second]
+        assert gallery.undo(created=NOW) == f"revision 5: remove negative {first[:8]}"
+        assert [negative.id for negative in gallery.negatives] == [first, second]
+        gallery.revert(0, created=NOW)
+        assert gallery.negatives == ()
+        gallery.revert(1, created=NOW)
+        assert gallery.history(20)[-1].description == "revision 1: add 2 negatives"
+        gallery.remove_example(second, created=NOW)
+        assert gallery.vacuum(0) == 2, "the wave and a negative"
+        assert raw(2).joints_m.tobytes() not in path.read_bytes()
+        assert [negative.id for negative in gallery.negatives] == [first]
+    with open_gallery(path) as gallery:
+        assert [negative.id for negative in gallery.negatives] == [first]
+        for label in ("", "negative"):
+            with pytest.raises(GalleryError, match="it has none") as refusal:
+                gallery.remove(label, created=NOW)
+            assert refusal.value.code == "unknown_label"
+
+
+def test_a_bad_negative_is_refused_and_none_is_stored() -> None:
+    bad = raw(1)
+    bad.joints_m[:] = np.nan
+    with open_gallery(":memory:") as gallery:
+        with pytest.raises(GalleryError) as refusal:
+            gallery.add_negatives([raw(2), bad], created=NOW)
+        assert refusal.value.code == "bad_example"
+        assert (gallery.negatives, gallery.revision) == ((), 0)
+
+
+def test_negatives_of_another_process_are_seen(path: Path) -> None:
+    with open_gallery(path) as one, open_gallery(path) as two:
+        ids = add_negatives(one, 1)
+        assert two.refresh()
+        assert [negative.id for negative in two.negatives] == ids
+        kept = two.negatives
+        add(one, "wave")
+        assert two.refresh()
+        assert two.negatives == kept, "what is in memory is not read again"
+
+
+def test_negatives_are_exported_with_everything_and_imported_once_more_or_instead(tmp_path: Path) -> None:
+    with open_gallery(":memory:") as gallery:
+        add(gallery, "wave")
+        add_negatives(gallery, 1, 2)
+        assert gallery.export(tmp_path / "all.npz") == 1
+        assert gallery.export(tmp_path / "wave.npz", ["wave"]) == 1
+    with open_gallery(":memory:") as gallery:
+        assert gallery.import_(tmp_path / "wave.npz", created=NOW) == ("wave",)
+        assert gallery.negatives == ()
+        gallery.undo(created=NOW)
+        assert gallery.import_(tmp_path / "all.npz", created=NOW) == ("wave",)
+        for negative, expected in zip(gallery.negatives, (raw(1), raw(2)), strict=True):
+            assert negative.joints_m.tobytes() == expected.joints_m.tobytes()
+            assert negative.origin == "live:test"
+        gallery.import_(tmp_path / "all.npz", mode="add", created=NOW)
+        assert (len(gallery.prototypes), len(gallery.negatives)) == (2, 4)
+        gallery.import_(tmp_path / "all.npz", mode="replace", created=NOW)
+        assert (len(gallery.prototypes), len(gallery.negatives)) == (1, 2)
+        gallery.undo(created=NOW)
+        assert len(gallery.negatives) == 4
+    with open_gallery(":memory:") as gallery:
+        add_negatives(gallery, 3)
+        gallery.export(tmp_path / "negatives.npz")
+        gallery.undo(created=NOW)
+        assert gallery.import_(tmp_path / "negatives.npz", created=NOW) == ()
+        assert len(gallery.negatives) == 1
+
+
+def test_a_program_that_knows_no_negatives_refuses_an_export_with_them(tmp_path: Path) -> None:
+    with open_gallery(":memory:") as gallery:
+        add(gallery, "wave")
+        gallery.export(tmp_path / "without.npz")
+        add_negatives(gallery, 1)
+        gallery.export(tmp_path / "with.npz")
+    for name, version in (("without.npz", 1), ("with.npz", 2)):
+        with np.load(tmp_path / name) as file:
+            assert f'"export_version":{version}' in file["header"].tobytes().decode()
+
+
 # Another model
 
 
@@ -558,7 +696,7 @@ def header(old: str, new: str, tmp_path: Path) -> npt.NDArray[np.uint8]:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('"export_version":1', '"export_version":2'),
+        ('"export_version":1', '"export_version":3'),
         ('"kinect25"', '"coco17"'),
         ('"LUF"', '"RDF"'),
         ('"num_frames":12', '"num_frames":1'),
@@ -671,6 +809,56 @@ def test_a_gallery_of_a_newer_version_is_refused_and_left_alone(path: Path) -> N
     assert "the version of crossglg-edge that wrote it" in refusal.value.hint
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert path.read_bytes() == before
+
+
+SCHEMA_1 = """
+CREATE TABLE revisions (
+    revision INTEGER PRIMARY KEY, stands_for INTEGER NOT NULL, created TEXT NOT NULL, action TEXT NOT NULL,
+    label TEXT NOT NULL, detail TEXT NOT NULL, shown TEXT NOT NULL);
+CREATE TABLE examples (
+    id TEXT PRIMARY KEY, origin TEXT NOT NULL, created TEXT NOT NULL,
+    timestamps_s BLOB NOT NULL, joints_m BLOB NOT NULL);
+CREATE TABLE embeddings (
+    example TEXT NOT NULL, model TEXT NOT NULL, embedding BLOB NOT NULL, PRIMARY KEY (example, model));
+INSERT INTO revisions VALUES (0, 0, '', 'create', '', '', '{}');
+INSERT INTO revisions VALUES (1, 1, 'then', 'add', 'wave', '', '{"an-id":"wave"}');
+PRAGMA application_id = 0x63676C67;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_gallery_of_schema_1_is_taken_over_whole(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.executescript(SCHEMA_1)
+    times, joints = example(7)
+    row = ("an-id", "live:then", "then", times.tobytes(), joints.tobytes())
+    database.execute("INSERT INTO examples VALUES (?, ?, ?, ?, ?)", row)
+    database.commit()
+    database.close()
+    with open_gallery(path) as gallery:
+        (wave,) = gallery.prototypes
+        assert (wave.id, wave.label, wave.origin, gallery.revision) == ("an-id", "wave", "live:then", 1)
+        assert wave.joints_m.tobytes() == joints.tobytes()
+        assert gallery.negatives == ()
+        add_negatives(gallery, 1)
+    with open_gallery(path) as gallery:
+        assert (gallery.labels(), len(gallery.negatives), gallery.revision) == (("wave",), 1, 2)
+        gallery.undo(created=NOW)
+        gallery.undo(created=NOW)
+        assert (gallery.prototypes, gallery.negatives) == ((), ())
+    database = sqlite3.connect(path)
+    # What knows only schema 1 would take a negative for a prototype, and must refuse the file.
+    assert database.execute("PRAGMA user_version").fetchone() == (2,)
+    database.close()
+
+
+def test_a_negative_that_is_damaged_is_named(path: Path) -> None:
+    with open_gallery(path) as gallery:
+        (id,) = add_negatives(gallery, 1)
+    edit(path, "UPDATE examples SET joints_m = x'00'")
+    with pytest.raises(GalleryError, match=id) as refusal:
+        open_gallery(path)
+    assert refusal.value.code == "bad_gallery"
 
 
 # Several processes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -262,3 +263,15 @@ def test_a_refused_frame_is_dropped_but_not_lost_as_well() -> None:
             assert intake.accept(frame(seq, seq / 30), seq / 30)
     status = intake.status(0.2)["sources"]["kinect"]
     assert (status["frames"], status["lost"], status["dropped"]) == (5, 0, {"bad_shape": 1})
+
+
+def test_a_frame_that_waited_too_long_is_dropped_and_counted_where_its_age_can_be_told() -> None:
+    intake = Intake(Stream(max_age_s=0.5), clock_name="here:boot")
+    local = [replace(frame(seq), clock="here:boot") for seq in range(3)]
+    remote = [replace(frame(seq, source="far"), clock="there:boot") for seq in range(3)]
+    late_s = 100 + 0.6
+    assert [intake.accept(f, late_s) for f in local] == [False, False, False], "sent 0.6, 0.57 and 0.53 s ago"
+    assert [intake.accept(f, late_s) for f in remote] == [True, True, True], "another clock tells nothing"
+    assert source_status(intake)["dropped"] == {"too_old": 3}
+    assert source_status(intake)["lost"] == 0
+    assert intake.accept(replace(frame(3), clock="here:boot"), 100.2)

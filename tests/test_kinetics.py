@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner, Result
 
-from edge.encoder import OnnxEncoder
+from edge.engines.choose import open_encoder
 from edge.normalize import window_from_joints
 from streams.archive import read_archive
 from streams.errors import ArchiveError
@@ -255,7 +255,7 @@ def test_the_protocol_is_that_of_the_paper(kinetics_archives: Path, tiny_bundle:
     in_order = [name for names in together for name in names]
     assert in_order == sorted(in_order)
     result = evaluate_protocol(
-        path, OnnxEncoder(tiny_bundle), data=kinetics_archives, num_draws=3, report=lambda what, done, total: None
+        path, open_encoder(tiny_bundle), data=kinetics_archives, num_draws=3, report=lambda what, done, total: None
     )
     assert (result.ways, result.draws, result.clips) == (20, 3, 40)
     assert result.scores["dtw"].accuracy > 0.8

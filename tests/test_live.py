@@ -104,6 +104,7 @@ def test_actions_shown_once_by_one_person_are_recognised_in_others(
             timestamps_s=clip.timestamps_s.astype("<f8").tobytes(),
             joints_m=np.asarray(clip.persons[0], "<f4").tobytes(),
             origin=f"file:{clip.source}",
+            force=True,
         )
     clips = [clip for label in (*ENROLLED, *NEVER_ENROLLED) for clip in clips_of(archive, label, PERFORMERS)]
     clips = [clips[i] for i in np.random.default_rng(0).permutation(len(clips))]

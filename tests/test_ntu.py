@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner, Result
 
-from edge.encoder import OnnxEncoder
+from edge.engines.choose import open_encoder
 from streams.archive import read_archive
 from streams.errors import ArchiveError
 from training.data import Augmentation, augmented_windows, load_training_set
@@ -423,7 +423,7 @@ def ntu_archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_evaluation_of_the_protocol_enrols_its_exemplars(ntu_archives: Path, tiny_bundle: Path) -> None:
     result = evaluate_protocol(
-        ntu_archives / "ntu120_one_shot.json", OnnxEncoder(tiny_bundle), data=ntu_archives, num_draws=9,
+        ntu_archives / "ntu120_one_shot.json", open_encoder(tiny_bundle), data=ntu_archives, num_draws=9,
         report=lambda what, done, total: None,
     )  # fmt: skip
     assert (result.ways, result.draws, result.clips) == (20, 1, 60)
@@ -435,7 +435,7 @@ def test_evaluation_of_the_protocol_enrols_its_exemplars(ntu_archives: Path, tin
     path = ntu_archives / "other.json"
     path.write_text(json.dumps(protocol))
     with pytest.raises(ArchiveError, match="S001C003P008R002A019"):
-        evaluate_protocol(path, OnnxEncoder(tiny_bundle), data=ntu_archives, num_draws=9, report=lambda *_: None)
+        evaluate_protocol(path, open_encoder(tiny_bundle), data=ntu_archives, num_draws=9, report=lambda *_: None)
 
 
 def test_every_person_that_was_seen_can_be_trained_on(ntu_archives: Path) -> None:

@@ -11,9 +11,11 @@ torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import onnxruntime  # noqa: E402
 from plain_infogcn import PlainInfoGCN  # noqa: E402
 from training_speed import plain_from, steppers, windows  # noqa: E402
 
+from edge.plain_infogcn import plain_infogcn  # noqa: E402
 from training.encoders.infogcn import InfoGCN, InfoGCNConfig  # noqa: E402
 
 
@@ -34,6 +36,20 @@ def test_the_plain_network_has_our_parameters_and_gives_our_logits() -> None:
     with torch.inference_mode():
         for a, b in zip(ours.eval()(x_NMTVC), plain.eval()(x_NMTVC.permute(0, 4, 2, 3, 1)), strict=True):
             torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+def test_the_onnx_graph_that_speed_is_measured_against_is_the_same_function() -> None:
+    _, plain = pair()
+    state = plain.state_dict()
+    for name, value in state.items():
+        if name.endswith(("running_mean", "running_var", "bias", "bn.weight")):
+            value.uniform_(0.5, 1.5)
+    graph = plain_infogcn(5, 16, lambda name, shape: state[name].numpy())
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    x_NCTVM = torch.randn(3, 3, 16, 25, 1)
+    (logits,) = session.run(None, {"windows": x_NCTVM.numpy()})
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.from_numpy(logits), plain.eval()(x_NCTVM)[0], atol=1e-4, rtol=1e-3)
 
 
 def test_both_learn_by_the_same_gradients() -> None:

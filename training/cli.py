@@ -17,10 +17,16 @@ from rich.markup import escape
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from edge.encoder import OnnxEncoder
+from edge.config import Config, Model, read_config
+from edge.encoder import BundleEncoder
+from edge.engines.choose import open_encoder
+from streams.archive import read_archive
 from streams.errors import BundleError
 from training.draws import Score
 from training.evaluate import By, Report, Result, evaluate_archives, evaluate_protocol
+from training.evaluate_stream import Build, evaluate_streams
+from training.stream_report import print_streams, stream_json
+from training.stream_slices import SLICES
 
 evaluate = typer.Typer(
     help="Measure one-shot recognition on recordings, with plain DTW beside it.", no_args_is_help=True
@@ -82,8 +88,49 @@ def protocol(
         _print_table(onnx.info.name, "protocol", [result], {})
 
 
-def _encoder(bundle: Path | None, calibrated: bool) -> OnnxEncoder:
-    encoder = OnnxEncoder(bundle, num_threads=os.cpu_count() or 1)
+@evaluate.command("stream")
+def stream(
+    archives: Annotated[list[Path], typer.Argument(metavar="ARCHIVE", help="Skeleton archives, .npz.")],
+    negatives: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="ARCHIVE", help="Recordings in which nothing enrolled is done, for false alarms."),
+    ] = None,
+    slices: Annotated[
+        list[str] | None, typer.Option("--slice", help=f"Also: {', '.join(list(SLICES)[1:])}; or all.")
+    ] = None,
+    num_labels: Annotated[int, typer.Option(min=1, help="How many classes are enrolled, one clip each.")] = 5,
+    num_streams: Annotated[int, typer.Option(min=1, help="Of each archive so many, each another person's.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="What all is drawn by.")] = 0,
+    config: Annotated[
+        Path | None, typer.Option(help="Whose windows and events are used; default: the defaults, not your own.")
+    ] = None,
+    encoder: _Bundle = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+) -> None:
+    """Recognise live: streams made of clips, one person acts what another enrolled; sliding DTW beside it."""
+    known = list(SLICES)[1:]
+    names = known if slices and "all" in slices else list(dict.fromkeys(slices or []))
+    if unknown := [name for name in names if name not in known]:
+        raise typer.BadParameter(f"{', '.join(unknown)}: expected some of {', '.join(known)}, or all")
+    onnx = _encoder(encoder, calibrated=False)
+    with _progress() as report:
+        found = evaluate_streams(
+            [read_archive(path) for path in archives],
+            onnx,
+            read_config(config) if config else Config(),
+            build=Build(seed=seed, num_labels=num_labels, num_streams=num_streams),
+            slices=names,
+            negatives=[read_archive(path) for path in negatives or []],
+            report=report,
+        )
+    if as_json:
+        _print_json(stream_json(found))
+    else:
+        print_streams(found, onnx.info.name)
+
+
+def _encoder(bundle: Path | None, calibrated: bool) -> BundleEncoder:
+    encoder = open_encoder(bundle, Model(engine="onnxruntime", num_threads=os.cpu_count() or 1))
     if calibrated and encoder.statistics is None:
         raise BundleError(
             f"--calibrated needs a model bundle with base statistics, {encoder.info.name!r} has none",

@@ -6,7 +6,6 @@ Shapes: B windows of a batch, M persons, L frames of a clip, T frames of a windo
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +16,13 @@ import numpy.typing as npt
 from edge.normalize import MOTION_SHARE, fill_missing, pace_by_motion, resample, to_body_frame
 from streams.archive import read_archive
 from streams.errors import ArchiveError
-from streams.layouts import KINECT25_JOINTS
+from streams.layouts import mirrored_view
 
 Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 # Timestamps (L,), seconds, and the joints of one person or two, (L, 25, 3), metres, without NaN.
 ClipOfPersons = tuple[npt.NDArray[np.float64], *tuple[Array, ...]]
 
-# Which joint stands in a joint's place when left and right are exchanged.
-MIRRORED_JOINTS = tuple(
-    KINECT25_JOINTS.index(re.sub("Left|Right", lambda side: "Right" if side[0] == "Left" else "Left", name))
-    for name in KINECT25_JOINTS
-)
 NUM_TWINS = 4
 _FROM_THE_FIRST = np.zeros(1, np.intp)
 
@@ -176,8 +170,7 @@ def with_twins(windows_BMTVC: Array, augmentation: Augmentation, rng: np.random.
         rng.random(len(windows_BMTVC)) < share for share in (augmentation.reversed_share, augmentation.mirrored_share)
     )
     windows = np.where(is_reversed_B[:, None, None, None, None], windows_BMTVC[:, :, ::-1], windows_BMTVC)
-    mirrored = windows[..., MIRRORED_JOINTS, :] * np.array([-1, 1, 1], np.float32)
-    windows = np.where(is_mirrored_B[:, None, None, None, None], mirrored, windows)
+    windows = np.where(is_mirrored_B[:, None, None, None, None], mirrored_view(windows), windows)
     return np.ascontiguousarray(windows), is_reversed_B.astype(np.int64) + 2 * is_mirrored_B
 
 

@@ -247,12 +247,16 @@ def dtw_features(clips: ClipSet) -> Array:
     return features
 
 
-def encoder_distances(info: BundleInfo, *, aligned: bool = True) -> Distances:
+def encoder_distances(info: BundleInfo, *, cosine_only: bool = False) -> Distances:
     """Return the distance that the device decides by (edge.matching), or only the cosine's part of it."""
-    weight = info.alignment_weight if aligned else 0.0
-    return lambda a_NE, b_KE: distances_between(
-        compared(a_NE, info.aligned_frames), compared(b_KE, info.aligned_frames), weight
-    )
+    weights = (0.0, 0.0) if cosine_only else (info.alignment_weight, info.cohort_weight)
+    has_cohort = info.cohort_weight > 0
+
+    def between(a_NE: Array, b_KE: Array) -> Array:
+        a, b = (compared(x_NE, info.aligned_frames, has_cohort=has_cohort) for x_NE in (a_NE, b_KE))
+        return distances_between(a, b, *weights)
+
+    return between
 
 
 def calibrated_accuracies(
@@ -311,7 +315,7 @@ def _evaluate(
 
     embeddings, features = encoded(clips, encoder, report, with_features=calibrated)
     by_encoder = between(embeddings, encoder_distances(encoder.info))
-    by_cosine = between(embeddings, encoder_distances(encoder.info, aligned=False))
+    by_cosine = between(embeddings, encoder_distances(encoder.info, cosine_only=True))
     by_dtw = between(dtw_features(clips), dtw_distances)
     scores = {
         "encoder": score(accuracies(clips.labels, asked, by_encoder)),

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from streams.errors import ConfigError
+from streams.layouts import KINECT25_MIRROR
 from training.batches import Batch, batches
 from training.crossglg import NUM_QUARTERS, CrossModalInteraction, Guidance, SkeletonBranch
-from training.data import MIRRORED_JOINTS, NUM_TWINS, TrainingSet
+from training.data import NUM_TWINS, TrainingSet
 from training.losses import Outputs, losses
 from training.ranks import Ranks, join_ranks
 from training.run_files import (
@@ -237,7 +238,7 @@ def _among_twins(labels_N: Tensor, twins_N: Tensor, num_classes: int) -> tuple[T
 def _mirrored(by_joint: Tensor, twins_N: Tensor) -> Tensor:
     """Exchange what belongs to left and right joints, shape (N, V, ...), of those windows that are mirrored."""
     is_mirrored = (twins_N >= 2).view(-1, *[1] * (by_joint.dim() - 1))
-    return torch.where(is_mirrored, by_joint[:, list(MIRRORED_JOINTS)], by_joint)
+    return torch.where(is_mirrored, by_joint[:, KINECT25_MIRROR.tolist()], by_joint)
 
 
 def _unit(x_NE: Tensor) -> Tensor:

@@ -102,8 +102,7 @@ class InfoGCN(nn.Module):
         n, m, t, v, _ = x_NMTVC.shape
         # In bfloat16 metres would be rounded to 4 mm before neighbours are subtracted.
         with torch.autocast(x_NMTVC.device.type, enabled=False):
-            x = torch.cat([self._input(name, x_NMTVC) for name in self.config.inputs], dim=-1)
-            x = self.to_joint_embedding(x) + self.pos_embedding
+            x = self.to_joint_embedding(self.inputs(x_NMTVC)) + self.pos_embedding
             # One statistic for each person, joint and channel.
             x = self.data_bn(x.transpose(1, 2).reshape(n * t, -1)).view(n, t, m, v, -1).transpose(1, 2)
         if torch.is_autocast_enabled(x.device.type):
@@ -111,6 +110,10 @@ class InfoGCN(nn.Module):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         embedded: Tensor = x.reshape(n * m, t, v, -1).permute(0, 3, 1, 2)
         return embedded
+
+    def inputs(self, x_NMTVC: Tensor) -> Tensor:
+        """Return what each joint brings, shape (N, M, T, V, 3 * number of inputs)."""
+        return torch.cat([self._input(name, x_NMTVC) for name in self.config.inputs], dim=-1)
 
     def _input(self, name: Input, x_NMTVC: Tensor) -> Tensor:
         if name == "bones":

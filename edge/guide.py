@@ -1,0 +1,113 @@
+"""Guide a person through an enrolment at the terminal: what to do when, beeps, the preview, the question."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn
+from rich.prompt import Confirm
+
+from streams.errors import ControlError
+from streams.sockets import ControlClient
+
+_WORDS = {"stillness": "stand still", "countdown": "get ready", "capture": "[bold]do it now[/], then rest"}
+_WORDS_NEGATIVE = {**_WORDS, "capture": "[bold]move as on any day[/]"}
+_POLL_S = 0.1
+
+
+def guide(client: ControlClient, console: Console, args: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """Ask a daemon for an enrolment, lead the person through it, and return how it stands: done or captured.
+
+    Without `quiet` the terminal beeps at each second of the countdown, twice when it is time, and once at the
+    end. Raises ControlError with the code of what failed.
+    """
+    started = client.ask("enroll.start", **args)
+    if started["cued"] and not quiet:
+        console.print(f"[dim]the synthetic performer will do {escape(started['label'])} for you[/]", soft_wrap=True)
+    words = _WORDS if args.get("negative_s") is None else _WORDS_NEGATIVE
+    beeper = _Beeper(console, quiet=quiet)
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    )
+    with progress:
+        task = progress.add_task("")
+        while True:
+            status = client.ask("enroll.status")
+            beeper.hear(status)
+            if status["state"] not in words:
+                break
+            message = f" ({escape(status['message'])})" if status["message"] else ""
+            progress.update(task, description=f"{words[status['state']]}  {status['left_s']:.1f} s{message}")
+            time.sleep(_POLL_S)
+    if status["state"] not in ("done", "captured"):
+        error = status.get("error") or {"code": "enroll_failed", "message": "the daemon forgot it", "hint": ""}
+        raise ControlError(error["message"], code=error["code"], hint=error["hint"])
+    return status
+
+
+class _Beeper:
+    """Beep at each second of a countdown, twice at its end, once when the capture is over."""
+
+    def __init__(self, console: Console, *, quiet: bool) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._second = 0
+        self._state = ""
+        self._due = 0
+
+    def hear(self, status: dict[str, Any]) -> None:
+        state = status["state"]
+        if state == "countdown":
+            second = math.ceil(status["left_s"])
+            self._due += 0 < second != self._second
+            self._second = second
+        elif state != self._state and self._state:
+            self._due += 2 if state == "capture" else 1
+        self._state = state
+        # One at a time: two without a pause sound like one.
+        if self._due and not self._quiet:
+            self._console.bell()
+            self._due -= 1
+
+
+def confirmed(console: Console, preview: dict[str, Any]) -> bool:
+    """Show what was captured and ask whether to store it; yes is the default, unless it is like another action.
+
+    Raises EOFError where nobody can answer.
+    """
+    console.print(f"captured {summary(preview)}", soft_wrap=True, highlight=False)
+    return Confirm.ask("Store it?", console=console, default=not preview["similar"])
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Return what was captured, with rich markup: one line, and one for each thing to know about it."""
+    moved = ", ".join(f"{joint['joint']} {joint['path_m']:.1f} m" for joint in result["moved"])
+    lines = [
+        f"[bold]{escape(result['label'])}[/]: {result['duration_s']:.2f} s, "
+        f"{result['frames']} frames at {result['fps']:g} fps, {100 * result['joints']:.0f} % of the joints, "
+        f"moved {result['motion_m']:.2f} m: {moved}; "
+        f"cut off {result['trimmed_s'][0]:.2f} s before and {result['trimmed_s'][1]:.2f} s after"
+    ]
+    lines += [f"[yellow]{escape(note)}[/]" for note in result["notes"]]
+    if similar := result["similar"]:
+        lines.append(
+            f"[yellow]It is much like [bold]{escape(similar['label'])}[/] (distance {similar['distance']:.2f}, score "
+            f"{similar['score']:.2f}): the two may be confused[/]"
+        )
+    return "\n".join(lines)
+
+
+def negative_summary(result: dict[str, Any]) -> str:
+    """Return how much ordinary movement was captured, with rich markup."""
+    return (
+        f"[bold]ordinary movement[/]: {result['duration_s']:.1f} s in {result['pieces']} pieces, "
+        f"{result['frames']} frames at {result['fps']:g} fps, {100 * result['joints']:.0f} % of the joints"
+    )

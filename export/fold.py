@@ -1,0 +1,218 @@
+"""A frozen branch for inference: the same outputs by fewer and larger operations.
+
+Batch normalisations go into the layer before them, the affine part of layer norms into the layer after, and 1x1
+convolutions of one input become one product. Activations stay rows of channels: a 1x1 convolution is then
+a matrix product that begins with its bias and ends with its ReLU.
+
+Shapes: N windows, T frames, V joints, C channels, B = N * T * H heads, P places, E values of an embedding,
+K known actions, R = N * T * V rows.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from training.crossglg import NUM_QUARTERS
+from training.encoders.infogcn import NUM_HEADS, EncodingBlock, MultiScaleTCN, SpatialAttentionGC
+
+if TYPE_CHECKING:
+    from export.bundle import FrozenBranch
+
+
+class FoldedBranch(nn.Module):
+    """Compute what a FrozenBranch computes: windows (N, T, V, 3) -> embeddings (N, E) and features (N, D), float32.
+
+    `body` is the type of weights, products and what passes between them. What each joint brings, layer
+    norms, softmax, means and the length of an embedding are worked out in float32 whatever it is.
+    """
+
+    scale_VC: Tensor
+    offset_VC: Tensor
+
+    @torch.no_grad()
+    def __init__(self, branch: FrozenBranch, body: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        skeleton, encoder = branch.branch, branch.branch.encoder
+        self.body = body
+        self.pooled = branch.embedding == "pooled"
+        self.num_pre = skeleton.guidance.num_pre
+        # Methods, so that the weights of the branch itself do not become this module's.
+        self.inputs = encoder.inputs
+        self.aligned_joints, self.cohort_distance = branch.aligned_joints, branch.cohort_distance
+        embed = encoder.to_joint_embedding
+        self.embed = _linear(embed.weight, torch.zeros(len(embed.bias)))
+        scale_VC, shift_VC = (each.view(encoder.config.num_joints, -1) for each in _affine(encoder.data_bn))
+        self.register_buffer("scale_VC", scale_VC)
+        self.register_buffer("offset_VC", (encoder.pos_embedding[0] + embed.bias) * scale_VC + shift_VC)
+        self.blocks = nn.ModuleList(_Block(cast(EncodingBlock, block)) for block in encoder.blocks)
+        weight, bias = branch.projection.T, -branch.projection.T @ branch.mean_C
+        if self.pooled and isinstance(skeleton.project, nn.Linear):
+            weight, bias = weight @ skeleton.project.weight, bias + weight @ skeleton.project.bias
+        self.project = _linear(weight, bias)
+        cohort_KE = branch.cohort_KE
+        self.cohort = _linear(cohort_KE, torch.zeros(len(cohort_KE))) if len(cohort_KE) else None
+        self.jid = copy.deepcopy(skeleton.jid)
+        for child in self.children():
+            child.to(body)
+        self.eval()
+
+    def forward(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        n, t, v, _ = windows.shape
+        joints_RC = self.embed(self.inputs(windows[:, None]).flatten(0, 3).to(self.body)).float()
+        x_RC = (joints_RC.view(n * t, v, -1) * self.scale_VC + self.offset_VC).flatten(0, 1).to(self.body)
+        importance_NV = None
+        for number, block in enumerate(self.blocks):
+            if number == self.num_pre and self.jid is not None:
+                importance_NV = self.jid(x_RC.view(n, t, v, -1).permute(0, 3, 1, 2))
+            x_RC, t = block(x_RC, t, v, importance_NV)
+        x_NTVC = x_RC.view(n, t, v, -1)
+        if self.num_pre == len(self.blocks) and self.jid is not None:
+            x_NTVC = x_NTVC * self.jid(x_NTVC.permute(0, 3, 1, 2))[:, None, :, None]
+        # One axis for joints and channels: the mean over a middle axis of three is fast.
+        x_BTC = x_NTVC.float().reshape(n * NUM_QUARTERS, t // NUM_QUARTERS, -1)
+        means_NPC = x_BTC.mean(dim=1).view(n, NUM_QUARTERS * v, -1)
+        features_NC = means_NPC.mean(dim=1)
+        places = features_NC if self.pooled else means_NPC.flatten(0, 1)
+        learned_NE = self.project(places.to(self.body)).float().view(n, -1)
+        learned_NE = learned_NE / learned_NE.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        parts = [learned_NE, self.aligned_joints(windows)]
+        if self.cohort is not None:
+            parts.append(self.cohort_distance(self.cohort(learned_NE.to(self.body)).float()))
+        return torch.cat(parts, dim=1), features_NC
+
+
+class _Block(nn.Module):
+    """An EncodingBlock: rows of t frames of v joints -> rows of fewer frames, and their number."""
+
+    def __init__(self, block: EncodingBlock) -> None:
+        super().__init__()
+        self.attention = _Attention(block.agcn)
+        self.temporal = _Temporal(block.tcn)
+        self.shortcut = _shortcut(block.residual)
+
+    def forward(self, x_RC: Tensor, t: int, v: int, importance_NV: Tensor | None) -> tuple[Tensor, int]:
+        mixed = self.attention(x_RC, v)
+        if importance_NV is not None:
+            weights = importance_NV[:, None, :, None].to(mixed.dtype)
+            mixed = (mixed.view(-1, t, v, mixed.shape[1]) * weights).flatten(0, 2)
+        stride = self.temporal.stride
+        kept = x_RC if stride == 1 else x_RC.view(-1, t, v, x_RC.shape[1])[:, ::stride].flatten(0, 2)
+        return torch.relu(self.temporal(mixed, t, v) + self.shortcut(kept)), -(-t // stride)
+
+
+class _Attention(nn.Module):
+    """A SpatialAttentionGC."""
+
+    topology_VHV: Tensor
+
+    def __init__(self, layer: SpatialAttentionGC) -> None:
+        super().__init__()
+        self.head_channels = layer.head_channels
+        scale = torch.ones(2, NUM_HEADS * self.head_channels)
+        scale[0] = self.head_channels**-0.5  # of q
+        weight, bias = layer.to_qk.weight * scale.view(-1, 1), layer.to_qk.bias * scale.view(-1)
+        self.to_qk = _linear(weight * layer.norm.weight, bias + weight @ layer.norm.bias)
+        self.register_buffer("topology_VHV", layer.shared_topology.transpose(0, 1).contiguous())
+        heads = [cast(nn.Conv2d, head) for head in layer.conv_d]
+        weight = torch.cat([head.weight.flatten(1) for head in heads], dim=1)
+        bias = torch.stack([cast(Tensor, head.bias) for head in heads]).sum(dim=0)
+        self.heads = _linear(*_normalized(weight, bias, layer.bn))
+        self.shortcut = _shortcut(layer.down)
+
+    def forward(self, x_RC: Tensor, v: int) -> Tensor:
+        c = x_RC.shape[1]
+        normed = nn.functional.layer_norm(x_RC.float(), (c,)).to(x_RC.dtype)
+        qk = self.to_qk(normed).view(-1, v, 2, NUM_HEADS, self.head_channels).permute(2, 0, 3, 1, 4)
+        q_1BVD, k_1BVD = qk.reshape(2, -1, v, self.head_channels).split(1)
+        shares = (q_1BVD @ k_1BVD.transpose(-1, -2)).float().softmax(dim=-1).to(x_RC.dtype)
+        # Joint before head: the mixed joints of all heads then lie side by side.
+        shares = shares.view(-1, NUM_HEADS, v, v).transpose(1, 2) * self.topology_VHV
+        mixed = shares.reshape(-1, v * NUM_HEADS, v) @ x_RC.view(-1, v, c)
+        return torch.relu(self.heads(mixed.view(-1, NUM_HEADS * c)) + self.shortcut(x_RC))
+
+
+class _Temporal(nn.Module):
+    """A MultiScaleTCN."""
+
+    pool_scale: Tensor | None
+    pool_shift: Tensor
+
+    def __init__(self, layer: MultiScaleTCN) -> None:
+        super().__init__()
+        branches = [cast(nn.Sequential, branch) for branch in layer.branches]
+        dilated_1, dilated_2, pooled, point = branches
+        self.stride = cast(nn.Conv2d, point[0]).stride[0]
+        # Another ReLU at the end changes nothing: the 1x1 branch can have it here, with the entries.
+        entries = [_folded(cast(nn.Conv2d, branch[0]), branch[1]) for branch in branches]
+        scale, shift = _affine(pooled[4])
+        self.register_buffer("pool_scale", None)
+        if (scale > 0).all():
+            # relu(s max(relu(u)) + b) = max(max(relu(s u + b)), relu(b)), where the maxima are over time.
+            weight, bias = entries[2]
+            entries[2] = weight * scale[:, None], bias * scale + shift
+            shift = torch.relu(shift)
+        else:
+            self.pool_scale = scale[:, None, None]
+        self.register_buffer("pool_shift", shift[:, None, None])
+        self.entry = _linear(torch.cat([weight for weight, _ in entries]), torch.cat([bias for _, bias in entries]))
+        self.dilated = nn.ModuleList(_convolution(branch[3], branch[4]) for branch in (dilated_1, dilated_2))
+        self.pool = pooled[3]
+
+    def forward(self, x_RC: Tensor, t: int, v: int) -> Tensor:
+        entered = torch.relu(self.entry(x_RC)).view(-1, t * v, self.entry.out_features).transpose(1, 2)
+        first, second, third, fourth = entered.reshape(-1, self.entry.out_features, t, v).chunk(4, dim=1)
+        outs = [torch.relu(conv(x)) for conv, x in zip(self.dilated, (first, second), strict=True)]
+        pooled = self.pool(third)
+        if self.pool_scale is None:
+            pooled = torch.maximum(pooled, self.pool_shift)
+        else:
+            pooled = torch.relu(pooled * self.pool_scale + self.pool_shift)
+        joined = torch.cat((*outs, pooled, fourth[:, :, :: self.stride]), dim=1)
+        return joined.flatten(2).transpose(1, 2).flatten(0, 1)
+
+
+def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return the factor and the summand (C,) that a batch normalisation is in evaluation."""
+    norm = cast(nn.BatchNorm1d, norm)
+    scale = norm.weight / (cast(Tensor, norm.running_var) + norm.eps).sqrt()
+    return scale, norm.bias - cast(Tensor, norm.running_mean) * scale
+
+
+def _normalized(weight: Tensor, bias: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return weight (C, ...) and bias (C,) of a layer with the batch normalisation that follows it."""
+    scale, shift = _affine(norm)
+    return weight * scale.view(-1, *[1] * (weight.ndim - 1)), bias * scale + shift
+
+
+def _folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return a 1x1 convolution and its batch normalisation as weight (C', C) and bias (C',) of a product."""
+    return _normalized(conv.weight.flatten(1), cast(Tensor, conv.bias), norm)
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    linear.weight, linear.bias = nn.Parameter(weight.clone()), nn.Parameter(bias)
+    return linear
+
+
+def _convolution(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    conv = cast(nn.Conv2d, conv)
+    weight, bias = _normalized(conv.weight, cast(Tensor, conv.bias), norm)
+    folded = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        cast(tuple[int, int], conv.kernel_size),
+        stride=cast(tuple[int, int], conv.stride),
+        padding=cast(tuple[int, int], conv.padding),
+        dilation=cast(tuple[int, int], conv.dilation),
+    )
+    folded.weight, folded.bias = nn.Parameter(weight), nn.Parameter(bias)
+    return folded
+
+
+def _shortcut(layer: nn.Module) -> nn.Module:
+    return layer if isinstance(layer, nn.Identity) else _linear(*_folded(*cast(nn.Sequential, layer)))
