@@ -1,177 +1,94 @@
-"""Frame arrival to decision, with and without the encoder, on one thread; writes a results file.
+"""Everything that `crossglg-edge bench` measures, with torch and the floor beside it, as a results file.
 
-Run from the repository root: `.venv/bin/python benchmarks/latency.py` (`--help` for options). The
-frames are a real clip where one is given with --clip, else the synthetic performer's.
+    python benchmarks/latency.py [--bundle DIR] [--quick] [--out FILE]
+
+Takes two to three minutes. The floor is the multiply-adds of one window over the matrix-product rate measured here.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+# One thread is what the rates of the floor are for, and numpy reads this when it is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from edge.config import Config
-from edge.dtw import dtw_distances
-from edge.encoder import Encoder, OnnxEncoder
-from edge.gallery import Gallery
-from edge.intake import Intake
-from edge.normalize import window_from_joints
-from edge.recognizer import PrototypeIndex, Recognizer
-from streams import wire
-from streams.frame import SkeletonFrame
-from streams.performer import ACTIONS, Performer, perform
-from streams.playback import repeated
+import torch
 
-Array = npt.NDArray[np.float32]
+from edge.bench import measure
+from edge.bench_cli import machine, markdown
+from edge.bundle import read_bundle
+from edge.timing import QUICK, Effort
 
-
-class NoEncoder:
-    """Stand in for the encoder where the time of all the rest is measured: embeddings at no cost."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self.info = encoder.info
-        rng = np.random.default_rng(0)
-        embeddings = rng.normal(size=(64, self.info.embedding_size)).astype(np.float32)
-        self._embeddings = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-
-    def encode(self, windows_NTVC: Array) -> Array:
-        return self._embeddings[: len(windows_NTVC)]
+if __package__:
+    from benchmarks.floor import multiply_adds, rates
+    from benchmarks.plain_infogcn import PlainInfoGCN
+else:
+    from floor import multiply_adds, rates
+    from plain_infogcn import PlainInfoGCN
 
 
-def messages(num_frames: int, clip: str | None) -> list[bytes]:
-    """Return frame messages at 30 fps as a publisher sends them."""
-    if clip is None:
-        performer = Performer(seed=0)
-        frames = (performer.frame() for _ in range(num_frames))
-    else:
-        endless = repeated(clip, loop=True)
-        frames = (next(endless) for _ in range(num_frames))
-    return [wire.encode_frame(replace(frame, seq=i, epoch="bench"))[1] for i, frame in enumerate(frames)]
+def torch_reference() -> Callable[[], object]:
+    """Return a call of plain InfoGCN in torch eager: one window of 64 frames, fp32, one thread."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(0)
+    model = PlainInfoGCN(num_classes=60).eval()
+    # Fresh, a normalisation weighs the attention's output with 1e-6: its products would be denormals.
+    for name, parameter in model.named_parameters():
+        if name.endswith("agcn.bn.weight"):
+            torch.nn.init.ones_(parameter)
+    return torch.inference_mode()(partial(model, torch.randn(1, 3, 64, 25, 1)))
 
 
-def frame_to_decision_us(
-    payloads: Sequence[bytes], encoder: Encoder, prototypes: PrototypeIndex
-) -> tuple[list[float], list[float], list[float]]:
-    """Return microseconds from a message's bytes to the recogniser's answer.
-
-    Of all frames, of those that decide, and of those whose decision cuts windows and matches them.
-    """
-    config = Config()
-    intake = Intake(config.stream)
-    recognizer = Recognizer(config, encoder, intake, clock=time.perf_counter)
-    recognizer.prototypes = prototypes
-    every, deciding, matching = [], [], []
-    for payload in payloads:
-        decisions, windows = recognizer.num_decisions, recognizer.num_windows
-        started = time.perf_counter()
-        frame: SkeletonFrame = wire.decode_frame(payload)
-        if intake.accept(frame, started):
-            recognizer.step([frame.to_kinect25()], started)
-        took_us = 1e6 * (time.perf_counter() - started)
-        every.append(took_us)
-        if recognizer.num_decisions > decisions:
-            deciding.append(took_us)
-        if recognizer.num_windows > windows:
-            matching.append(took_us)
-    return every, deciding, matching
-
-
-def timed_us(function: Callable[[], object], repeats: int) -> list[float]:
-    """Return the microseconds of each call, after a tenth of them as warm-up."""
-    for _ in range(max(1, repeats // 10)):
-        function()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        function()
-        times.append(1e6 * (time.perf_counter() - started))
-    return times
-
-
-def measure(num_frames: int, clip: str | None, bundle: Path | None) -> dict[str, list[float]]:
-    """Return the microseconds of each measurement by name."""
-    encoder = OnnxEncoder(bundle, num_threads=1)
-    num_window_frames = encoder.info.num_frames
-
-    def embed(examples: Sequence[tuple[npt.NDArray[np.float64], Array]]) -> Array:
-        return encoder.encode(np.stack([window_from_joints(t, joints, num_window_frames) for t, joints in examples]))
-
-    examples = [perform(action, seed=1) for action in ACTIONS[:10]]
-    with Gallery(":memory:", embed=embed, model_sha256=encoder.info.onnx_sha256) as gallery:
-        for action, (timestamps_s, joints_m) in zip(ACTIONS, examples, strict=False):
-            gallery.add(action, timestamps_s, joints_m, origin="bench", created="2026-01-01T00:00:00+00:00")
-        prototypes = PrototypeIndex(gallery.prototypes, encoder.info)
-    payloads = messages(num_frames, clip)
-    every, deciding, matching = frame_to_decision_us(payloads, NoEncoder(encoder), prototypes)
-    every_encoded, _, matching_encoded = frame_to_decision_us(payloads, encoder, prototypes)
-    windows = np.stack([window_from_joints(*example, num_window_frames) for example in examples])
-    dtw = np.stack([window_from_joints(*example, 32) for example in examples])
-    dtw = (dtw - dtw[:, :, :1]).reshape(len(dtw), 32, 75)
-    repeats = max(20, num_frames // 20)
-    return {
-        "without the encoder, all frames": every,
-        "without the encoder, frames that decide": deciding,
-        "without the encoder, frames whose decision cuts windows": matching,
-        "with the encoder, all frames": every_encoded,
-        "with the encoder, frames whose decision cuts windows": matching_encoded,
-        "encoder, one window": timed_us(lambda: encoder.encode(windows[:1]), repeats),
-        "encoder, batch of 4": timed_us(lambda: encoder.encode(windows[:4]), repeats),
-        "reference: DTW of one window to 10 examples": timed_us(lambda: dtw_distances(dtw[:1], dtw), repeats),
+def floor_lines(bundle: Path | None, measured: dict[str, Any], seconds: float) -> list[str]:
+    """Return the floor as Markdown, with the distance of each engine to it, one thread and one window."""
+    operations = multiply_adds(read_bundle(bundle)[1])
+    found = rates(seconds)
+    best = {
+        precision: max(rate for name, rate in found.items() if name.endswith(precision))
+        for precision in ("fp32", "bf16")
     }
-
-
-def report(results: dict[str, list[float]], command: str, clip: str | None) -> str:
-    """Return the results as Markdown, with how they were made."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    lines = [
-        "# Latency of one body at 30 fps, 10 enrolled actions",
-        "",
-        f"- made by: `{command}`, commit {commit.stdout.strip() or 'unknown'}, {datetime.now(UTC):%Y-%m-%d}",
-        f"- machine: {cpu_name()}, {os.cpu_count()} cores, {platform.system()}, one thread",
-        f"- Python {platform.python_version()}, "
-        + ", ".join(f"{name} {version(name)}" for name in ("numpy", "onnxruntime", "msgspec")),
-        f"- frames: {'one real clip, repeated' if clip else 'the synthetic performer'}; default windows",
-        "- from a message's bytes to the recogniser's answer; one frame in six decides (each 0.2 s), and cuts up",
-        "  to five windows, unless the body is at rest or just appeared; the other frames are only taken in",
-        "",
-        "| microseconds | p50 | p95 | p99 | count |",
-        "|---|---|---|---|---|",
-    ]
-    for name, times in results.items():
-        p50, p95, p99 = np.percentile(times, (50, 95, 99))
-        lines.append(f"| {name} | {p50:,.0f} | {p95:,.0f} | {p99:,.0f} | {len(times)} |")
-    return "\n".join(lines) + "\n"
-
-
-def cpu_name() -> str:
-    """Return the processor's name as the kernel tells it."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text(encoding="utf-8") if info.exists() else ""
-    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith(("model name", "Model"))]
-    return names[0] if names else platform.machine()
+    lines = ["## Floor", "", f"{operations / 1e6:.1f} million multiply-adds a window. Rates of one thread:", ""]
+    lines += ["| product of 1024 x 1024 | 10^9 multiply-adds a second |", "| --- | --- |"]
+    lines += [f"| {name} | {rate / 1e9:.0f} |" for name, rate in found.items()]
+    lines += ["", "| engine | precision | p50 ms | floor ms | times the floor |", "| --- | --- | --- | --- | --- |"]
+    for row in measured["encoder"]["times"]:
+        if row["threads"] == row["batch"] == 1 and row["precision"] in best:
+            floor_ms = 1e3 * operations / best[row["precision"]]
+            p50_ms = row["ms"]["p50"]
+            cells = (row["engine"], row["precision"], f"{p50_ms:.2f}", f"{floor_ms:.2f}", f"{p50_ms / floor_ms:.1f}")
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=20_000)
-    parser.add_argument("--clip", help="ARCHIVE.npz:CLIP or RECORDING.mcap")
     parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--quick", action="store_true", help="in seconds, to see whether it works")
     parser.add_argument("--out", type=Path, help="default: print")
     args = parser.parse_args()
-    clip = f" --clip {Path(args.clip).name}" if args.clip else ""
-    command = f"python benchmarks/latency.py --frames {args.frames}{clip}"
-    text = report(measure(args.frames, args.clip, args.bundle), command, args.clip)
+    effort = QUICK if args.quick else Effort()
+    measured = measure(args.bundle, (), effort, {"plain InfoGCN, torch eager fp32": torch_reference()})
+    lines = [
+        "# Speed, and its floor",
+        "",
+        f"- made by: `python benchmarks/latency.py`, model {measured['model']}, {datetime.now(UTC):%Y-%m-%d}",
+        f"- on: {', '.join(f'{name} {value}' for name, value in machine().items())}, torch {torch.__version__}",
+        "- engines and references take turns in blocks; an interval is a bootstrap over the blocks",
+        "- frames: the synthetic performer; one frame in six decides and cuts up to five windows, unless the body is "
+        "at rest or just appeared",
+        "",
+        markdown(measured),
+        *floor_lines(args.bundle, measured, effort.seconds),
+    ]
+    text = "\n".join(lines) + "\n"
     if args.out is None:
         sys.stdout.write(text)
     else:
