@@ -81,7 +81,8 @@ def evaluate(run: Path, base: Any, novel: tuple[str, ...], data: Path, archives:
     chosen = shuffled[np.concatenate([np.flatnonzero(labels == label)[:30] for label in np.unique(labels)])]
     chosen = np.random.default_rng(0).permutation(chosen)
     known = np.stack([window_from_joints(t, joints, 32) for t, joints in (base.clips[i] for i in chosen)])
-    branch, _ = branch_from_run(run, "joints", known[:1000])
+    actions = [base.classes[base.labels[i]] for i in chosen]
+    branch, _ = branch_from_run(run, "joints", known[:1000], actions[:1000])
     known_embeddings, known_features = embed(branch, known)
     weight = fit_alignment_weight(known_embeddings[:1000])
     clips = read_clips(sorted(archives), name="novel", by=By.ACTION, classes=novel)
@@ -90,7 +91,9 @@ def evaluate(run: Path, base: Any, novel: tuple[str, ...], data: Path, archives:
 
     def nearest(alignment_weight: float) -> list[float]:
         def compare(a: Any, b: Any) -> Any:
-            return distances_between(compared(a, ALIGNED_FRAMES), compared(b, ALIGNED_FRAMES), alignment_weight)
+            # The arms are held against each other without the cohort, which tells what is enrolled from what is not.
+            a, b = (compared(each, ALIGNED_FRAMES, has_cohort=True) for each in (a, b))
+            return distances_between(a, b, alignment_weight)
 
         def between(exemplars: Any, queries: Any) -> Any:
             return clip_distances(embeddings, clips.persons[exemplars], clips.persons[queries], compare)

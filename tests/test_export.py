@@ -6,6 +6,7 @@ Shapes: N windows, T frames, V = 25, C = 3, E values of an embedding, D features
 from __future__ import annotations
 
 import hashlib
+import importlib
 import shutil
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,7 @@ from streams.errors import BundleError, ConfigError  # noqa: E402
 from streams.layouts import KINECT25_JOINTS  # noqa: E402
 from streams.performer import perform  # noqa: E402
 from training.crossglg import GuidanceConfig  # noqa: E402
-from training.data import TrainingSet  # noqa: E402
+from training.data import TrainingSet, load_training_set  # noqa: E402
 from training.train import train  # noqa: E402
 from training.train_config import TrainConfig  # noqa: E402
 
@@ -370,6 +371,23 @@ def test_the_cohort_is_each_trained_actions_mean_and_the_distance_to_it_the_last
     cosines = learned @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
     # Of no more than five actions, all are the nearest.
     np.testing.assert_allclose(embeddings[:, -1], 1 - cosines.mean(axis=1), atol=1e-5)
+
+
+def test_the_table_of_arms_still_compares_what_a_run_gives(
+    run: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    one_shot_table = importlib.import_module("one_shot_table")
+    monkeypatch.setattr(one_shot_table, "DRAWS", 3)
+    monkeypatch.setattr(one_shot_table, "CALIBRATED_DRAWS", 1)
+    base = load_training_set([archive], actions=("wave", "squat"))
+    found = one_shot_table.evaluate(run, base, ("bow", "clap"), archive.parent, [archive])
+    assert {name: len(accuracies) for name, accuracies in found.items()} == {
+        "cosine": 3,
+        "cosine + alignment": 3,
+        "calibrated": 1,
+    }
+    assert all(0 <= accuracy <= 1 for accuracies in found.values() for accuracy in accuracies)
 
 
 # What cannot be exported

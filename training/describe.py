@@ -6,7 +6,6 @@ A folder holds the texts of one LLM to one version of the prompts: ORIGIN.json a
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shlex
 import unicodedata
@@ -17,6 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
+from edge.engines import engine_file
 from streams.errors import CrossGLGError
 from streams.layouts import LAYOUTS
 
@@ -230,18 +230,13 @@ def write_origin(folder: Path, origin: Origin) -> None:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all, and its folder where there is none. Raises DescriptionError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        engine_file.replace_file(path, content)
     except OSError as error:
         raise DescriptionError(
             f"{path} cannot be written: {error.strerror}", hint="Name a folder that can be written to and has space."
         ) from error
-    finally:
-        if temporary.is_file():
-            temporary.unlink()
 
 
 def _collision(where: str, action: str, other: str) -> DescriptionError:
