@@ -65,7 +65,8 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     learned part is from known actions. How two are compared: edge.matching.
     `statistics_sha256`: of statistics.npz, for distribution calibration (edge.calibration); `weights_sha256`: of
     weights.safetensors, the same encoder for torch, which no device reads; empty: there is none.
-    `rates`: None: thresholds cannot be set by false alarms.
+    `rates`: None: thresholds cannot be set by false alarms. `dtw_midpoint`: the distance of sliding DTW at which a
+    label alarms as often as at the score's midpoint, for the comparison that `evaluate stream` makes.
     """
 
     bundle_version: int
@@ -85,6 +86,7 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     parameters: int
     calibration: Calibration
     rates: Rates | None = None
+    dtw_midpoint: float | None = None
     training: dict[str, object]
     licence: str
 

@@ -15,7 +15,7 @@ Array = npt.NDArray[np.float32]
 Times = npt.NDArray[np.float64]
 
 # Raise it when `window_from_joints` gives other numbers for the same input; bundles carry it.
-PREPROCESSING_VERSION = 2
+PREPROCESSING_VERSION = 3
 
 _J = {name: i for i, name in enumerate(KINECT25_JOINTS)}
 _SPINE_MID = _J["SpineMid"]
@@ -30,13 +30,15 @@ _BONES = (
 
 
 def _measures() -> Array:
-    """Return the (75, 36) matrix that takes a frame's coordinates to SpineBase, left-to-right and ten bones."""
-    rows = np.zeros((2 + len(_BONES), 25), np.float32)
+    """Return the (75, 39) matrix: a frame's coordinates to SpineBase, left to right, ankles to neck, ten bones."""
+    rows = np.zeros((3 + len(_BONES), 25), np.float32)
     rows[0, _J["SpineBase"]] = 1
     for joint in ("Shoulder", "Hip"):
         rows[1, _J[joint + "Right"]] += 1
         rows[1, _J[joint + "Left"]] -= 1
-    for row, (a, b) in enumerate(_BONES, start=2):
+    rows[2, _J["SpineShoulder"]] = 1
+    rows[2, [_J["AnkleLeft"], _J["AnkleRight"]]] = -0.5
+    for row, (a, b) in enumerate(_BONES, start=3):
         rows[row, _J[a]], rows[row, _J[b]] = 1, -1
     # One matrix product for x, y and z is faster than one a frame.
     return np.kron(rows, np.eye(3, dtype=np.float32)).T.copy()
@@ -49,6 +51,9 @@ MOTION_SHARE = 0.75
 # An adult's ten bones sum to about 3 m; a window's unit is a fifth of the sum, near 0.6 m.
 _UNITS_PER_BONE_SUM = 5.0
 _MIN_BONE_SUM_M = 0.1
+# A body that leans by less than about 5 degrees may really do so; one that leans by 35 to 60 does more and more surely.
+# What is between is the sensor's: it stands on a shelf and looks down.
+_STANCE_RAD, _LEANING_RAD, _LYING_RAD = np.deg2rad([5.0, 35.0, 60.0])
 # Joints in an order in which a parent comes before its children, without the root.
 _PARENT_FIRST = [0, 20, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24]
 
@@ -157,21 +162,23 @@ def pace_by_motion(joints_WTVC: Array, motion_share: float) -> Array:
 
 
 def to_body_frame(joints_WTVC: Array) -> Array:
-    """Turn windows into the body's own frame: where it stands, which way it faces, how big it is.
+    """Turn windows into the body's own frame: where it stands, which way is up and it faces, how big it is.
 
-    Origin: the median SpineBase, so that jumping and walking stay visible. Turn about the vertical
+    Origin: the median SpineBase, so that jumping and walking stay visible. Upright: the median direction from
+    the ankles to the neck becomes y, as far as that is the sensor's tilt (`_levelling`). Turn about the vertical
     axis: the median direction from left to right shoulder and hip becomes x. Unit: a fifth of the
     summed median lengths of ten long bones. Medians, so that a noisy first frame or a bend does
     not tilt the whole window. `joints_WTVC`: shape (W, T, 25, 3), float32, metres, no NaN.
     """
     num_windows, num_frames = joints_WTVC.shape[:2]
     flat_WTK = joints_WTVC.reshape(num_windows, num_frames, 75)
-    measures = (flat_WTK.reshape(-1, 75) @ _MEASURES).reshape(num_windows, num_frames, 36)
-    bones = measures[:, :, 6:].reshape(num_windows, num_frames, len(_BONES), 3)
+    measures = (flat_WTK.reshape(-1, 75) @ _MEASURES).reshape(num_windows, num_frames, 39)
+    bones = measures[:, :, 9:].reshape(num_windows, num_frames, len(_BONES), 3)
     lengths = np.sqrt(np.einsum("wtbc,wtbc->wtb", bones, bones))
-    medians_WK = _median(np.concatenate((measures[:, :, :6], lengths), axis=2))
-    x, z = medians_WK[:, 3], medians_WK[:, 5]
-    scale = _UNITS_PER_BONE_SUM / np.maximum(medians_WK[:, 6:].sum(axis=1), _MIN_BONE_SUM_M)
+    medians_WK = _median(np.concatenate((measures[:, :, :9], lengths), axis=2))
+    level_W33 = _levelling(medians_WK[:, 6:9])
+    x, _, z = (medians_WK[:, None, 3:6] @ level_W33)[:, 0].T
+    scale = _UNITS_PER_BONE_SUM / np.maximum(medians_WK[:, 9:].sum(axis=1), _MIN_BONE_SUM_M)
     width = np.sqrt(x * x + z * z)
     unit = scale / np.maximum(width, 1e-6)
     turn = np.zeros((num_windows, 3, 3), np.float32)
@@ -181,7 +188,24 @@ def to_body_frame(joints_WTVC: Array) -> Array:
     turn[:, 0, 2] = -turn[:, 2, 0]
     turn[:, 1, 1] = scale
     centred = (flat_WTK - np.tile(medians_WK[:, None, :3], 25)).reshape(num_windows, num_frames * 25, 3)
-    return np.asarray((centred @ turn).reshape(joints_WTVC.shape), np.float32)
+    return np.asarray((centred @ (level_W33 @ turn)).reshape(joints_WTVC.shape), np.float32)
+
+
+def _levelling(up_W3: Array) -> Array:
+    """Return rotations (W, 3, 3) of points in rows, which set upright what points along `up_W3`, as far as it leans."""
+    x, y, z = up_W3.T
+    across = np.sqrt(x * x + z * z)
+    lean = np.arctan2(across, y)
+    share = lean**2 / (lean**2 + _STANCE_RAD**2) * np.clip((_LYING_RAD - lean) / (_LYING_RAD - _LEANING_RAD), 0, 1)
+    sin, cos = np.sin(share * lean), np.cos(share * lean)
+    # Along the lean's horizontal direction (x, z) and y a point turns, across them it stays.
+    x, z = x / np.maximum(across, 1e-6), z / np.maximum(across, 1e-6)
+    level = np.empty((len(up_W3), 3, 3), np.float32)
+    level[:, 0, 0], level[:, 2, 2] = 1 - (1 - cos) * x * x, 1 - (1 - cos) * z * z
+    level[:, 0, 2] = level[:, 2, 0] = -(1 - cos) * x * z
+    level[:, 0, 1], level[:, 2, 1] = sin * x, sin * z
+    level[:, 1, 0], level[:, 1, 2], level[:, 1, 1] = -sin * x, -sin * z, cos
+    return level
 
 
 def _median(values_WTK: Array) -> Array:

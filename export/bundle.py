@@ -337,6 +337,7 @@ def write_bundle(
                 "clips": about["clips"],
                 "config": about["config"],
                 "torch": about["torch"],
+                "teacher_sha256": about.get("teacher_sha256"),
             },
             licence=_LICENCE,
         )

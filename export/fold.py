@@ -1,11 +1,11 @@
 """A frozen branch for inference: the same outputs by fewer and larger operations.
 
-Batch normalisations go into the layer before them, the affine part of layer norms into the layer after, and 1x1
-convolutions of one input become one product. Activations stay rows of channels: a 1x1 convolution is then
-a matrix product that begins with its bias and ends with its ReLU.
+Batch normalisations go into the layer before them, the affine part of layer norms into the layer after. Attention
+has rows of channels, so that it is matrix products with nothing turned between them. All else in a block is
+convolutions in a row, which keep the layout that an engine likes best.
 
-Shapes: N windows, T frames, V joints, C channels, B = N * T * H heads, P places, E values of an embedding,
-K known actions, R = N * T * V rows.
+Shapes: N windows, T frames, V joints, C channels, F = N * T, R = N * T * V rows, H heads, I channels of q, J = V * H
+or H * V, P places, E values of an embedding, K known actions, B quarters of windows.
 """
 
 from __future__ import annotations
@@ -92,87 +92,84 @@ class _Block(nn.Module):
         super().__init__()
         self.attention = _Attention(block.agcn)
         self.temporal = _Temporal(block.tcn)
-        self.shortcut = _shortcut(block.residual)
+        residual = block.residual
+        self.shortcut = None if isinstance(residual, nn.Identity) else _convolution(*cast(nn.Sequential, residual))
 
     def forward(self, x_RC: Tensor, t: int, v: int, importance_NV: Tensor | None) -> tuple[Tensor, int]:
-        mixed = self.attention(x_RC, v)
+        mixed_NTVC = self.attention(x_RC, v).view(-1, t, v, self.temporal.channels)
         if importance_NV is not None:
-            weights = importance_NV[:, None, :, None].to(mixed.dtype)
-            mixed = (mixed.view(-1, t, v, mixed.shape[1]) * weights).flatten(0, 2)
-        stride = self.temporal.stride
-        kept = x_RC if stride == 1 else x_RC.view(-1, t, v, x_RC.shape[1])[:, ::stride].flatten(0, 2)
-        return torch.relu(self.temporal(mixed, t, v) + self.shortcut(kept)), -(-t // stride)
+            mixed_NTVC = mixed_NTVC * importance_NV[:, None, :, None].to(x_RC.dtype)
+        out_NCTV = self.temporal(mixed_NTVC.permute(0, 3, 1, 2))
+        # ONNX Runtime convolves in a layout of its own: what is not a convolution comes after the way back.
+        if self.shortcut is None:
+            return torch.relu(_rows(out_NCTV) + x_RC), t
+        out_NCTV = torch.relu(out_NCTV + self.shortcut(x_RC.view(-1, t, v, x_RC.shape[1]).permute(0, 3, 1, 2)))
+        return _rows(out_NCTV), out_NCTV.shape[2]
 
 
 class _Attention(nn.Module):
     """A SpatialAttentionGC."""
 
-    topology_VHV: Tensor
+    own_HVI: Tensor
+    topology_JV: Tensor
 
     def __init__(self, layer: SpatialAttentionGC) -> None:
         super().__init__()
-        self.head_channels = layer.head_channels
-        scale = torch.ones(2, NUM_HEADS * self.head_channels)
-        scale[0] = self.head_channels**-0.5  # of q
-        weight, bias = layer.to_qk.weight * scale.view(-1, 1), layer.to_qk.bias * scale.view(-1)
-        self.to_qk = _linear(weight * layer.norm.weight, bias + weight @ layer.norm.bias)
-        self.register_buffer("topology_VHV", layer.shared_topology.transpose(0, 1).contiguous())
+        to_q, to_k = layer.to_qk.weight.chunk(2)
+        scale = layer.head_channels**-0.5
+        bias = layer.to_qk.bias.chunk(2)[0] + to_q @ layer.norm.bias
+        self.to_q = _linear(to_q * layer.norm.weight * scale, bias * scale)
+        # A bias of k would add the same to all scores of a joint: softmax takes it away.
+        self.to_k = _linear(to_k * layer.norm.weight, torch.zeros(len(to_k)))
+        self.channels = len(to_k)
+        # With the other heads' channels of k at zero, one product of all channels gives the scores of every head, joint
+        # before head: the mixed joints of all heads then lie side by side, and nothing is turned.
+        own_HI = torch.eye(NUM_HEADS).repeat_interleave(layer.head_channels, dim=1)
+        topology_HVV = layer.shared_topology
+        self.register_buffer("own_HVI", own_HI.repeat(1, topology_HVV.shape[1]))
+        self.register_buffer("topology_JV", topology_HVV.transpose(0, 1).flatten(0, 1))
         heads = [cast(nn.Conv2d, head) for head in layer.conv_d]
         weight = torch.cat([head.weight.flatten(1) for head in heads], dim=1)
         bias = torch.stack([cast(Tensor, head.bias) for head in heads]).sum(dim=0)
         self.heads = _linear(*_normalized(weight, bias, layer.bn))
-        self.shortcut = _shortcut(layer.down)
+        down = layer.down
+        self.shortcut = down if isinstance(down, nn.Identity) else _linear(*_folded(*cast(nn.Sequential, down)))
 
     def forward(self, x_RC: Tensor, v: int) -> Tensor:
         c = x_RC.shape[1]
         normed = nn.functional.layer_norm(x_RC.float(), (c,)).to(x_RC.dtype)
-        qk = self.to_qk(normed).view(-1, v, 2, NUM_HEADS, self.head_channels).permute(2, 0, 3, 1, 4)
-        q_1BVD, k_1BVD = qk.reshape(2, -1, v, self.head_channels).split(1)
-        shares = (q_1BVD @ k_1BVD.transpose(-1, -2)).float().softmax(dim=-1).to(x_RC.dtype)
-        # Joint before head: the mixed joints of all heads then lie side by side.
-        shares = shares.view(-1, NUM_HEADS, v, v).transpose(1, 2) * self.topology_VHV
-        mixed = shares.reshape(-1, v * NUM_HEADS, v) @ x_RC.view(-1, v, c)
+        q_FVI = self.to_q(normed).view(-1, v, self.channels)
+        k_FJI = (self.to_k(normed).view(-1, 1, v * self.channels) * self.own_HVI).view(-1, NUM_HEADS * v, self.channels)
+        scores_FJV = (q_FVI @ k_FJI.transpose(1, 2)).view(-1, v * NUM_HEADS, v)
+        shares_FJV = scores_FJV.float().softmax(dim=-1).to(x_RC.dtype) * self.topology_JV
+        mixed = shares_FJV @ x_RC.view(-1, v, c)
         return torch.relu(self.heads(mixed.view(-1, NUM_HEADS * c)) + self.shortcut(x_RC))
 
 
 class _Temporal(nn.Module):
-    """A MultiScaleTCN."""
-
-    pool_scale: Tensor | None
-    pool_shift: Tensor
+    """A MultiScaleTCN: (N, C, T, V) -> (N, C, T', V)."""
 
     def __init__(self, layer: MultiScaleTCN) -> None:
         super().__init__()
         branches = [cast(nn.Sequential, branch) for branch in layer.branches]
-        dilated_1, dilated_2, pooled, point = branches
-        self.stride = cast(nn.Conv2d, point[0]).stride[0]
-        # Another ReLU at the end changes nothing: the 1x1 branch can have it here, with the entries.
-        entries = [_folded(cast(nn.Conv2d, branch[0]), branch[1]) for branch in branches]
-        scale, shift = _affine(pooled[4])
-        self.register_buffer("pool_scale", None)
-        if (scale > 0).all():
-            # relu(s max(relu(u)) + b) = max(max(relu(s u + b)), relu(b)), where the maxima are over time.
-            weight, bias = entries[2]
-            entries[2] = weight * scale[:, None], bias * scale + shift
-            shift = torch.relu(shift)
-        else:
-            self.pool_scale = scale[:, None, None]
-        self.register_buffer("pool_shift", shift[:, None, None])
-        self.entry = _linear(torch.cat([weight for weight, _ in entries]), torch.cat([bias for _, bias in entries]))
+        dilated_1, dilated_2, pooled, _ = branches
+        self.entries = nn.ModuleList(_convolution(branch[0], branch[1]) for branch in branches)
         self.dilated = nn.ModuleList(_convolution(branch[3], branch[4]) for branch in (dilated_1, dilated_2))
         self.pool = pooled[3]
+        scale, shift = _affine(pooled[4])
+        self.scale = nn.Conv2d(len(scale), len(scale), 1, groups=len(scale))
+        self.scale.weight, self.scale.bias = nn.Parameter(scale.view(-1, 1, 1, 1)), nn.Parameter(shift)
+        self.channels = 4 * len(scale)
 
-    def forward(self, x_RC: Tensor, t: int, v: int) -> Tensor:
-        entered = torch.relu(self.entry(x_RC)).view(-1, t * v, self.entry.out_features).transpose(1, 2)
-        first, second, third, fourth = entered.reshape(-1, self.entry.out_features, t, v).chunk(4, dim=1)
-        outs = [torch.relu(conv(x)) for conv, x in zip(self.dilated, (first, second), strict=True)]
-        pooled = self.pool(third)
-        if self.pool_scale is None:
-            pooled = torch.maximum(pooled, self.pool_shift)
-        else:
-            pooled = torch.relu(pooled * self.pool_scale + self.pool_shift)
-        joined = torch.cat((*outs, pooled, fourth[:, :, :: self.stride]), dim=1)
-        return joined.flatten(2).transpose(1, 2).flatten(0, 1)
+    def forward(self, x_NCTV: Tensor) -> Tensor:
+        first, second, third, fourth = (torch.relu(entry(x_NCTV)) for entry in self.entries)
+        outs = [conv(x) for conv, x in zip(self.dilated, (first, second), strict=True)]
+        outs.append(self.scale(self.pool(third)))
+        return torch.cat((*[torch.relu(out) for out in outs], fourth), dim=1)
+
+
+def _rows(x_NCTV: Tensor) -> Tensor:
+    return x_NCTV.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
@@ -212,7 +209,3 @@ def _convolution(conv: nn.Module, norm: nn.Module) -> nn.Conv2d:
     )
     folded.weight, folded.bias = nn.Parameter(weight), nn.Parameter(bias)
     return folded
-
-
-def _shortcut(layer: nn.Module) -> nn.Module:
-    return layer if isinstance(layer, nn.Identity) else _linear(*_folded(*cast(nn.Sequential, layer)))

@@ -14,10 +14,12 @@ from edge.config import Config, Model
 from edge.encoder import Encoder
 from edge.engines.choose import open_encoder
 from edge.engines.engine_file import replace_file
+from edge.recognizer import PrototypeIndex
 from streams.archive import read_archive
 from streams.errors import ArchiveError, BundleError
 from training.stream import Stream
-from training.stream_rates import fit_rates
+from training.stream_dtw import DtwIndex, JointsEncoder
+from training.stream_rates import MakeIndex, fit_rates
 from training.streams_of_clips import build_streams
 
 Report = Callable[[int, int], None]
@@ -35,17 +37,19 @@ _ALL = 1000
 def add_rates(bundle: Path, archives: Sequence[Path], report: Report = lambda done, total: None) -> Rates:
     """Measure the rates of a bundle's encoder on archives and put them into its bundle.json, replaced as a whole.
 
-    The score's midpoint becomes the distance of ALARMS_PER_HOUR. Raises ArchiveError, BundleError.
+    The score's midpoint becomes the distance of ALARMS_PER_HOUR; so does that of sliding DTW, the baseline, over the
+    same streams. Raises ArchiveError, BundleError.
     """
     info, _ = read_bundle(bundle)
     encoder = open_encoder(bundle, Model(engine="onnxruntime"))
-    rates = rates_of(archives, encoder, report)
-    midpoint = round(float(np.interp(ALARMS_PER_HOUR, rates.alarms_per_hour, rates.distances)), 6)
+    streams = streams_of(archives)
+    rates = rates_of(streams, encoder, report)
+    dtw_midpoint = _midpoint(rates_of(streams, JointsEncoder(info, 1.0), report, DtwIndex))
     source = (
         f"{info.calibration.source.partition(_MIDPOINT)[0]}{_MIDPOINT} a label alarms {ALARMS_PER_HOUR:g} times an hour"
     )
-    calibration = msgspec.structs.replace(info.calibration, midpoint=midpoint, source=source)
-    info = msgspec.structs.replace(info, rates=rates, calibration=calibration)
+    calibration = msgspec.structs.replace(info.calibration, midpoint=_midpoint(rates), source=source)
+    info = msgspec.structs.replace(info, rates=rates, dtw_midpoint=dtw_midpoint, calibration=calibration)
     text = msgspec.json.format(msgspec.json.encode(info), indent=1)
     try:
         replace_file(bundle / "bundle.json", text + b"\n")
@@ -54,21 +58,29 @@ def add_rates(bundle: Path, archives: Sequence[Path], report: Report = lambda do
     return rates
 
 
-def rates_of(archives: Sequence[Path], encoder: Encoder, report: Report = lambda done, total: None) -> Rates:
-    """Return the rates over MINUTES of streams made of archives, with the default windows and events.
+def _midpoint(rates: Rates) -> float:
+    return round(float(np.interp(ALARMS_PER_HOUR, rates.alarms_per_hour, rates.distances)), 6)
+
+
+def rates_of(
+    streams: Sequence[Stream],
+    encoder: Encoder,
+    report: Report = lambda done, total: None,
+    make_index: MakeIndex = PrototypeIndex,
+) -> Rates:
+    """Return the rates over streams, with the default windows and events.
 
     Actions that the encoder was trained on are enrolled, too: at a like distance they alarmed as often as others
-    (5.4 and 5.9 times an hour at the midpoint, over 44 minutes of seven sets). Raises ArchiveError, BundleError.
+    (5.4 and 5.9 times an hour at the midpoint, over 44 minutes of seven sets). Raises BundleError.
     """
-    streams = streams_of(archives)
     num_hours = sum(stream.seen_s for stream in streams) / 3600
     names = ", ".join(sorted({stream.archive for stream in streams}))
     num_actions = sum(len(stream.actions) for stream in streams)
     source = f"{names}: {60 * num_hours:.0f} minutes of {len(streams)} people, who do {num_actions} actions in them"
-    rates = fit_rates(streams, encoder, Config(), source=source, report=report)
+    rates = fit_rates(streams, encoder, Config(), make_index, source=source, report=report)
     if rates is None:
         raise BundleError(
-            f"rates cannot be measured on {len(archives)} archives: nobody does there what another enrols",
+            "rates cannot be measured on these archives: nobody does there what another enrols",
             hint="Give archives of several people.",
         )
     return rates

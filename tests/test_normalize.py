@@ -113,6 +113,36 @@ def test_a_walk_stays_visible() -> None:
     assert np.ptp(window[:, _J["SpineBase"], 0]) > 1.5
 
 
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(("aside_deg", "down_deg"), [(0, 20), (45, 20), (-90, 30), (20, -25)])
+def test_a_window_hardly_depends_on_how_the_sensor_is_tilted(action: str, aside_deg: float, down_deg: float) -> None:
+    timestamps_s, joints = clip(action)
+    window = window_from_joints(timestamps_s, joints, _NUM_FRAMES)
+    cos, sin = np.cos(np.deg2rad(down_deg)), np.sin(np.deg2rad(down_deg))
+    tilt = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]], np.float32)
+    seen = window_from_joints(timestamps_s, turned(joints, aside_deg) @ tilt, _NUM_FRAMES)
+    # In units of about 0.6 m; a head would be moved by 0.4 and more.
+    assert np.abs(seen - window).mean() < 0.05
+
+
+def test_who_lies_is_not_set_upright() -> None:
+    timestamps_s, joints = clip()
+    lying = joints @ np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)
+    window = window_from_joints(timestamps_s, lying, _NUM_FRAMES)
+    along = window[:, _J["Head"]] - window[:, _J["AnkleLeft"]]
+    assert np.abs(along[:, 1]).max() < 0.5 * np.linalg.norm(along, axis=1).min()
+
+
+def test_who_is_seen_without_legs_is_set_upright_by_the_trunk() -> None:
+    timestamps_s, joints = clip()
+    legs = [_J[f"{part}{side}"] for part in ("Knee", "Ankle", "Foot") for side in ("Left", "Right")]
+    cos, sin = np.cos(np.deg2rad(25)), np.sin(np.deg2rad(25))
+    tilted = np.asarray(joints @ np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]]), np.float32)
+    tilted[:, legs] = np.nan
+    trunk = window_from_joints(timestamps_s, tilted, _NUM_FRAMES)[:, _J["SpineShoulder"]]
+    assert np.median(trunk[:, 1]) > 5 * np.abs(np.median(trunk[:, 2]))
+
+
 def test_one_noisy_frame_does_not_turn_the_window() -> None:
     timestamps_s, joints = clip()
     window = window_from_joints(timestamps_s, joints, _NUM_FRAMES)
@@ -259,11 +289,12 @@ def test_the_numbers_of_this_version_stay() -> None:
     joints = rng.normal(size=(30, 25, 3)).astype(np.float32)
     joints[rng.random((30, 25)) < 0.1] = np.nan
     joints[:, 23] = np.nan
+    joints[:, [_J["AnkleLeft"], _J["AnkleRight"]]] -= [0.3, 3, 0.6]  # some 15 degrees of tilt
     window = window_from_joints(timestamps_s, joints, 16)
-    assert PREPROCESSING_VERSION == 2, "new numbers below, please"
+    assert PREPROCESSING_VERSION == 3, "new numbers below, please"
     np.testing.assert_allclose(
         [window.mean(), window.std(), window[0, 3, 0], window[7, 11, 1], window[15, 23, 2]],
-        [-0.0359766, 0.2667686, -0.1239152, -0.3972607, 0.0370442],
+        [-0.0447448, 0.2599959, -0.0426397, -0.3197025, 0.0646843],
         atol=1e-5,
     )
 

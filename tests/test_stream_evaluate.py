@@ -6,13 +6,16 @@ Shapes: L frames, V = 25 kinect25 joints, N windows, P prototypes.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner, Result
 
+from edge.bundle import read_bundle
 from edge.config import Config, Events
 from edge.dtw import dtw_distances
 from edge.encoder import Encoder
@@ -23,8 +26,18 @@ from streams.errors import ArchiveError
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
 from training.cli import evaluate
-from training.evaluate_stream import DTW_FACTORS, Build, background_of, best_factors, dtw_method, evaluate_streams, play
+from training.evaluate_stream import (
+    Build,
+    best_factors,
+    dtw_method,
+    evaluate_streams,
+    outcome_of,
+    play,
+    tuned_dtw_method,
+)
 from training.stream import Action, prototypes_of
+from training.stream_dtw import DTW_FACTORS, DtwIndex, DtwPrototypes, JointsEncoder, background_of
+from training.stream_rates import fit_rates
 from training.stream_score import Emitted, Outcome, outcome
 from training.streams_of_clips import build_streams
 
@@ -87,7 +100,7 @@ def test_what_is_enrolled_is_recognised_when_another_acts_it(archive: Archive, e
 def test_an_event_is_told_in_the_time_of_the_stream(archive: Archive, encoder: Encoder) -> None:
     (stream, *_), _ = build_streams(archive, num_labels=3)
     background = background_of(archive, stream, CONFIG, encoder.info.num_frames)
-    told = play(stream, dtw_method(encoder.info, CONFIG, 0.9, background))
+    told = play(stream, tuned_dtw_method(encoder.info, CONFIG, 0.9, background))
     assert told
     for event in told:
         assert event.start_s <= event.onset_s <= stream.timestamps_s[-1]
@@ -97,13 +110,13 @@ def test_an_event_is_told_in_the_time_of_the_stream(archive: Archive, encoder: E
         assert event.wall_ms > 0
 
 
-def test_dtw_measures_distances_by_a_prototypes_background_and_remembers_them_right(
+def test_tuned_dtw_measures_distances_by_a_prototypes_background_and_remembers_them_right(
     archive: Archive, encoder: Encoder
 ) -> None:
     (stream, *_), _ = build_streams(archive, num_labels=3)
     background = background_of(archive, stream, CONFIG, encoder.info.num_frames)
     known: dict[bytes, Array] = {}
-    method = dtw_method(encoder.info, CONFIG, 0.7, background, known)
+    method = tuned_dtw_method(encoder.info, CONFIG, 0.7, background, known)
     prototypes = sorted(prototypes_of(stream, method.encoder), key=lambda prototype: prototype.label)
     index = method.make_index(prototypes, method.encoder.info)
     frames_PTD, background_NTD = (
@@ -119,10 +132,38 @@ def test_dtw_measures_distances_by_a_prototypes_background_and_remembers_them_ri
     assert len(known) == 4
     play(stream, method)
     assert len(known) > 4
-    fresh = play(stream, dtw_method(encoder.info, CONFIG, 1.0, background))
-    again = play(stream, dtw_method(encoder.info, CONFIG, 1.0, background, known))
+    fresh = play(stream, tuned_dtw_method(encoder.info, CONFIG, 1.0, background))
+    again = play(stream, tuned_dtw_method(encoder.info, CONFIG, 1.0, background, known))
     assert fresh
     assert [(e.label, e.onset_s, e.end_s) for e in again] == [(e.label, e.onset_s, e.end_s) for e in fresh]
+
+
+def test_calibrated_dtw_measures_distances_by_a_prototypes_own_motion_wherever_the_body_holds_still(
+    encoder: Encoder,
+) -> None:
+    method = dtw_method(encoder.info, CONFIG, 0.5)
+    rng = np.random.default_rng(0)
+    windows = rng.normal(0, 0.5, (2, encoder.info.num_frames, 25, 3)).astype(np.float32)
+    held = windows + rng.normal(0, 0.5, (1, 1, 25, 3)).astype(np.float32)
+    still = np.repeat(held[:1, :1], encoder.info.num_frames, axis=1)
+    (example,) = method.encoder.encode(windows[:1])
+    index = DtwPrototypes([example], method.encoder.info)
+    same, other, none = index.distances(method.encoder.encode(np.concatenate((held, still))))[:, 0]
+    assert same == pytest.approx(0, abs=1e-3)
+    assert none == pytest.approx(1, rel=1e-3)
+    assert other > 0.5
+    (twice,) = DtwPrototypes([2 * example], method.encoder.info).distances(2 * method.encoder.encode(held[1:]))[:, 0]
+    assert twice == pytest.approx(other, rel=1e-3)
+
+
+def test_dtw_alarms_at_its_midpoint_as_often_as_its_rates_say(archive: Archive, encoder: Encoder) -> None:
+    (stream, *_), _ = build_streams(archive, num_labels=3)
+    rates = fit_rates([stream], JointsEncoder(encoder.info, 1.0), Config(), DtwIndex)
+    assert rates is not None
+    strict, lax = (
+        outcome_of(stream, play(stream, dtw_method(encoder.info, Config(), rates.distances[i]))) for i in (0, -1)
+    )
+    assert strict.num_missed == round(rates.missed[0] * 6) > lax.num_missed
 
 
 def test_background_is_of_others_who_do_nothing_enrolled(path: Path, encoder: Encoder, tmp_path: Path) -> None:
@@ -156,18 +197,31 @@ def test_json_has_the_figures_of_both_by_archive_and_slice(path: Path, tiny_bund
     assert list(content["archives"]) == ["people"]
     assert list(content["slices"]) == ["id-swap"]
     for row in (content, content["archives"]["people"], content["slices"]["id-swap"]):
-        for figures in (row, row["dtw"]):
+        for figures in (row, row["dtw"], row["dtw_tuned"]):
             assert figures.keys() >= FIGURES
             assert 0 <= figures["f1"] <= 1
             assert figures["hours"] > 0
             assert figures["ci95"].keys() >= FIGURES - {"hours"}
     assert "dtw" not in content["dtw"]
+    assert "dtw_tuned" not in content["dtw"]
+    assert content["dtw"]["f1"] == content["dtw_tuned"]["f1"], "this bundle was given no threshold of DTW"
+    assert any("no threshold of DTW" in note for note in content["notes"])
     assert content["num_actions"] == 6
     # Who enrolled acts beside, but not her examples again.
     assert content["slices"]["id-swap"]["num_actions"] == 6 + 3
     (stream, *_), _ = build_streams(read_archive(path), num_labels=3)
     longer_s = len(read_archive(negatives).persons[0]) / 30
     assert 3600 * sum(content["hours_of"].values()) == pytest.approx(stream.seen_s + longer_s, abs=0.1)
+
+
+def test_dtw_has_the_threshold_that_the_bundle_was_given(archive: Archive, tiny_bundle: Path, tmp_path: Path) -> None:
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    info, _ = read_bundle(bundle)
+    (bundle / "bundle.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(info, dtw_midpoint=1e-6)))
+    found = evaluate_streams([archive], open_encoder(bundle), CONFIG, build=Build(num_labels=3, num_streams=1))
+    assert found.total["dtw"].num_events == 0
+    assert found.total["dtw_tuned"].num_events > 0
+    assert found.notes == ()
 
 
 def test_a_figure_that_there_is_none_of_is_null(path: Path, tiny_bundle: Path, tmp_path: Path) -> None:
@@ -182,7 +236,14 @@ def test_a_figure_that_there_is_none_of_is_null(path: Path, tiny_bundle: Path, t
 def test_the_table_says_what_was_left_alone(path: Path, tiny_bundle: Path) -> None:
     result = run(path, "--encoder", tiny_bundle, "--num-streams", "1", "--num-labels", "2")
     assert result.exit_code == 0, result.output
-    for expected in ("people", "all", "DTW", "false while an enrolled action was done", "at rest and in between"):
+    for expected in (
+        "people",
+        "all",
+        "DTW",
+        "DTW tuned",
+        "false while an enrolled action was done",
+        "at rest and in between",
+    ):
         assert expected in result.stdout
 
 

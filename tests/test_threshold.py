@@ -236,7 +236,12 @@ def test_rates_are_added_to_a_bundle_and_all_else_stays(tiny_bundle: Path, path:
     before, _ = read_bundle(bundle)
     rates = add_rates(bundle, [path])
     info, _ = read_bundle(bundle)
-    assert info == msgspec.structs.replace(before, rates=rates, calibration=info.calibration)
+    assert info == msgspec.structs.replace(
+        before, rates=rates, dtw_midpoint=info.dtw_midpoint, calibration=info.calibration
+    )
+    # A movement costs as much as it moves where it is compared with none.
+    assert info.dtw_midpoint is not None
+    assert 0 < info.dtw_midpoint < 1.5
     assert rates.distances[0] <= info.calibration.midpoint <= rates.distances[-1]
     assert info.calibration.slope == before.calibration.slope
     again = add_rates(bundle, [path])
@@ -255,8 +260,8 @@ def test_the_streams_for_rates_are_of_all_archives_alike_and_as_long_as_wanted(
     assert [stream.archive for stream in streams_of([path, copy, alone])] == ["people", "people", "copy", "copy"]
     assert [stream.archive for stream in streams_of([path, copy], minutes=0.1)] == ["people", "copy"]
     assert {len(stream.examples) for stream in streams_of([path])} == {len(ACTIONS) - 1}
-    with pytest.raises(BundleError, match="rates cannot be measured on 1 archives"):
-        rates_of([alone], encoder)
+    with pytest.raises(BundleError, match="nobody does there what another enrols"):
+        rates_of(streams_of([alone]), encoder)
 
 
 @pytest.mark.parametrize(
@@ -313,12 +318,12 @@ def test_thresholds_are_calibrated_set_kept_for_later_labels_and_reset(
     }
     assert any("no ordinary movement of yours" in note for note in done["notes"])
     assert by_label(read_json("threshold", "set", "BOW", "0.033", config=config))["bow"]["origin"] == "hand"
-    call("enroll", "squat", "--from", f"{path}:8", config=config)
+    call("enroll", "raise_arms", "--from", f"{path}:4", config=config)
     shown = read_json("threshold", "get", config=config)
     assert {label: told["distance"] for label, told in by_label(shown).items()} == {
         "wave": 0.05,
         "bow": 0.033,
-        "squat": 0.05,
+        "raise_arms": 0.05,
     }
     assert any("the gallery has changed" in note for note in shown["notes"])
     assert "0.033" in call("threshold", "get", config=config)
@@ -333,13 +338,13 @@ def test_movement_in_which_an_action_alarms_makes_its_threshold_stricter_and_no_
 ) -> None:
     config = make_config(bundle=rated)
     call("enroll", "wave", "--from", f"{path}:0", config=config)
-    call("enroll", "bow", "--from", f"{path}:2", config=config)
+    call("enroll", "raise_arms", "--from", f"{path}:4", config=config)
     # Another person's wave, which is to be no wave to this user.
     call("enroll", "--negative", "--from", f"{path}:12", config=config)
     done = read_json("threshold", "calibrate", "--false-alarms-per-hour", "4", config=config)
     labels = by_label(done)
-    assert labels["wave"]["distance"] < labels["bow"]["distance"] == 0.1
-    assert (labels["wave"]["origin"], labels["bow"]["origin"]) == ("negatives", "rates")
+    assert labels["wave"]["distance"] < labels["raise_arms"]["distance"] == 0.1
+    assert (labels["wave"]["origin"], labels["raise_arms"]["origin"]) == ("negatives", "rates")
     assert labels["wave"]["negatives"] == "it alarmed 1 times in your ordinary movement"
     assert 0.0005 < done["negative_hours"] < 0.002
     # The example itself alarms however near a match must be.

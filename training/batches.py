@@ -17,9 +17,10 @@ from training.train_config import TrainConfig
 
 
 class Batch(NamedTuple):
-    """Hold windows (N, M, T, V, C), float32, the numbers of their classes, and which twin of it each is."""
+    """Hold windows (N, M, T, V, C), float32, also undistorted, the numbers of their classes, and which twin each is."""
 
     x_NMTVC: Tensor
+    undistorted_NMTVC: Tensor
     labels_N: Tensor
     twins_N: Tensor
 
@@ -38,6 +39,7 @@ def batches(data: TrainingSet, config: TrainConfig, epoch: int, rank: int = 0, n
         if len(chosen) < 2:
             continue
         clips = [data.clips[i] for i in chosen]
-        windows = augmented_windows(clips, config.num_frames, config.augmentation, rng, config.num_persons)
-        windows, twins = with_twins(windows, config.augmentation, rng)
-        yield Batch(torch.from_numpy(windows), torch.from_numpy(data.labels[chosen]), torch.from_numpy(twins))
+        views = augmented_windows(clips, config.num_frames, config.augmentation, rng, config.num_persons)
+        both, twins = with_twins(np.concatenate(views, axis=1), config.augmentation, rng)
+        x_NMTVC, undistorted_NMTVC = torch.from_numpy(both).split(config.num_persons, dim=1)
+        yield Batch(x_NMTVC, undistorted_NMTVC, torch.from_numpy(data.labels[chosen]), torch.from_numpy(twins))

@@ -129,10 +129,11 @@ def augmented_windows(
     augmentation: Augmentation,
     rng: np.random.Generator,
     num_persons: int = 1,
-) -> Array:
-    """Return one random view of each clip, shape (B, M, T, 25, 3); a person who is missing is all zero.
+) -> tuple[Array, Array]:
+    """Return one random view of each clip, shape (B, M, T, 25, 3), and the same before it was turned and made noisy.
 
-    The first person is in the body's own frame (`edge.normalize`), a second one in that of the first.
+    The first person is in the body's own frame (`edge.normalize`), a second one in that of the first; a person who is
+    missing is all zero.
     """
     lengths_B = np.array([len(timestamps_s) for timestamps_s, *_ in clips])
     keep_B = np.rint(lengths_B * rng.uniform(augmentation.min_crop, 1, len(clips))).astype(np.int64)
@@ -159,9 +160,9 @@ def augmented_windows(
         windows[i, m + 1] = _in_frame_of(joints[i, 0], windows[i, 0], joints[i, m + 1])
     turn_B33 = _turns(rng.uniform(-1, 1, (len(clips), 3)) * augmentation.max_turn_rad)
     scale_B13 = rng.normal(1, augmentation.axis_scale, (len(clips), 1, 3)).astype(np.float32)
-    windows = (windows.reshape(len(clips), -1, 3) @ (turn_B33 * scale_B13)).reshape(windows.shape)
-    windows += augmentation.joint_noise * rng.standard_normal(windows.shape, np.float32)
-    return np.asarray(windows * present_BM[:, :, None, None, None], np.float32)
+    changed = (windows.reshape(len(clips), -1, 3) @ (turn_B33 * scale_B13)).reshape(windows.shape)
+    changed += augmentation.joint_noise * rng.standard_normal(windows.shape, np.float32)
+    return np.asarray(changed * present_BM[:, :, None, None, None], np.float32), windows
 
 
 def with_twins(windows_BMTVC: Array, augmentation: Augmentation, rng: np.random.Generator) -> tuple[Array, Labels]:

@@ -1,6 +1,7 @@
 """What training minimises: Eq. 8 of CrossGLG over the loss of InfoGCN's authors.
 
-Shapes: N windows, B = N * persons, V joints, A classes, D the latent's channels, K classes of a batch.
+Shapes: N windows, B = N * persons, V joints, A classes, D the latent's channels, K classes of a batch, E values of an
+embedding.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class Outputs(NamedTuple):
     z_ND: Tensor | None
     importance_BV: Tensor | None
     cross_logits_NA: Tensor | None
+    imitated_NE: Tensor | None = None
 
 
 def smoothed_cross_entropy(logits_NA: Tensor, labels_N: Tensor, smoothing: float, among_NA: Tensor | None) -> Tensor:
@@ -59,18 +61,25 @@ def losses(
     config: TrainConfig,
     key_joints_NV: Tensor | None = None,
     among_NA: Tensor | None = None,
+    teacher_NE: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Return LOSSES: the overall loss (Eq. 8), and its parts before they are weighed; what is off is 0."""
+    """Return LOSSES: the overall loss (Eq. 8), and its parts before they are weighed; what is off is 0.
+
+    `teacher_NE`: what a teacher makes of the windows, to be imitated: 1 - cosine.
+    """
     if outputs.z_ND is None:
         skeleton = smoothed_cross_entropy(outputs.logits_NA, labels_N, config.label_smoothing, among_NA)
     else:
         skeleton = infogcn_loss(outputs.logits_NA, outputs.z_ND, labels_N, z_prior_AD, config, among_NA)
-    calibrate = cross = skeleton.new_zeros(())
+    calibrate = cross = imitation = skeleton.new_zeros(())
     if outputs.importance_BV is not None and key_joints_NV is not None:
         num_persons = len(outputs.importance_BV) // len(labels_N)
         key_joints_BV = key_joints_NV.repeat_interleave(num_persons, dim=0)
         calibrate = calibration_loss(outputs.importance_BV, key_joints_BV, config.guidance)
     if outputs.cross_logits_NA is not None:
         cross = smoothed_cross_entropy(outputs.cross_logits_NA, labels_N, config.label_smoothing, among_NA)
-    overall = skeleton + config.guidance.alpha_calibrate * calibrate + config.guidance.alpha_cross * cross
-    return dict(zip(LOSSES, (overall, skeleton, calibrate, cross), strict=True))
+    if outputs.imitated_NE is not None and teacher_NE is not None:
+        imitation = 1 - nn.functional.cosine_similarity(outputs.imitated_NE, teacher_NE).mean()
+    guided = config.guidance.alpha_calibrate * calibrate + config.guidance.alpha_cross * cross
+    overall = skeleton + guided + config.lambda_teacher * imitation
+    return dict(zip(LOSSES, (overall, skeleton, calibrate, cross, imitation), strict=True))

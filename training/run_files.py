@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edge.encoder import Encoder
 from streams.errors import ConfigError
 from training.crossglg import Guidance, SkeletonBranch
 from training.data import TrainingSet
@@ -32,14 +33,16 @@ WEIGHTS = "encoder.safetensors"
 RUN = "run.json"
 CURVE = "curve.csv"
 EVENTS = "tensorboard"
-LOSSES = ("loss", "loss_skeleton", "loss_calibrate", "loss_cross")
+LOSSES = ("loss", "loss_skeleton", "loss_calibrate", "loss_cross", "loss_teacher")
 COLUMNS = ("epoch", *LOSSES, "accuracy", "seconds", "lr")
 
 # One epoch: COLUMNS -> numbers.
 Row = dict[str, float]
 
 
-def describe_run(config: TrainConfig, data: TrainingSet, guidance: Guidance | None) -> dict[str, Any]:
+def describe_run(
+    config: TrainConfig, data: TrainingSet, guidance: Guidance | None, teacher: Encoder | None = None
+) -> dict[str, Any]:
     """Return what run.json says, and what must be the same for a run to go on."""
     texts = b"" if guidance is None else guidance.key_joints_AV.numpy().tobytes() + guidance.texts_AVC.numpy().tobytes()
     run = {
@@ -48,6 +51,7 @@ def describe_run(config: TrainConfig, data: TrainingSet, guidance: Guidance | No
         "clips": len(data),
         "archives": data.archives,
         "texts_sha256": hashlib.sha256(texts).hexdigest() if texts else None,
+        "teacher_sha256": teacher.info.onnx_sha256 if teacher is not None else None,
         "torch": torch.__version__,
     }
     return dict(json.loads(json.dumps(run)))

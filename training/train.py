@@ -13,14 +13,18 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from edge.bundle import BundleInfo
+from edge.encoder import Encoder
+from edge.matching import num_learned
 from streams.errors import ConfigError
-from streams.layouts import KINECT25_MIRROR
+from streams.layouts import KINECT25_JOINTS, KINECT25_MIRROR
 from training.batches import Batch, batches
-from training.crossglg import NUM_QUARTERS, CrossModalInteraction, Guidance, SkeletonBranch
+from training.crossglg import NUM_QUARTERS, CrossModalInteraction, Guidance, SkeletonBranch, quarters
 from training.data import NUM_TWINS, TrainingSet
 from training.losses import Outputs, losses
 from training.ranks import Ranks, join_ranks
@@ -45,9 +49,12 @@ __all__ = ["CURVE", "LOSSES", "RUN", "WEIGHTS", "Row", "TrainConfig", "learning_
 
 
 class Learner(nn.Module):
-    """The skeleton branch with what is dropped after training: phi, and a proxy of each class's embedding."""
+    """The skeleton branch with what is dropped after training: phi, each class's proxy, what imitates a teacher.
 
-    def __init__(self, config: TrainConfig, num_classes: int, text_channels: int) -> None:
+    `imitated_channels`: how many a teacher's embedding has for each joint in each quarter, 0 without one.
+    """
+
+    def __init__(self, config: TrainConfig, num_classes: int, text_channels: int, imitated_channels: int = 0) -> None:
         super().__init__()
         self.branch = config.make_branch(num_classes)
         self.scale = config.embedding_scale
@@ -61,6 +68,7 @@ class Learner(nn.Module):
             size = places * encoder.config.num_joints
             num_proxies = num_classes * (NUM_TWINS if config.augmentation.has_twins else 1)
             self.proxies_AE = nn.Parameter(torch.randn(num_proxies, size) * size**-0.5)
+        self.imitate = nn.Linear(encoder.config.num_features, imitated_channels) if imitated_channels else None
         # Without a loss they would learn nothing but the weight decay.
         latent: list[nn.Module] = [self.branch.project, encoder.fc, encoder.fc_mu, encoder.fc_logvar, encoder.decoder]
         for layer in [self.branch.place] if config.classifier == "latent" else latent:
@@ -80,11 +88,12 @@ class Learner(nn.Module):
             skeleton = self.branch.places(features_BCTV).flatten(1)
             # As `places` are ordered: quarter, joint, channel.
             cross = None if cross_NVC is None else cross_NVC.unflatten(2, (NUM_QUARTERS, -1)).transpose(1, 2).flatten(1)
+        imitated_NE = self.imitate(quarters(features_BCTV)).flatten(1).float() if self.imitate is not None else None
         # Logits in bfloat16 would be off by up to 0.1.
         with torch.autocast(x_NMTVC.device.type, enabled=False):
             logits_NA, z_ND = self.classify(skeleton.unflatten(0, (n, m)).mean(dim=1).float())
             cross_logits_NA = None if cross is None else self.classify(cross.float())[0]
-        return Outputs(logits_NA, z_ND, importance_BV, cross_logits_NA)
+        return Outputs(logits_NA, z_ND, importance_BV, cross_logits_NA, imitated_NE)
 
     def classify(self, x_NC: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return logits (N, A), and the latent z of InfoGCN's classifier: the one that both branches share."""
@@ -99,29 +108,34 @@ def train(
     out: Path,
     *,
     guidance: Guidance | None = None,
+    teacher: Encoder | None = None,
     on_epoch: Callable[[Row], None] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> SkeletonBranch:
     """Train, or go on from the checkpoint in `out`, and write what run_files names; return the branch that is kept.
 
-    `guidance` has a row for each of `data.classes`. A run that was killed goes on from its last whole
-    epoch with the same batches and noise. Started by torchrun, each process takes its share of every
-    batch, and all must see the same `out`; only the first writes. `on_batch` gets the number of
-    windows done, and of all.
-    Raises ConfigError if `out` holds another run, texts are missing, or the loss is not finite.
+    `guidance` has a row for each of `data.classes`. `teacher`: the encoder of a bundle, whose embedding of undistorted
+    windows is imitated beside all else, so that a small encoder learns what a large one found. A run that was
+    killed goes on from its last whole epoch with the same batches and noise. Started by torchrun, each process
+    takes its share of every batch, and all must see the same `out`; only the first writes. `on_batch` gets the
+    number of windows done, and of all.
+    Raises ConfigError if `out` holds another run, texts are missing, the teacher does not fit, or the loss is
+    not finite.
     """
     if config.needs_texts and (guidance is None or len(guidance.key_joints_AV) != len(data.classes)):
         raise ConfigError(
             f"training with guidance needs the texts of its {len(data.classes)} classes",
             hint="Give them, or switch both ways of guidance off.",
         )
+    if teacher is not None:
+        _check_teacher(teacher.info, config)
     with join_ranks() as ranks:
         _check_shares(data, config, ranks)
-        begin_run(out, describe_run(config, data, guidance), is_first=ranks.rank == 0)
+        begin_run(out, describe_run(config, data, guidance, teacher), is_first=ranks.rank == 0)
         # A fresh InfoGCN is full of denormals, twenty times slower than zeros; the caller keeps its own setting.
         torch.set_flush_denormal(True)
         try:
-            training = _Training(data, config, guidance, ranks)
+            training = _Training(data, config, guidance, teacher, ranks)
             curve = load_checkpoint(out, training.learner, training.optimizer)
             with open_curve(out, curve) if ranks.rank == 0 else nullcontext() as add_to_curve:
                 for epoch in range(len(curve), config.epochs):
@@ -148,14 +162,34 @@ def _check_shares(data: TrainingSet, config: TrainConfig, ranks: Ranks) -> None:
         )
 
 
+def _check_teacher(info: BundleInfo, config: TrainConfig) -> None:
+    wanted = {"embedding": "joints", "num_frames": config.num_frames}
+    found = {"embedding": info.embedding, "num_frames": info.num_frames}
+    if found != wanted or config.num_persons != 1:
+        raise ConfigError(
+            f"the teacher {info.name!r} has {found}: expected {wanted}, and num_persons 1, not {config.num_persons}",
+            hint="Choose a bundle that was exported with --embedding joints, and its number of frames.",
+        )
+
+
 class _Training:
     """Hold what a step changes, and what it needs."""
 
-    def __init__(self, data: TrainingSet, config: TrainConfig, guidance: Guidance | None, ranks: Ranks) -> None:
-        self.data, self.config, self.ranks = data, config, ranks
+    def __init__(
+        self,
+        data: TrainingSet,
+        config: TrainConfig,
+        guidance: Guidance | None,
+        teacher: Encoder | None,
+        ranks: Ranks,
+    ) -> None:
+        self.data, self.config, self.teacher, self.ranks = data, config, teacher, ranks
+        places = NUM_QUARTERS * len(KINECT25_JOINTS)
+        imitated_channels = num_learned(teacher.info) // places if teacher is not None else 0
         self.guidance = guidance.to(ranks.device) if guidance is not None and config.needs_texts else None
         torch.manual_seed(config.seed)
-        self.learner = Learner(config, len(data.classes), self.guidance.texts_AVC.shape[2] if self.guidance else 0)
+        text_channels = self.guidance.texts_AVC.shape[2] if self.guidance else 0
+        self.learner = Learner(config, len(data.classes), text_channels, imitated_channels)
         if ranks.num_ranks > 1 and ranks.device.type == "cuda":
             # It exists for CUDA only: elsewhere each process normalises by its own share of a batch.
             nn.SyncBatchNorm.convert_sync_batchnorm(self.learner)
@@ -211,7 +245,8 @@ class _Training:
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             outputs: Outputs = (self.compiled if is_whole else self.model)(batch.x_NMTVC.to(device), texts_NVC)
         z_prior_AD = self.learner.branch.encoder.z_prior
-        parts = losses(outputs, labels_N, z_prior_AD, config, key_joints_NV, among_NA)
+        teacher_NE = self._taught(batch.undistorted_NMTVC)
+        parts = losses(outputs, labels_N, z_prior_AD, config, key_joints_NV, among_NA, teacher_NE)
         self.optimizer.zero_grad()
         parts["loss"].backward()
         if config.grad_clip:
@@ -223,6 +258,16 @@ class _Training:
         num_right = (logits_NA.argmax(dim=1) == labels_N).sum()
         sums = [part.detach() * len(labels_N) for part in parts.values()]
         return torch.stack([*sums, num_right, num_right.new_tensor(len(labels_N))]).double()
+
+    def _taught(self, windows_NMTVC: Tensor) -> Tensor | None:
+        """Return the learned part of the teacher's embeddings, (N, E)."""
+        if self.teacher is None:
+            return None
+        windows_NTVC = windows_NMTVC[:, 0].numpy()
+        # A few at once fit the processor's cache: 64 take twice the time for each.
+        parts = [self.teacher.encode(windows_NTVC[i : i + 8]) for i in range(0, len(windows_NTVC), 8)]
+        learned_NE = np.concatenate(parts)[:, : num_learned(self.teacher.info)]
+        return torch.from_numpy(learned_NE).to(self.ranks.device)
 
 
 def _among_twins(labels_N: Tensor, twins_N: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:

@@ -52,6 +52,9 @@ def train(
     batch: Annotated[int | None, typer.Option(min=2)] = None,
     lr: Annotated[float | None, typer.Option(min=0.0, help="Learning rate, at its highest.")] = None,
     seed: Annotated[int | None, typer.Option()] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="A bundle whose embeddings are imitated, too.")
+    ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile first: minutes, then faster.")] = False,
 ) -> None:
     """Train the encoder on archives, guided by texts (CrossGLG). Needs the extra `train`.
@@ -59,6 +62,7 @@ def train(
     On several GPUs or machines: torchrun --nproc-per-node 2 --no-python crossglg-edge train ...
     """
     try:
+        from edge.engines.choose import open_encoder
         from training import train as training
         from training.data import archive_paths, load_training_set
         from training.guidance import load_guidance
@@ -83,8 +87,10 @@ def train(
     guidance = None
     if chosen.needs_texts:
         guidance = load_guidance(chosen.descriptions, data.classes, chosen.text_encoder)
+    imitated = open_encoder(teacher) if teacher is not None else None
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0", soft_wrap=True, highlight=False)
     guided = f", guided by the texts of {chosen.descriptions}" if guidance else ""
+    guided += f", taught by {imitated.info.name}" if imitated else ""
     console.print(
         f"{len(data):,} clips of {len(data.classes)} actions from {len(data.archives)} archives"
         f"{escape(guided)} -> {escape(str(out))}"
@@ -106,7 +112,7 @@ def train(
             parts = ", ".join(f"{name} {row[name]:.4f}" for name in training.LOSSES if row[name])
             progress.console.print(f"epoch {row['epoch']:.0f}: {parts}, accuracy {row['accuracy']:.3f}")
 
-        training.train(data, chosen, out, guidance=guidance, on_epoch=on_epoch, on_batch=on_batch)
+        training.train(data, chosen, out, guidance=guidance, teacher=imitated, on_epoch=on_epoch, on_batch=on_batch)
     weights = escape(str(out / training.WEIGHTS))
     console.print(f"done: {weights}; `crossglg-edge export {escape(str(out))} --out BUNDLE` makes a bundle of it")
 

@@ -31,7 +31,8 @@ class TrainConfig:
     class, and so trains what the device compares. Optimiser: the learning rate rises over `warmup_share` of
     the epochs; then "step" divides it by ten at each of `milestones`, shares of the epochs (5, 90 and 100
     of 110), and "cosine" lets it fall to zero. `grad_clip`: the largest norm of a gradient, 0 for any.
-    `balance`: see `sampling_order`. `batch` counts the windows of a step, over all processes.
+    `balance`: see `sampling_order`. `lambda_teacher` (ours): the weight of imitating a teacher, where there is
+    one. `batch` counts the windows of a step, over all processes.
     """
 
     num_frames: int = 64
@@ -49,6 +50,7 @@ class TrainConfig:
     label_smoothing: float = 0.1
     lambda_class_mean: float = 0.1
     lambda_mean_norm: float = 1e-4
+    lambda_teacher: float = 10.0
     epochs: int = 110
     batch: int = 128
     lr: float = 0.05
