@@ -56,7 +56,7 @@ class Windows(_Section, frozen=True):
     lengths_s: Annotated[
         tuple[Annotated[float, Meta(gt=0.1, le=20)], ...],
         Meta(min_length=1, max_length=8, description="window lengths, seconds"),
-    ] = (0.6, 0.9, 1.35, 2.0, 3.0, 4.5)
+    ] = (0.6, 0.9, 1.35, 2.0, 3.0, 4.5, 6.75)
     hop_s: Annotated[float, Meta(gt=0, le=5, description="time between two decisions about a body")] = 0.2
     max_stretch: Annotated[
         float,

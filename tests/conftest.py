@@ -90,7 +90,7 @@ def make_bundle(bundle: Path, seed: int) -> Path:
         onnx_sha256=onnx_sha256,
         statistics_sha256=hashlib.sha256((bundle / "statistics.npz").read_bytes()).hexdigest(),
         parameters=projection.size,
-        calibration=Calibration(midpoint=0.1, slope=40.0, source="none"),
+        calibration=Calibration(midpoint=0.075, slope=40.0, source="none"),
         training={"archives": {}, "actions": []},
         licence="Apache-2.0",
     )
