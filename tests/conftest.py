@@ -28,8 +28,9 @@ from streams.sockets import ControlClient
 _NUM_FRAMES, _EMBEDDING_SIZE = 16, 64
 _BASE_ACTIONS = ("arm_circle", "clap", "jumping_jack", "kick", "punch", "push", "squat", "swipe")
 SCRIPT = Path(sys.executable).with_name("crossglg-edge")
-# A shell that starts the tests in the background has this signal ignored, and so would be all that they start.
+# A shell that starts the tests in the background, or nohup, has these ignored, and so would be all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
