@@ -144,15 +144,18 @@ def evaluate_streams(
 
     def methods_of(stream: Stream) -> dict[str, Method]:
         tuned = tuned_dtw_method(info, config, factors[stream.group], backgrounds[stream.group])
-        dtw = dtw_method(info, config, info.dtw_midpoint) if info.dtw_midpoint is not None else tuned
-        return {"ours": ours, "dtw": dtw, "dtw_tuned": tuned}
+        if info.dtw_midpoint is None:
+            return {"ours": ours, "dtw_tuned": tuned}
+        return {"ours": ours, "dtw": dtw_method(info, config, info.dtw_midpoint), "dtw_tuned": tuned}
 
     def run(name: str, streams: Sequence[Stream]) -> dict[str, list[Outcome]]:
-        found: dict[str, list[Outcome]] = {}
+        found: dict[str, list[Outcome]] = {"ours": [], "dtw": [], "dtw_tuned": []}
         for done, stream in enumerate(streams):
             for method_name, method in methods_of(stream).items():
-                found.setdefault(method_name, []).append(outcome_of(stream, play(stream, method)))
+                found[method_name].append(outcome_of(stream, play(stream, method)))
             report(name, done + 1, len(streams))
+        if info.dtw_midpoint is None:
+            found["dtw"] = found["dtw_tuned"]
         return found
 
     by_archive = {}
