@@ -196,15 +196,24 @@ def branch_from_run(
         count += len(places)
     mean_C = total / count
     if embedding == "joints":
-        variances, directions = torch.linalg.eigh(products / count - torch.outer(mean_C, mean_C))
-        strongest = variances.argsort(descending=True)[:NUM_CHANNELS]
-        floor = _WHITENING_FLOOR * variances.max()
-        branch.projection = (directions[:, strongest] / (variances[strongest] + floor).sqrt()).float()
+        branch.projection = whitening(products / count - torch.outer(mean_C, mean_C)).float()
     branch.mean_C = mean_C.float()
     learned_NE = torch.from_numpy(embed(branch, training_windows)[0][:, : -ALIGNED_FRAMES * 75])
     is_of_KN = torch.tensor([[action == name for action in actions] for name in sorted(set(actions))])
     branch.cohort_KE = nn.functional.normalize(is_of_KN.float() @ learned_NE, dim=1)
     return branch, about
+
+
+def whitening(covariance_CC: Tensor) -> Tensor:
+    """Return the NUM_CHANNELS strongest directions of a covariance, scaled to like variance, shape (C, channels).
+
+    An eigenvector's sign is LAPACK's choice, which differs between machines: here its largest component is positive.
+    """
+    variances, directions = torch.linalg.eigh(covariance_CC)
+    strongest = variances.argsort(descending=True)[:NUM_CHANNELS]
+    directions, variances = directions[:, strongest], variances[strongest]
+    largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
+    return directions * largest.sign() / (variances + _WHITENING_FLOOR * variances.max()).sqrt()
 
 
 def windows_of(paths: Sequence[Path], num_frames: int, *, keep: Any) -> tuple[Array, list[str], list[tuple[str, int]]]:

@@ -32,6 +32,7 @@ from export.bundle import (  # noqa: E402
     fit_calibration,
     load_branch,
     some_of_each,
+    whitening,
     windows_of,
     write_bundle,
 )
@@ -319,6 +320,23 @@ def test_the_channels_of_joints_are_uncorrelated_and_none_outweighs_the_others(r
 
 
 # The score
+
+
+def test_a_fit_is_the_same_in_whatever_order_its_sums_are_taken(run: Path) -> None:
+    windows_NTVC = np.concatenate([WINDOWS + np.float32(0.1 * i) for i in range(20)])
+    actions = ACTIONS * 20
+    first, _ = branch_from_run(run, "joints", windows_NTVC, actions)
+    # Reversed, other windows share a batch too, so that the last digits of all sums differ.
+    second, _ = branch_from_run(run, "joints", windows_NTVC[::-1].copy(), actions[::-1])
+    np.testing.assert_allclose(second.projection, first.projection, atol=1e-3)
+    np.testing.assert_allclose(embed(second, WINDOWS)[0], embed(first, WINDOWS)[0], atol=1e-4)
+
+
+def test_the_largest_component_of_a_whitening_direction_is_positive() -> None:
+    spread_CC = torch.randn(48, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    covariance_CC = spread_CC @ spread_CC.T
+    projection = whitening(covariance_CC)
+    assert (projection.gather(0, projection.abs().argmax(dim=0, keepdim=True)) > 0).all()
 
 
 def _clips(num_clips: int = 200) -> tuple[Array, list[str], list[tuple[str, int]]]:
