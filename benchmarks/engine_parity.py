@@ -34,11 +34,11 @@ from edge.engines.onnx_runtime import OnnxRuntime
 from edge.engines.parity import agreement
 from edge.matching import num_learned
 from edge.normalize import window_from_joints
+from streams.arrays import Array
 from streams.errors import CrossGLGError
 from training.draws import Draw, balanced_accuracy, clip_distances, protocol_draws
 from training.evaluate import By, ClipSet, encoder_distances, read_clips, read_protocol
 
-Array = npt.NDArray[np.float32]
 Encode = Callable[[Array], tuple[Array, Array]]
 
 REFERENCE = "ONNX Runtime, fp32"

@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from edge.bench_encoder import PLAIN, encoder_times, open_engines, plain_reference
 from edge.bundle import BundleInfo, read_bundle
@@ -29,12 +28,11 @@ from edge.intake import Intake
 from edge.matching import num_learned
 from edge.normalize import window_from_joints
 from edge.recognizer import PrototypeIndex, Recognizer
-from edge.timing import Effort, Percentiles, Run, Times, interleaved, percentiles
+from edge.timing import Effort, Percentiles, Run, interleaved, percentiles
 from streams import wire
+from streams.arrays import Array, Times
 from streams.errors import EngineError
 from streams.performer import ACTIONS, Performer, perform
-
-Array = npt.NDArray[np.float32]
 
 # 2.8 % of MotionBERT's 60.3 M parameters, the paper's other encoder; in fp16 with what a file holds besides.
 MAX_PARAMETERS = 1_700_000

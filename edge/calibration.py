@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.logistic import logistic_regression
+from streams.arrays import Array
 from streams.errors import BundleError
 
-Array = npt.NDArray[np.float32]
 Half = npt.NDArray[np.float16]
 
 # At 90 classes of 256 features the file has 1.5 MB. Directions past the 32nd hold 0.5 % of the variance.

@@ -6,9 +6,8 @@ Shapes: N, K windows, T frames, D features of one frame.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+from streams.arrays import Array
 
 
 def dtw_distances(a_NTD: Array, b_KTD: Array, *, band: int = 6, max_pairs: int = 60_000) -> Array:

@@ -15,7 +15,8 @@ import numpy as np
 
 from edge.bundle import BundleInfo, bundle_statistics
 from edge.calibration import BaseStatistics
-from edge.engines.engine import Array, Engine
+from edge.engines.engine import Engine
+from streams.arrays import Array
 from streams.errors import BundleError, EngineError
 
 

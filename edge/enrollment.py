@@ -11,17 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.config import Config
 from edge.movement import moved_most
 from edge.recognizer import seen_joints_m
 from edge.window import REST_M_S, extremity_speed_m_s, travel_m, trim_rest
+from streams.arrays import Array, Times
 from streams.errors import CrossGLGError, EnrollError
 from streams.frame import Body, SkeletonFrame
-
-Array = npt.NDArray[np.float32]
-Times = npt.NDArray[np.float64]
 
 # Grace for a person who steps into view when the capture has begun.
 NOBODY_S = 1.5

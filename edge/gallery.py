@@ -20,7 +20,6 @@ from typing import Literal, Self
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from edge.gallery_export import (
     LabelledExample,
@@ -34,10 +33,9 @@ from edge.gallery_export import (
 from edge.gallery_file import bad_gallery, connect, file_errors
 from edge.labels import checked_label, label_key, spelled
 from edge.normalize import PREPROCESSING_VERSION
+from streams.arrays import Array, Times
 from streams.errors import GalleryError
 
-Array = npt.NDArray[np.float32]
-Times = npt.NDArray[np.float64]
 Example = tuple[Times, Array]
 Mode = Literal["new", "add", "replace"]
 

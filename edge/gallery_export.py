@@ -16,14 +16,11 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from edge.labels import checked_label
+from streams.arrays import Array, Times
 from streams.errors import GalleryError
 from streams.wire import MAX_COORDINATE_M
-
-Array = npt.NDArray[np.float32]
-Times = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+from streams.arrays import Array
+
 Doubles = npt.NDArray[np.float64]
 
 # In whitened features. For 20 labels on real clips' statistics the loss is then within 0.0002 of the lowest;

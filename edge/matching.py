@@ -11,12 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.bundle import BundleInfo
 from edge.dtw import dtw_distances
-
-Array = npt.NDArray[np.float32]
+from streams.arrays import Array
 
 # A path of the alignment stays within a fifth of the frames of the diagonal.
 _BAND_SHARE = 0.2

@@ -8,13 +8,11 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.window import from_hips, speeds_m_s
+from streams.arrays import Array, Times
 from streams.layouts import KINECT25_JOINTS, mirrored_view
 
-Array = npt.NDArray[np.float32]
-Times = npt.NDArray[np.float64]
 Side = Literal["left", "right", "either"]
 
 # One joint for each part of the body; the others ride along with it.

@@ -9,18 +9,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.config import Config
 from edge.enrollment import NOBODY_S, State, check_rate_and_joints, nobody_seen
 from edge.gallery import Gallery
 from edge.gallery_export import RawExample
 from edge.recognizer import seen_joints_m
+from streams.arrays import Array, Times
 from streams.errors import CrossGLGError, EnrollError
 from streams.frame import SkeletonFrame
 
-Array = npt.NDArray[np.float32]
-Times = npt.NDArray[np.float64]
 Piece = tuple[Times, Array]
 
 # Ten minutes are some 15,000 windows, which takes an indexer a quarter of a minute.

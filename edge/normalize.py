@@ -8,11 +8,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from streams.arrays import Array, Mask, Times
 from streams.errors import CrossGLGError
 from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS
-
-Array = npt.NDArray[np.float32]
-Times = npt.NDArray[np.float64]
 
 # Raise it when `window_from_joints` gives other numbers for the same input; bundles carry it.
 PREPROCESSING_VERSION = 3
@@ -96,8 +94,8 @@ def fill_missing(timestamps_s: Times, joints_LV3: Array) -> Array:
     Shapes as in `window_from_joints`. Raises CrossGLGError("no_joints") if no joint was ever seen.
     """
     joints = joints_LV3.copy()
-    present_LV: npt.NDArray[np.bool_] = np.asarray(np.isfinite(joints).all(axis=2))
-    ever_V: npt.NDArray[np.bool_] = np.asarray(present_LV.any(axis=0))
+    present_LV: Mask = np.asarray(np.isfinite(joints).all(axis=2))
+    ever_V: Mask = np.asarray(present_LV.any(axis=0))
     if not ever_V.any():
         raise CrossGLGError("no joint was seen in the whole window", code="no_joints")
     for v in np.flatnonzero(ever_V & ~present_LV.all(axis=0)).tolist():

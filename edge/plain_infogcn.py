@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streams.arrays import Array
 from streams.errors import EngineError
 from streams.layouts import KINECT25_PARENTS
 
-Array = npt.NDArray[np.float32]
 Weights = Callable[[str, tuple[int, ...]], Array]
 
 _BLOCKS = ((64, 1), (64, 1), (64, 1), (128, 2), (128, 1), (128, 1), (256, 2), (256, 1), (256, 1))

@@ -25,11 +25,10 @@ from edge.intake import Intake
 from edge.matching import Prototypes
 from edge.normalize import windows_from_joints
 from edge.window import BodyTrack, travels_m
+from streams.arrays import Array, Mask
 from streams.errors import EngineError
 from streams.event import Event, Latency, Quality, RunnerUp
 from streams.frame import NO_CONFIDENCE, Body, SkeletonFrame
-
-Array = npt.NDArray[np.float32]
 
 
 @dataclass(slots=True)
@@ -81,22 +80,20 @@ class PrototypeIndex:
         self.midpoints_K = np.array([thresholds.get(label, info.calibration.midpoint) for label in self.labels])
         self.classifier: Classifier | None = None
         self._first = np.array(list(firsts.values()), np.intp)
-        self._wants: dict[tuple[float, float], npt.NDArray[np.bool_]] = {}
+        self._wants: dict[tuple[float, float], Mask] = {}
         self._prototypes = Prototypes([p.embedding for p in ordered], info)
 
     def __len__(self) -> int:
         return len(self.durations_s)
 
-    def wants(self, length_s: float, max_stretch: float) -> npt.NDArray[np.bool_]:
+    def wants(self, length_s: float, max_stretch: float) -> Mask:
         """Return which prototypes are compared with windows of a length, shape (P,)."""
         if (length_s, max_stretch) not in self._wants:
             ratio = length_s / np.maximum(self.durations_s, 1e-3)
             self._wants[length_s, max_stretch] = np.asarray((ratio <= max_stretch) & (ratio >= 1 / max_stretch))
         return self._wants[length_s, max_stretch]
 
-    def distances(
-        self, embeddings_WE: Array, comparable_WP: npt.NDArray[np.bool_]
-    ) -> tuple[Array, npt.NDArray[np.intp]]:
+    def distances(self, embeddings_WE: Array, comparable_WP: Mask) -> tuple[Array, npt.NDArray[np.intp]]:
         """Return for each label the smallest distance (edge.matching) and the window it was found in."""
         distances_WP = np.where(comparable_WP, self._prototypes.distances(embeddings_WE), np.float32(np.inf))
         by_label = np.minimum.reduceat(distances_WP, self._first, axis=1)
@@ -284,7 +281,7 @@ class Recognizer:
             for kind, active in person.events.follow(match, now_s, self.config.events)
         ]
 
-    def _windows(self, person: _Person) -> list[tuple[npt.NDArray[np.bool_], Array, float, float]]:
+    def _windows(self, person: _Person) -> list[tuple[Mask, Array, float, float]]:
         """Cut the windows of a body that prototypes ask for: (comparable (P,), window, start, joints seen)."""
         config = self.config.windows
         wanted = [(length_s, self.prototypes.wants(length_s, config.max_stretch)) for length_s in config.lengths_s]
@@ -317,7 +314,7 @@ class Recognizer:
         self,
         embeddings_WE: Array,
         features_WF: Array,
-        spans: list[tuple[int, npt.NDArray[np.bool_], float, float]],
+        spans: list[tuple[int, Mask, float, float]],
     ) -> Match | None:
         comparable_WP = np.array([span[1] for span in spans])
         distances, windows = self.prototypes.distances(embeddings_WE, comparable_WP)

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.bundle import BundleInfo, Calibration
 from edge.gallery import Prototype
 from edge.matching import Prototypes
 from edge.recognizer import score_from_distance
-
-Array = npt.NDArray[np.float32]
+from streams.arrays import Array
 
 _NUM_NEAREST = 5
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.bundle import Calibration, Rates
 from edge.config import Config, Events
@@ -25,10 +24,8 @@ from edge.intake import Intake
 from edge.recognizer import PrototypeIndex, Recognizer, score_from_distance
 from edge.similarity import distance_at_score
 from edge.threshold_file import Limit, Thresholds
+from streams.arrays import Array, Times
 from streams.frame import HIGH, Body, SkeletonFrame
-
-Array = npt.NDArray[np.float32]
-Times = npt.NDArray[np.float64]
 
 # An action missed so often cannot be called recognised.
 MAX_MISSED = 0.9

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-Times = npt.NDArray[np.float64]
+from streams.arrays import Times
+
 Run = Callable[[], object]
 
 _MAX_CALLS = 20_000

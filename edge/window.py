@@ -10,8 +10,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
-Times = npt.NDArray[np.float64]
+from streams.arrays import Array, Times
 
 # A sensor's clock jitters: frames may come by so much faster than the highest rate.
 _RATE_MARGIN = 1.03

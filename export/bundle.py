@@ -30,11 +30,11 @@ from edge.matching import compared, distances_between
 from edge.normalize import PREPROCESSING_VERSION, window_from_joints
 from export.fold import FoldedBranch
 from streams.archive import read_archive
+from streams.arrays import Array
 from streams.errors import BundleError
 from training.crossglg import NUM_QUARTERS, SkeletonBranch, quarters
 from training.train import TrainConfig, load_run
 
-Array = npt.NDArray[np.float32]
 Embedding = Literal["joints", "pooled"]
 
 # `joints` compares where and when: each joint in each quarter of the window, in its 32 strongest channels.
@@ -213,7 +213,8 @@ def whitening(covariance_CC: Tensor) -> Tensor:
     strongest = variances.argsort(descending=True)[:NUM_CHANNELS]
     directions, variances = directions[:, strongest], variances[strongest]
     largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
-    return directions * largest.sign() / (variances + _WHITENING_FLOOR * variances.max()).sqrt()
+    scale = largest.sign() / (variances + _WHITENING_FLOOR * variances.max()).sqrt()
+    return torch.mul(directions, scale)
 
 
 def windows_of(paths: Sequence[Path], num_frames: int, *, keep: Any) -> tuple[Array, list[str], list[tuple[str, int]]]:

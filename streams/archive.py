@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streams.arrays import Array
 from streams.errors import ArchiveError, LayoutError
 from streams.frame import HIGH, NO_CONFIDENCE, Body, SkeletonFrame
 from streams.layouts import KINECT25_AXES, KINECT25_JOINTS, LAYOUTS, Layout, layout_from_map, to_kinect25
 
-Array = npt.NDArray[np.float32]
 _KEYS = ("frames", "offsets", "label", "class_names", "joint_names", "fps")
 _OPTIONAL_KEYS = ("subject", "source")
 # Kinds of dtype, and dimensions.

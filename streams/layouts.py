@@ -18,11 +18,9 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from streams.arrays import Array, Mask
 from streams.errors import LayoutError
-
-Array = npt.NDArray[np.float32]
 
 KINECT25_JOINTS = (
     "SpineBase", "SpineMid", "Neck", "Head",
@@ -57,7 +55,7 @@ class Layout:
     pairs: tuple[tuple[int, int], ...]
     axes: str
     kinect25_weights: Array
-    substitute: npt.NDArray[np.bool_]
+    substitute: Mask
 
     @property
     def num_joints(self) -> int:

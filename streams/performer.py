@@ -15,12 +15,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from streams.arrays import Array
 from streams.errors import CameraError
 from streams.figure import ACTION_POSES, ARMS, LEFT, REST, RIGHT, Action, draw_person, joints_at, posed
 from streams.frame import LOW, MEDIUM, NO_CONFIDENCE, Body, SkeletonFrame
 from streams.layouts import KINECT25_JOINTS
 
-Array = npt.NDArray[np.float32]
 Float = npt.NDArray[np.float64]
 
 ACTIONS: tuple[str, ...] = tuple(ACTION_POSES)

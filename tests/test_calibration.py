@@ -23,9 +23,9 @@ from edge.calibration import (
     write_statistics,
 )
 from edge.logistic import logistic_regression
+from streams.arrays import Array
 from streams.errors import BundleError
 
-Array = npt.NDArray[np.float32]
 ENCODER = "5" * 64
 CONFIG = CalibrationConfig()
 

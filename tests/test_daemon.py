@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pytest
 import zmq
 
 from streams import wire
+from streams.arrays import Array
 from streams.errors import ControlError
 from streams.performer import perform
 from streams.recording import read_recording
@@ -36,7 +36,6 @@ from streams.sockets import EventSubscriber
 if TYPE_CHECKING:
     from tests.conftest import DaemonProcess, MakeConfig, Serve
 
-Array = npt.NDArray[np.float32]
 Message = dict[str, Any]
 
 SCRIPT = Path(sys.executable).with_name("crossglg-edge")

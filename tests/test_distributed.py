@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 
-from training.run_files import COLUMNS, CURVE  # noqa: E402
+from training.run_files import COLUMNS, CURVE
 
 _TRAIN = """
 import os, sys

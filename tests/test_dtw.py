@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from edge.dtw import dtw_distances
-
-Array = npt.NDArray[np.float32]
+from streams.arrays import Array
 
 
 def _windows(num: int, seed: int, length: int = 12) -> Array:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from edge.bundle import read_bundle
@@ -34,6 +33,7 @@ from edge.engines.parity import agreement, fixed_windows, prove
 from edge.enrollment import example_from_capture
 from edge.gallery import Gallery
 from edge.normalize import window_from_joints
+from streams.arrays import Array
 from streams.cameras import open_camera
 from streams.errors import BundleError, ConfigError, CrossGLGError, EngineError
 from streams.performer import perform
@@ -42,7 +42,6 @@ from streams.sockets import EventSubscriber
 if TYPE_CHECKING:
     from tests.conftest import MakeConfig, Serve
 
-Array = npt.NDArray[np.float32]
 
 SCRIPT = Path(sys.executable).with_name("crossglg-edge")
 needs_openvino = pytest.mark.skipif(

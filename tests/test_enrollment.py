@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from edge.config import Config, Enroll, GalleryFile, Model, Windows
@@ -21,13 +20,11 @@ from edge.control import Library, commit_example, open_library
 from edge.enrollment import Enrollment, example_from_capture, one_body
 from edge.movement import side_that_moved
 from edge.window import travel_m
+from streams.arrays import Array, Times
 from streams.errors import CrossGLGError, EnrollError, GalleryError
 from streams.frame import HIGH, NO_CONFIDENCE, Body, SkeletonFrame
 from streams.layouts import KINECT25_JOINTS, mirrored_view
 from streams.performer import perform
-
-Array = npt.NDArray[np.float32]
-Times = npt.NDArray[np.float64]
 
 CONFIG = Config()
 HAND = KINECT25_JOINTS.index("HandTipRight")

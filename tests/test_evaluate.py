@@ -16,12 +16,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner, Result
 
 from edge.bundle import BundleInfo
 from edge.calibration import base_statistics
+from streams.arrays import Array, Indices
 from streams.errors import ArchiveError, BundleError, CrossGLGError
 from streams.layouts import KINECT25_JOINTS
 from training.cli import evaluate
@@ -36,8 +36,6 @@ from training.draws import (
 )
 from training.evaluate import ClipSet, calibrated_accuracies
 
-Array = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.int64]
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 CLASSES = ("wave", "kick", "nod", "bow")
 

@@ -15,16 +15,16 @@ import pytest
 torch = pytest.importorskip("torch", reason="runs need the extra `train`")
 pytest.importorskip("matplotlib", reason="figures need the extra `explain`")
 
-from torch import nn  # noqa: E402
+from torch import nn
 
-from edge.normalize import fill_missing, window_from_joints  # noqa: E402
-from streams.errors import ArchiveError, ConfigError  # noqa: E402
-from streams.layouts import KINECT25_JOINTS  # noqa: E402
-from streams.performer import perform  # noqa: E402
-from training.crossglg import GuidanceConfig, SkeletonBranch  # noqa: E402
-from training.data import load_training_set  # noqa: E402
-from training.encoders.infogcn import SpatialAttentionGC  # noqa: E402
-from training.explain import (  # noqa: E402
+from edge.normalize import fill_missing, window_from_joints
+from streams.errors import ArchiveError, ConfigError
+from streams.layouts import KINECT25_JOINTS
+from streams.performer import perform
+from training.crossglg import GuidanceConfig, SkeletonBranch
+from training.data import load_training_set
+from training.encoders.infogcn import SpatialAttentionGC
+from training.explain import (
     PersonClip,
     explain_runs,
     key_joint_shares,
@@ -32,10 +32,10 @@ from training.explain import (  # noqa: E402
     most_moving,
     read_clips,
 )
-from training.explain_cli import explain  # noqa: E402
-from training.guidance import load_guidance  # noqa: E402
-from training.key_joints import read_key_joints  # noqa: E402
-from training.train import TrainConfig, load_run, train  # noqa: E402
+from training.explain_cli import explain
+from training.guidance import load_guidance
+from training.key_joints import read_key_joints
+from training.train import TrainConfig, load_run, train
 
 SCRIPT = str(Path(sys.executable).with_name("crossglg-edge"))
 GUIDED = TrainConfig(num_frames=16, width=16, epochs=1, batch=4, guidance=GuidanceConfig(shared_channels=16))

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -20,11 +19,11 @@ from typer.testing import CliRunner, Result
 torch = pytest.importorskip("torch", reason="export needs the extra `train`")
 pytest.importorskip("onnxscript", reason="export needs the extra `train`")
 
-import export.bundle  # noqa: E402
-from edge.bundle import read_bundle  # noqa: E402
-from edge.engines.choose import open_encoder  # noqa: E402
-from edge.matching import compared, distances_between  # noqa: E402
-from export.bundle import (  # noqa: E402
+import export.bundle
+from edge.bundle import read_bundle
+from edge.engines.choose import open_encoder
+from edge.matching import compared, distances_between
+from export.bundle import (
     FrozenBranch,
     branch_from_run,
     embed,
@@ -36,16 +35,15 @@ from export.bundle import (  # noqa: E402
     windows_of,
     write_bundle,
 )
-from export.cli import export as export_command  # noqa: E402
-from streams.errors import BundleError, ConfigError  # noqa: E402
-from streams.layouts import KINECT25_JOINTS  # noqa: E402
-from streams.performer import perform  # noqa: E402
-from training.crossglg import GuidanceConfig  # noqa: E402
-from training.data import TrainingSet, load_training_set  # noqa: E402
-from training.train import train  # noqa: E402
-from training.train_config import TrainConfig  # noqa: E402
-
-Array = npt.NDArray[np.float32]
+from export.cli import export as export_command
+from streams.arrays import Array
+from streams.errors import BundleError, ConfigError
+from streams.layouts import KINECT25_JOINTS
+from streams.performer import perform
+from training.crossglg import GuidanceConfig
+from training.data import TrainingSet, load_training_set
+from training.train import train
+from training.train_config import TrainConfig
 
 NUM_FRAMES = 32
 ALONE = GuidanceConfig(global_to_local=False, local_to_global=False)

@@ -21,21 +21,21 @@ torch = pytest.importorskip("torch", reason="export needs the extra `train`")
 onnx = pytest.importorskip("onnx", reason="export needs the extra `train`")
 pytest.importorskip("onnxscript", reason="export needs the extra `train`")
 
-from edge.bundle import DEFAULT_BUNDLE, read_bundle  # noqa: E402
-from edge.config import Model  # noqa: E402
-from edge.engines import engine_file  # noqa: E402
-from edge.engines.choose import open_encoder  # noqa: E402
-from edge.engines.engine_file import Batch  # noqa: E402
-from edge.engines.onnx_runtime import OnnxRuntime  # noqa: E402
-from edge.engines.parity import fixed_windows  # noqa: E402
-from export import onnx_fp16, tensor_rt  # noqa: E402
-from export.bundle import Embedding, FrozenBranch  # noqa: E402
-from export.cli import export as export_command  # noqa: E402
-from export.fold import FoldedBranch  # noqa: E402
-from streams.errors import BundleError, ConfigError, CrossGLGError, EngineError  # noqa: E402
-from training.crossglg import GuidanceConfig  # noqa: E402
-from training.encoders.infogcn import Input  # noqa: E402
-from training.train_config import TrainConfig  # noqa: E402
+from edge.bundle import DEFAULT_BUNDLE, read_bundle
+from edge.config import Model
+from edge.engines import engine_file
+from edge.engines.choose import open_encoder
+from edge.engines.engine_file import Batch
+from edge.engines.onnx_runtime import OnnxRuntime
+from edge.engines.parity import fixed_windows
+from export import onnx_fp16, tensor_rt
+from export.bundle import Embedding, FrozenBranch
+from export.cli import export as export_command
+from export.fold import FoldedBranch
+from streams.errors import BundleError, ConfigError, CrossGLGError, EngineError
+from training.crossglg import GuidanceConfig
+from training.encoders.infogcn import Input
+from training.train_config import TrainConfig
 
 NUM_FRAMES = 32
 ALONE = GuidanceConfig(global_to_local=False, local_to_global=False)

@@ -24,9 +24,9 @@ import pytest
 from edge.gallery import Gallery, Prototype
 from edge.gallery_export import RawExample
 from edge.normalize import window_from_joints
+from streams.arrays import Array
 from streams.errors import GalleryError
 
-Array = npt.NDArray[np.float32]
 Embed = Callable[[Sequence[tuple[npt.NDArray[np.float64], Array]]], Array]
 NOW = "2030-01-02T03:04:05Z"
 

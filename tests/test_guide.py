@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from click.testing import Result
 from rich.console import Console
@@ -21,6 +20,7 @@ from typer.testing import CliRunner
 
 from edge.cli import app
 from edge.guide import guide
+from streams.arrays import Array
 from streams.errors import ControlError
 from streams.frame import HIGH, Body, SkeletonFrame
 from streams.performer import perform
@@ -29,7 +29,6 @@ from streams.sockets import ControlClient, FramePublisher
 if TYPE_CHECKING:
     from tests.conftest import DaemonProcess, Serve
 
-Array = npt.NDArray[np.float32]
 SCRIPT = str(Path(sys.executable).with_name("crossglg-edge"))
 SPEED = 4
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from edge.bundle import read_bundle
@@ -33,6 +32,7 @@ from edge.engines.choose import open_encoder
 from edge.engines.inference_protocol import InferenceProtocol, open_engine
 from edge.enrollment import example_from_capture
 from export.triton import write_triton_repository
+from streams.arrays import Array
 from streams.errors import BundleError, ConfigError, EngineError
 from streams.performer import perform
 from streams.sockets import EventSubscriber
@@ -40,7 +40,6 @@ from streams.sockets import EventSubscriber
 if TYPE_CHECKING:
     from tests.conftest import DaemonProcess, MakeConfig, Serve
 
-Array = npt.NDArray[np.float32]
 MLSERVER = Path(sys.executable).with_name("mlserver")
 
 

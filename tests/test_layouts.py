@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from streams.arrays import Array
 from streams.errors import LayoutError
 from streams.frame import HIGH, LOW, MEDIUM, NO_CONFIDENCE, Body, SkeletonFrame
 from streams.layouts import (
@@ -27,7 +27,6 @@ from streams.layouts import (
     to_kinect25,
 )
 
-Array = npt.NDArray[np.float32]
 _JOINT_MAPS = Path(__file__).parents[2] / "shared" / "data" / "joint_maps.json"
 _AXES = [
     "".join(letters)

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from edge.bundle import BundleInfo, read_bundle
 from edge.dtw import dtw_distances
 from edge.matching import Prototypes, compared, distances_between
+from streams.arrays import Array
 
 FRAMES = 16
-Array = npt.NDArray[np.float32]
 
 
 def embeddings(num: int, seed: int = 0, *, frames: int = FRAMES) -> Array:

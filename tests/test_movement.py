@@ -6,14 +6,12 @@ Shapes: L frames, V = 25 kinect25 joints.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from edge.movement import moved_most, on_side, side_that_moved
+from streams.arrays import Array
 from streams.layouts import KINECT25_JOINTS, mirrored_view
 from streams.performer import perform
-
-Array = npt.NDArray[np.float32]
 
 
 def back_and_forth(joint: str, times: int = 2, over_m: float = 0.5, *, noise_m: float = 0.0) -> tuple[Array, Array]:

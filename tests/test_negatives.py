@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from edge.config import Config
@@ -17,7 +16,6 @@ from streams.errors import EnrollError
 from streams.frame import HIGH, Body, SkeletonFrame
 from streams.performer import Performer, perform
 
-Array = npt.NDArray[np.float32]
 CONFIG = Config()
 STANDING = perform("wave", seed=1)[1][0]
 

@@ -6,7 +6,6 @@ Shapes: L frames as they came, T frames of a window, V = 25, C = 3, metres.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from edge.normalize import (
@@ -19,12 +18,10 @@ from edge.normalize import (
     window_from_joints,
     windows_from_joints,
 )
+from streams.arrays import Array, Times
 from streams.errors import CrossGLGError
 from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS
 from streams.performer import ACTIONS, perform
-
-Array = npt.NDArray[np.float32]
-Times = npt.NDArray[np.float64]
 
 _J = {name: i for i, name in enumerate(KINECT25_JOINTS)}
 _NUM_FRAMES = 64

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner, Result
 
 from edge.engines.choose import open_encoder
 from streams.archive import read_archive
+from streams.arrays import Array
 from streams.errors import ArchiveError
 from training.data import Augmentation, augmented_windows, load_training_set
 from training.draws import named_draw
@@ -29,7 +29,6 @@ from training.evaluate import evaluate_protocol, read_protocol
 from training.ntu import ACTIONS, ntu_parts, ntu_protocols, read_sample, read_skeleton, two_persons
 from training.prepare_cli import prepare
 
-Array = npt.NDArray[np.float32]
 SCRIPT = Path(sys.executable).with_name("crossglg-edge")
 # Kinect's ids are so long that a float would take these two for one.
 ANNA, BERT, CARL, TABLE = "72057594037931101", "72057594037931102", "72057594037932000", "72057594037933333"

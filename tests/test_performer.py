@@ -5,17 +5,16 @@ from __future__ import annotations
 from itertools import groupby, pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from edge.dtw import dtw_distances
 from edge.normalize import fill_missing, window_from_joints
+from streams.arrays import Array
 from streams.errors import CameraError
 from streams.frame import LOW, MEDIUM, NO_CONFIDENCE, SkeletonFrame
 from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS
 from streams.performer import ACTIONS, Performer, perform
 
-Array = npt.NDArray[np.float32]
 J = {name: i for i, name in enumerate(KINECT25_JOINTS)}
 SEEDS = range(4)
 

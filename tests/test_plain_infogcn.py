@@ -11,12 +11,12 @@ torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-import onnxruntime  # noqa: E402
-from plain_infogcn import PlainInfoGCN  # noqa: E402
-from training_speed import plain_from, steppers, windows  # noqa: E402
+import onnxruntime
+from plain_infogcn import PlainInfoGCN
+from training_speed import plain_from, steppers, windows
 
-from edge.plain_infogcn import plain_infogcn  # noqa: E402
-from training.encoders.infogcn import InfoGCN, InfoGCNConfig  # noqa: E402
+from edge.plain_infogcn import plain_infogcn
+from training.encoders.infogcn import InfoGCN, InfoGCNConfig
 
 
 def pair() -> tuple[InfoGCN, PlainInfoGCN]:

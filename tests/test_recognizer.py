@@ -12,7 +12,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from edge.bundle import Calibration
@@ -25,12 +24,11 @@ from edge.gallery import Prototype
 from edge.intake import Intake
 from edge.normalize import window_from_joints
 from edge.recognizer import PrototypeIndex, Recognizer, score_from_distance, seen_joints_m
+from streams.arrays import Array
 from streams.event import Event
 from streams.frame import HIGH, NO_CONFIDENCE, Body, SkeletonFrame
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import ACTIONS, perform
-
-Array = npt.NDArray[np.float32]
 
 HAND_LEFT = KINECT25_JOINTS.index("HandLeft")
 ENROLLED = ("bow", "raise_arms", "wave")

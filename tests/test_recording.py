@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from mcap.reader import make_reader
 from mcap.writer import CompressionType, Writer
@@ -29,7 +28,6 @@ from streams.recording import (
 )
 from streams.scene import SCENE_SCHEMA
 
-Array = npt.NDArray[np.float32]
 START_NS = 1_700_000_000_000_000_000
 FRAME_NS = 33_333_333
 ROOT = Path(__file__).parents[1]

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from edge.normalize import fill_missing
 from edge.window import trim_rest
 from streams.archive import Archive, read_archive
+from streams.arrays import Array
 from streams.errors import ArchiveError
 from streams.layouts import KINECT25_JOINTS, KINECT25_MIRROR
 from streams.performer import perform
@@ -22,8 +22,6 @@ from training.stream import Stream
 from training.stream_motion import bridge, rest
 from training.stream_slices import SLICES, sliced
 from training.streams_of_clips import build_streams, recordings_as_stream
-
-Array = npt.NDArray[np.float32]
 
 ACTIONS = ("wave", "bow", "raise_arms", "clap", "punch")
 SUBJECTS = (1, 2, 3)

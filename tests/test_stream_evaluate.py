@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -22,6 +21,7 @@ from edge.encoder import Encoder
 from edge.engines.choose import open_encoder
 from edge.normalize import fill_missing
 from streams.archive import Archive, read_archive
+from streams.arrays import Array
 from streams.errors import ArchiveError
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
@@ -40,8 +40,6 @@ from training.stream_dtw import DTW_FACTORS, DtwIndex, DtwPrototypes, JointsEnco
 from training.stream_rates import fit_rates
 from training.stream_score import Emitted, Outcome, outcome
 from training.streams_of_clips import build_streams
-
-Array = npt.NDArray[np.float32]
 
 ACTIONS = ("wave", "bow", "raise_arms", "clap", "squat", "kick")
 # Of the tiny bundle's scores 0.85 tells the performer's actions apart.

@@ -27,9 +27,9 @@ from edge.engines import engine_file, tensor_rt
 from edge.engines.engine_file import Batch, EngineFile
 from edge.engines.onnx_runtime import OnnxRuntime
 from edge.engines.tensor_rt import MODULES, TensorRt, open_engine
+from streams.arrays import Array
 from streams.errors import EngineError
 
-Array = npt.NDArray[np.float32]
 SIZES = (1, 2, 4, 5, 8)
 
 

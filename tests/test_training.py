@@ -15,16 +15,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file
 
-from edge.engines.choose import open_encoder  # noqa: E402
-from edge.normalize import fill_missing, window_from_joints  # noqa: E402
-from streams.errors import ArchiveError, ConfigError  # noqa: E402
-from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS  # noqa: E402
-from streams.performer import ACTIONS, perform  # noqa: E402
-from training.batches import batches  # noqa: E402
-from training.crossglg import Guidance, GuidanceConfig  # noqa: E402
-from training.data import (  # noqa: E402
+from edge.engines.choose import open_encoder
+from edge.normalize import fill_missing, window_from_joints
+from streams.errors import ArchiveError, ConfigError
+from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS
+from streams.performer import ACTIONS, perform
+from training.batches import batches
+from training.crossglg import Guidance, GuidanceConfig
+from training.data import (
     Augmentation,
     TrainingSet,
     augmented_windows,
@@ -32,10 +32,10 @@ from training.data import (  # noqa: E402
     sampling_order,
     with_twins,
 )
-from training.encoders.infogcn import InfoGCN, InfoGCNConfig, SpatialAttentionGC  # noqa: E402
-from training.losses import smoothed_cross_entropy  # noqa: E402
-from training.run_files import CHECKPOINT, COLUMNS, EVENTS, LOSSES  # noqa: E402
-from training.train import (  # noqa: E402
+from training.encoders.infogcn import InfoGCN, InfoGCNConfig, SpatialAttentionGC
+from training.losses import smoothed_cross_entropy
+from training.run_files import CHECKPOINT, COLUMNS, EVENTS, LOSSES
+from training.train import (
     CURVE,
     RUN,
     WEIGHTS,

@@ -6,15 +6,12 @@ Shapes: L frames, V = 25, metres.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from edge.window import BodyTrack, extremity_speed_m_s, travel_m, travels_m, trim_rest
+from streams.arrays import Array, Times
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import ACTIONS, perform
-
-Array = npt.NDArray[np.float32]
-Times = npt.NDArray[np.float64]
 
 _HEAD, _HAND, _WRIST = (KINECT25_JOINTS.index(name) for name in ("Head", "HandRight", "WristRight"))
 

@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from edge.normalize import MOTION_SHARE, fill_missing, pace_by_motion, resample, to_body_frame
 from streams.archive import read_archive
+from streams.arrays import Array
 from streams.errors import ArchiveError
 from streams.layouts import mirrored_view
 
-Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 # Timestamps (L,), seconds, and the joints of one person or two, (L, 25, 3), metres, without NaN.
 ClipOfPersons = tuple[npt.NDArray[np.float64], *tuple[Array, ...]]

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from streams.arrays import Array, Indices
 from streams.errors import ArchiveError
 
-Array = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.int64]
 Distances = Callable[[Array, Array], Array]
 
 _BLOCK_PAIRS = 250_000

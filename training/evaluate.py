@@ -23,12 +23,11 @@ from edge.encoder import Encoder
 from edge.matching import compared, distances_between
 from edge.normalize import window_from_joints
 from streams.archive import read_archive
+from streams.arrays import Array, Indices
 from streams.errors import ArchiveError
 from training.draws import (
-    Array,
     Distances,
     Draw,
-    Indices,
     Score,
     accuracies,
     balanced_accuracy,

@@ -14,10 +14,11 @@ from edge.gallery import Prototype
 from edge.intake import Intake
 from edge.recognizer import PrototypeIndex, Recognizer
 from streams.archive import Archive
+from streams.arrays import Array
 from streams.errors import ArchiveError
 from streams.event import Event
 from training.stream import Stream, prototypes_of
-from training.stream_dtw import DTW_FACTORS, Array, DtwIndex, JointsEncoder, background_of
+from training.stream_dtw import DTW_FACTORS, DtwIndex, JointsEncoder, background_of
 from training.stream_score import Emitted, Outcome, StreamScore, f1_of, outcome, score_streams
 from training.stream_slices import SLICES, sliced
 from training.streams_of_clips import build_streams, recordings_as_stream

@@ -17,14 +17,13 @@ from torch import Tensor
 
 from edge.normalize import fill_missing, to_body_frame, window_from_joints
 from streams.archive import read_archive
+from streams.arrays import Array
 from streams.errors import ArchiveError
 from training.crossglg import SkeletonBranch
 from training.describe import DescriptionError
 from training.encoders.infogcn import SpatialAttentionGC
 from training.key_joints import read_key_joints
 from training.train import load_run
-
-Array = npt.NDArray[np.float32]
 
 # Actions where none are named: so many, those with most clips.
 NUM_ACTIONS = 4

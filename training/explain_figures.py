@@ -16,9 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from streams.arrays import Array
 from streams.errors import ConfigError
 from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS
-from training.explain import Array, Explanation
+from training.explain import Explanation
 
 _DPI = 150
 # Height of a strip; width and height of a skeleton; area, in square points, of a sphere with all the attention.

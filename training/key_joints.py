@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from streams.layouts import Array, Layout, layout_by_name
+from streams.arrays import Array
+from streams.layouts import Layout, layout_by_name
 from training.body_parts import KeyJoints, english, key_joints
 from training.describe import KEY_JOINTS, Description, DescriptionError, descriptions_folder, read_descriptions
 

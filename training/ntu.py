@@ -23,10 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streams.arrays import Array, Mask
 from streams.errors import ArchiveError
 from training.prepare import Sample
-
-Array = npt.NDArray[np.float32]
 
 FPS = 30.0
 # A1 to A120, in the words of the data set's own list (shahroudy/NTURGB-D) as stnoah1/infogcn has them.
@@ -227,7 +226,7 @@ def two_persons(tracks: Sequence[Track], num_frames: int) -> Array:
     return np.asarray(joints_L2V3[seen_L], np.float32)
 
 
-def _is_slim(track: Track) -> npt.NDArray[np.bool_]:
+def _is_slim(track: Track) -> Mask:
     """Return whether the body is at most 0.8 times as wide as high, for each frame, shape (F,)."""
     seen = np.isfinite(track.joints[:, :, :2])
     xy = track.joints[:, :, :2]

@@ -15,10 +15,8 @@ from edge.encoder import Encoder
 from edge.gallery import Prototype
 from edge.gallery_export import LabelledExample
 from edge.normalize import window_from_joints
+from streams.arrays import Array, Times
 from streams.frame import HIGH, Body, SkeletonFrame
-
-Array = npt.NDArray[np.float32]
-Times = npt.NDArray[np.float64]
 
 _CONFIDENCE = np.full(25, HIGH, np.uint8)
 

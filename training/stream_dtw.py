@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from edge.bundle import BundleInfo, Calibration
 from edge.calibration import BaseStatistics
@@ -24,9 +23,8 @@ from edge.matching import Prototypes
 from edge.normalize import window_from_joints
 from edge.recognizer import PrototypeIndex
 from streams.archive import Archive
+from streams.arrays import Array
 from training.stream import Stream
-
-Array = npt.NDArray[np.float32]
 
 # DTW's tuned threshold for a prototype: so many times the distance that one in a hundred windows of background stays
 # below. Of one threshold for all, the best is .7 on one archive and 1.1 on another; of these multiples the same one.

@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from streams.arrays import Array
 from streams.layouts import KINECT25_JOINTS
-
-Array = npt.NDArray[np.float32]
 
 # A bridge lasts so long, and longer where some joint would be faster than this on average.
 _BRIDGE_S = (0.4, 1.0)

@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
+from streams.arrays import Array
 from streams.layouts import KINECT25_AXES, KINECT25_JOINTS, KINECT25_MIRROR, LAYOUTS, to_kinect25
 from training.stream import Action, Person, Stream
 
-Array = npt.NDArray[np.float32]
 Change = Callable[[Stream, np.random.Generator], Stream]
 
 _LOST_SHARE = 0.2

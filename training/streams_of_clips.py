@@ -15,19 +15,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.config import Config
 from edge.enrollment import example_from_capture
 from edge.gallery_export import LabelledExample
 from edge.window import trim_rest
 from streams.archive import Archive, Clip
+from streams.arrays import Array
 from streams.errors import ArchiveError, EnrollError
 from streams.layouts import KINECT25_JOINTS
 from training.stream import Action, Person, Stream
 from training.stream_motion import at_speed, bridge, has_torso, rest, turned
-
-Array = npt.NDArray[np.float32]
 
 _EXTREMITIES = [KINECT25_JOINTS.index(name) for name in ("Head", "WristLeft", "WristRight", "AnkleLeft", "AnkleRight")]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streams.layouts import Array
+from streams.arrays import Array
 from training.body_parts import TextToolError
 from training.describe import Description, descriptions_folder, read_descriptions, read_origin
 from training.key_joints import check_fresh, common_layout, embed_command, underived, write_derived

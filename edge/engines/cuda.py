@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edge.engines.engine import Array
+from streams.arrays import Array
 from streams.errors import EngineError
 
 

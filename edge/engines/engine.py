@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[np.float32]
+from streams.arrays import Array
 
 
 class Engine(Protocol):

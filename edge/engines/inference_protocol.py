@@ -17,7 +17,7 @@ import numpy as np
 
 from edge.bundle import BundleInfo
 from edge.config import Model
-from edge.engines.engine import Array
+from streams.arrays import Array
 from streams.errors import ConfigError, EngineError
 
 MAX_BATCH = 64

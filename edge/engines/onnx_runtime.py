@@ -8,7 +8,7 @@ import numpy as np
 
 from edge.bundle import BundleInfo
 from edge.config import Model
-from edge.engines.engine import Array
+from streams.arrays import Array
 from streams.errors import BundleError, ConfigError, EngineError
 
 

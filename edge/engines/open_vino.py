@@ -10,7 +10,7 @@ import numpy as np
 
 from edge.bundle import BundleInfo
 from edge.config import Model
-from edge.engines.engine import Array
+from streams.arrays import Array
 from streams.errors import BundleError, EngineError
 
 _HINTS = {"auto": "f32", "fp32": "f32", "bf16": "bf16", "fp16": "f16"}

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from edge.bundle import BundleInfo
-from edge.engines.engine import Array, Engine
+from edge.engines.engine import Engine
 from edge.engines.engine_file import Parity
 from edge.engines.onnx_runtime import OnnxRuntime
 from edge.matching import num_learned
 from edge.normalize import window_from_joints
+from streams.arrays import Array
 from streams.errors import EngineError
 from streams.performer import perform
 

@@ -20,7 +20,7 @@ from edge.bundle import BundleInfo
 from edge.config import Model
 from edge.engines import engine_file
 from edge.engines.cuda import Cuda, open_cuda
-from edge.engines.engine import Array
+from streams.arrays import Array
 from streams.errors import EngineError
 
 MODULES: dict[engine_file.Kind, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
