@@ -26,18 +26,24 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import numpy.typing as npt
 
-from edge.bench_cli import machine
-from edge.bundle import BundleInfo, read_bundle
+from edge.cli.bench import machine
 from edge.config import Model
-from edge.engines import open_vino
-from edge.engines.onnx_runtime import OnnxRuntime
-from edge.engines.parity import agreement
-from edge.matching import num_learned
-from edge.normalize import window_from_joints
+from edge.model import BundleInfo, read_bundle
+from edge.model.engines import OnnxRuntime, agreement, open_vino
+from edge.motion import window_from_joints
 from streams.arrays import Array
 from streams.errors import CrossGLGError
-from training.draws import Draw, balanced_accuracy, clip_distances, protocol_draws
-from training.evaluate import By, ClipSet, encoder_distances, read_clips, read_protocol
+from training.evaluate import (
+    By,
+    ClipSet,
+    Draw,
+    balanced_accuracy,
+    clip_distances,
+    encoder_distances,
+    protocol_draws,
+    read_clips,
+    read_protocol,
+)
 
 Encode = Callable[[Array], tuple[Array, Array]]
 
@@ -48,14 +54,14 @@ _BATCH = 32
 
 def open_torch(bundle: Path | None) -> Encode:
     """Open the bundle's weights in torch. Raises BundleError, ImportError."""
-    from export.bundle import embed, load_branch
+    from export.frozen import embed, load_branch
 
     return partial(embed, load_branch(bundle))
 
 
 def open_half(info: BundleInfo, bundle: Path, folder: Path) -> Encode:
     """Write the fp16 graph and open it in ONNX Runtime, on the CPU. Raises CrossGLGError, ImportError."""
-    from export.onnx_fp16 import write_fp16
+    from export.engines import write_fp16
 
     return OnnxRuntime(write_fp16(info, bundle, folder)).run
 
@@ -122,7 +128,7 @@ def table(
 
 def mean_cosine(ours: tuple[Array, Array], theirs: tuple[Array, Array], info: BundleInfo) -> float:
     """Return the mean cosine between the learned parts of the embeddings."""
-    a_ND, b_ND = (embeddings[:, : num_learned(info)] for embeddings, _ in (ours, theirs))
+    a_ND, b_ND = (embeddings[:, : info.num_learned] for embeddings, _ in (ours, theirs))
     cosines = (a_ND * b_ND).sum(axis=1) / np.linalg.norm(a_ND, axis=1) / np.linalg.norm(b_ND, axis=1)
     return float(cosines.mean())
 

@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 import torch
 
-from edge.timing import interleaved
+from edge.bench import interleaved
 
 _SIDE = 1024
 

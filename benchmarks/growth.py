@@ -27,15 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.bench import NoEncoder
-from edge.bench_cli import machine
-from edge.bundle import read_bundle
+from edge.cli.bench import machine
 from edge.config import Config, Model
-from edge.encoder import Encoder
-from edge.engines.choose import open_encoder
 from edge.gallery import Prototype
-from edge.intake import Intake
-from edge.normalize import window_from_joints
-from edge.recognizer import PrototypeIndex, Recognizer
+from edge.live import Intake, Recognizer
+from edge.match import PrototypeIndex
+from edge.model import Encoder, open_encoder, read_bundle
+from edge.motion import window_from_joints
 from streams.frame import SkeletonFrame
 from streams.performer import ACTIONS, Performer, perform
 

@@ -21,10 +21,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import torch
 
-from edge.bench import measure
-from edge.bench_cli import machine, markdown
-from edge.bundle import read_bundle
-from edge.timing import QUICK, Effort
+from edge.bench import QUICK, Effort, measure
+from edge.cli.bench import machine, markdown
+from edge.model import read_bundle
 
 if __package__:
     from benchmarks.floor import multiply_adds, rates

@@ -45,8 +45,7 @@ def measure(job: tuple[str, int, int, int, Path, Path]) -> tuple[tuple[str, int,
 
     from training.data import load_training_set
     from training.evaluate import read_protocol
-    from training.guidance import load_guidance
-    from training.train import TrainConfig, train
+    from training.run import TrainConfig, load_guidance, train
 
     torch.set_num_threads(1)
     protocol = read_protocol(data / "protocol.json")
@@ -68,12 +67,12 @@ def measure(job: tuple[str, int, int, int, Path, Path]) -> tuple[tuple[str, int,
 
 def evaluate(run: Path, base: Any, novel: tuple[str, ...], data: Path, archives: list[Path]) -> dict[str, list[float]]:
     """Return the balanced accuracy of each draw on the novel actions: learned part, device's distance, calibrated."""
-    from edge.calibration import base_statistics
-    from edge.matching import compared, distances_between
-    from edge.normalize import window_from_joints
-    from export.bundle import ALIGNED_FRAMES, branch_from_run, embed, fit_alignment_weight
-    from training.draws import accuracies, clip_distances, protocol_draws
-    from training.evaluate import By, calibrated_accuracies, read_clips
+    from edge.match import compared, distances_between
+    from edge.model import base_statistics
+    from edge.motion import window_from_joints
+    from export.fit import branch_from_run, fit_alignment_weight
+    from export.frozen import ALIGNED_FRAMES, embed
+    from training.evaluate import By, accuracies, calibrated_accuracies, clip_distances, protocol_draws, read_clips
 
     shuffled = np.random.default_rng(0).permutation(len(base))
     labels = base.labels[shuffled]
@@ -107,9 +106,16 @@ def evaluate(run: Path, base: Any, novel: tuple[str, ...], data: Path, archives:
 
 def dtw(data: Path) -> Accuracies:
     """Return the balanced accuracy of each draw by DTW."""
-    from edge.dtw import dtw_distances
-    from training.draws import accuracies, clip_distances, protocol_draws
-    from training.evaluate import By, dtw_features, read_clips, read_protocol
+    from edge.motion import dtw_distances
+    from training.evaluate import (
+        By,
+        accuracies,
+        clip_distances,
+        dtw_features,
+        protocol_draws,
+        read_clips,
+        read_protocol,
+    )
 
     protocol = read_protocol(data / "protocol.json")
     clips = read_clips(

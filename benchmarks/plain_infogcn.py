@@ -3,7 +3,7 @@
 The architecture of stnoah1/infogcn (Chi et al., CVPR 2022) as most skeleton networks are written:
 tensors stay in N, C, T, V order in contiguous memory, attention is worked out frame by frame with
 one product per head, every layer is its own convolution. No trick, no handicap: the same function
-as training/encoders/infogcn.py, whose weights `load_ours` takes over.
+as training/model/infogcn.py, whose weights `load_ours` takes over.
 
 Shapes: N windows, M persons, C channels, T frames, V joints, H attention heads, D head channels.
 """

@@ -16,13 +16,11 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from edge.bench import NoEncoder, decision_times, enrol, gallery_match, messages
-from edge.bench_encoder import kind_of, open_engines, plain_reference
-from edge.bundle import read_bundle
+from edge.bench import NoEncoder, decision_times, enrol, gallery_match, kind_of, messages, open_engines, plain_reference
 from edge.config import Config, GalleryFile, Model
-from edge.control import Library, open_library
-from edge.encoder import BundleEncoder
-from edge.recognizer import PrototypeIndex
+from edge.library import Library, open_library
+from edge.match import PrototypeIndex
+from edge.model import BundleEncoder, read_bundle
 from streams.performer import ACTIONS
 
 BUNDLE = os.environ.get("BUNDLE", "")

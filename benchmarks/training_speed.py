@@ -23,11 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge.normalize import window_from_joints
+from edge.motion import window_from_joints
 from streams.performer import ACTIONS, perform
-from training.encoders.infogcn import InfoGCN, InfoGCNConfig
-from training.losses import infogcn_loss
-from training.train import TrainConfig
+from training.model import InfoGCN, InfoGCNConfig
+from training.run import TrainConfig, infogcn_loss
 
 if __package__:
     from benchmarks.plain_infogcn import PlainInfoGCN

@@ -12,11 +12,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from edge.bundle import BundleInfo, read_bundle
-from edge.engines import engine_file
-from edge.engines.engine_file import EngineFile
-from edge.engines.onnx_runtime import OnnxRuntime
-from edge.engines.parity import prove
+from edge.model import BundleInfo, read_bundle
+from edge.model.engines import EngineFile, OnnxRuntime, engine_file, prove
 from streams.errors import BundleError, ConfigError, CrossGLGError, EngineError
 
 Target = Literal["onnx", "onnx-fp16", "tensorrt", "tensorrt-rtx", "torch-tensorrt", "openvino", "triton"]
@@ -95,7 +92,7 @@ def _export_bundle(source: Path | None, to: Target, out: Path | None, compute_ca
     _make_folder(folder)
     console = Console(stderr=True)
     if to == "triton":
-        from export.triton import write_triton_repository
+        from export.engines import write_triton_repository
 
         _, model = write_triton_repository(source, folder)
         console.print(f"{model}: the model {info.name}, sha256 {info.onnx_sha256[:12]}...", soft_wrap=True)
@@ -121,18 +118,18 @@ def _write_engine(
     if to == "onnx":
         return _write_fp32(info, bundle, folder)
     if to == "onnx-fp16":
-        from export.onnx_fp16 import write_fp16
+        from export.engines import write_fp16
 
         return write_fp16(info, bundle, folder)
     if to == "openvino":
-        from export.open_vino import write_ir
+        from export.engines import write_ir
 
         return write_ir(info, bundle, folder)
     if to == "torch-tensorrt":
-        from export.torch_tensor_rt import write_engine
+        from export.engines import write_engine
 
         return write_engine(info, bundle, folder)
-    from export import tensor_rt
+    from export.engines import tensor_rt
 
     with Progress(console=console, transient=True) as progress:
         if to == "tensorrt":
@@ -168,7 +165,8 @@ def _write_fp32(info: BundleInfo, bundle: Path, folder: Path) -> Path:
 
 
 def _export_run(run: Path, out: Path, calibrate: list[Path], name: str, embedding: Literal["joints", "pooled"]) -> None:
-    from export import bundle
+    from export import bundle, fit
+    from export.frozen import embed
     from export.rates import add_rates
 
     console = Console(stderr=True)
@@ -178,22 +176,22 @@ def _export_run(run: Path, out: Path, calibrate: list[Path], name: str, embeddin
         raise ConfigError(f"{run} is not a training run: {error.strerror}: {error.filename}") from error
     trained = set(about["classes"])
     num_frames = int(about["config"]["num_frames"])
-    known, base_actions, _ = bundle.windows_of(calibrate, num_frames, keep=lambda clip: clip.action in trained)
-    unseen, actions, people = bundle.windows_of(calibrate, num_frames, keep=lambda clip: clip.action not in trained)
+    known, base_actions, _ = fit.windows_of(calibrate, num_frames, keep=lambda clip: clip.action in trained)
+    unseen, actions, people = fit.windows_of(calibrate, num_frames, keep=lambda clip: clip.action not in trained)
     if not len(known) or not len(unseen):
         raise BundleError(
             f"{len(known)} clips of trained and {len(unseen)} of other actions: expected some of both",
             hint="Give archives that also hold actions which the encoder was not trained on.",
         )
-    base = bundle.some_of_each(base_actions, bundle.CLIPS_OF_A_CLASS, np.random.default_rng(0))
+    base = fit.some_of_each(base_actions, fit.CLIPS_OF_A_CLASS, np.random.default_rng(0))
     known, base_actions = known[base], [base_actions[i] for i in base]
-    branch, about = bundle.branch_from_run(run, embedding, known, base_actions)
-    _, base_features = bundle.embed(branch, known)
+    branch, about = fit.branch_from_run(run, embedding, known, base_actions)
+    _, base_features = embed(branch, known)
     console.print(f"calibrating on {len(unseen)} clips of {len(set(actions))} actions that it was not trained on")
-    embeddings, _ = bundle.embed(branch, unseen)
-    weight = bundle.fit_alignment_weight(embeddings)
+    embeddings, _ = embed(branch, unseen)
+    weight = fit.fit_alignment_weight(embeddings)
     source = ", ".join(sorted({archive for archive, _ in people}))
-    calibration = bundle.fit_calibration(embeddings, actions, people, source, alignment_weight=weight)
+    calibration = fit.fit_calibration(embeddings, actions, people, source, alignment_weight=weight)
     console.print("exporting and comparing with torch ...")
     info = bundle.write_bundle(
         branch,

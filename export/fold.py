@@ -11,16 +11,13 @@ or H * V, P places, E values of an embedding, K known actions, B quarters of win
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from training.crossglg import NUM_QUARTERS
-from training.encoders.infogcn import NUM_HEADS, EncodingBlock, MultiScaleTCN, SpatialAttentionGC
-
-if TYPE_CHECKING:
-    from export.bundle import FrozenBranch
+from export.frozen import FrozenBranch
+from training.model import NUM_HEADS, NUM_QUARTERS, EncodingBlock, MultiScaleTCN, SpatialAttentionGC
 
 
 class FoldedBranch(nn.Module):

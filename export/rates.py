@@ -9,18 +9,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge.bundle import Rates, read_bundle
 from edge.config import Config, Model
-from edge.encoder import Encoder
-from edge.engines.choose import open_encoder
-from edge.engines.engine_file import replace_file
-from edge.recognizer import PrototypeIndex
+from edge.match import PrototypeIndex
+from edge.model import Encoder, Rates, open_encoder, read_bundle
 from streams.archive import read_archive
 from streams.errors import ArchiveError, BundleError
-from training.stream import Stream
-from training.stream_dtw import DtwIndex, JointsEncoder
-from training.stream_rates import MakeIndex, fit_rates
-from training.streams_of_clips import build_streams
+from streams.files import replace_file
+from training.evaluate.live import DtwIndex, JointsEncoder, MakeIndex, Stream, build_streams, fit_rates
 
 Report = Callable[[int, int], None]
 

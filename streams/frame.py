@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from streams.arrays import Array
 from streams.layouts import KINECT25_MIRROR, LAYOUTS, Layout, layout_by_name, to_kinect25
 
 NO_CONFIDENCE, LOW, MEDIUM, HIGH = 0, 1, 2, 3
@@ -70,3 +71,10 @@ def _body_to_kinect25(body: Body, native: Layout, axes: str, mirrored: bool) -> 
         joints_m=to_kinect25(joints_m, native, axes=axes, mirrored=mirrored),
         confidence=confidence[KINECT25_MIRROR] if mirrored else confidence,
     )
+
+
+def seen_joints_m(body: Body) -> Array:
+    """Return a body's joints, shape (25, 3), NaN also where the sensor has no confidence in them."""
+    if body.confidence.all():
+        return body.joints_m
+    return np.where((body.confidence == NO_CONFIDENCE)[:, None], np.float32(np.nan), body.joints_m)

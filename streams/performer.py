@@ -3,7 +3,7 @@
 It is synthetic. Its people are a few numbers, its actions a few key poses each, everyone is
 right-handed: it shows how the device works, and no claim about accuracy may rest on it.
 
-Shapes: L frames, V = 25 kinect25 joints, K key poses, S = 15 pairs of a pose (`streams.figure`),
+Shapes: L frames, V = 25 kinect25 joints, K key poses, S = 15 pairs of a pose (`streams.synthetic_body`),
 D = 2 S; 3 is x, y, z in "LUF", metres.
 """
 
@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from streams.arrays import Array
 from streams.errors import CameraError
-from streams.figure import ACTION_POSES, ARMS, LEFT, REST, RIGHT, Action, draw_person, joints_at, posed
 from streams.frame import LOW, MEDIUM, NO_CONFIDENCE, Body, SkeletonFrame
 from streams.layouts import KINECT25_JOINTS
+from streams.synthetic_body import ACTION_POSES, ARMS, LEFT, REST, RIGHT, Action, draw_person, joints_at, posed
 
 Float = npt.NDArray[np.float64]
 

@@ -17,10 +17,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge.bundle import BUNDLE_VERSION, BundleInfo, Calibration
-from edge.calibration import base_statistics, write_statistics
 from edge.config import Sockets, read_config
-from edge.normalize import PREPROCESSING_VERSION, window_from_joints
+from edge.model.bundle import BUNDLE_VERSION, BundleInfo, Calibration
+from edge.model.statistics import base_statistics, write_statistics
+from edge.motion.preprocess import PREPROCESSING_VERSION, window_from_joints
 from streams.errors import ControlError
 from streams.performer import perform
 from streams.sockets import ControlClient

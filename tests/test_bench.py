@@ -13,17 +13,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge.bench import MAX_FP16_BYTES, sizes_of
-from edge.bundle import BundleInfo, read_bundle
-from edge.engines import engine_file
-from edge.engines.engine_file import EngineFile
-from edge.timing import interleaved, percentiles, ratio
+from edge.bench.measure import MAX_FP16_BYTES, sizes_of
+from edge.bench.timing import interleaved, percentiles, ratio
+from edge.model.bundle import BundleInfo, read_bundle
+from edge.model.engines import engine_file
+from edge.model.engines.engine_file import EngineFile
 
 # A device that has neither.
-WITHOUT_TORCH_AND_ONNX = "import sys; sys.modules.update(torch=None, onnx=None); from edge.cli import main; main()"
+WITHOUT_TORCH_AND_ONNX = "import sys; sys.modules.update(torch=None, onnx=None); from edge.cli.app import main; main()"
 
 
-def bench(*args: object, code: str = "from edge.cli import main; main()") -> subprocess.CompletedProcess[str]:
+def bench(*args: object, code: str = "from edge.cli.app import main; main()") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code, "bench", "--quick", *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
 

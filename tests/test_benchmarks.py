@@ -51,7 +51,7 @@ def test_the_multiply_adds_of_the_authors_infogcn_are_those_that_are_published(
     pytest.importorskip("torch", reason="the rates of the floor need the extra `train`")
     from floor import multiply_adds
 
-    from edge.plain_infogcn import plain_infogcn
+    from edge.bench.plain_infogcn import plain_infogcn
 
     (tmp_path / "plain.onnx").write_bytes(plain_infogcn())
     assert 2 * multiply_adds(tmp_path / "plain.onnx") == pytest.approx(1.784e9, rel=1e-3)

@@ -18,7 +18,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from edge.cli import add_offline_commands, app
+from edge.cli.app import add_offline_commands, app
 from edge.config import read_config
 from streams.errors import ControlError, CrossGLGError, RecordingError
 from streams.layouts import KINECT25_JOINTS

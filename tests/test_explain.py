@@ -17,25 +17,18 @@ pytest.importorskip("matplotlib", reason="figures need the extra `explain`")
 
 from torch import nn
 
-from edge.normalize import fill_missing, window_from_joints
+from edge.motion.preprocess import fill_missing, window_from_joints
 from streams.errors import ArchiveError, ConfigError
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
-from training.crossglg import GuidanceConfig, SkeletonBranch
-from training.data import load_training_set
-from training.encoders.infogcn import SpatialAttentionGC
-from training.explain import (
-    PersonClip,
-    explain_runs,
-    key_joint_shares,
-    look,
-    most_moving,
-    read_clips,
-)
-from training.explain_cli import explain
-from training.guidance import load_guidance
-from training.key_joints import read_key_joints
-from training.train import TrainConfig, load_run, train
+from training.cli.explain import explain
+from training.data.training_set import load_training_set
+from training.explain.explain import PersonClip, explain_runs, key_joint_shares, look, most_moving, read_clips
+from training.model.crossglg import GuidanceConfig, SkeletonBranch
+from training.model.infogcn import SpatialAttentionGC
+from training.run.guidance import load_guidance
+from training.run.loop import TrainConfig, load_run, train
+from training.texts.key_joints import read_key_joints
 
 SCRIPT = str(Path(sys.executable).with_name("crossglg-edge"))
 GUIDED = TrainConfig(num_frames=16, width=16, epochs=1, batch=4, guidance=GuidanceConfig(shared_channels=16))
@@ -273,5 +266,5 @@ def test_unknown_actions_are_answered_with_those_there_are(runs: tuple[Path, Pat
 
 
 def test_the_command_is_found_without_torch_and_matplotlib() -> None:
-    code = "import sys, training.explain_cli; sys.exit(bool({'torch', 'matplotlib'} & {*sys.modules}))"
+    code = "import sys, training.cli.explain; sys.exit(bool({'torch', 'matplotlib'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

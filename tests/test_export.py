@@ -20,30 +20,21 @@ torch = pytest.importorskip("torch", reason="export needs the extra `train`")
 pytest.importorskip("onnxscript", reason="export needs the extra `train`")
 
 import export.bundle
-from edge.bundle import read_bundle
-from edge.engines.choose import open_encoder
-from edge.matching import compared, distances_between
-from export.bundle import (
-    FrozenBranch,
-    branch_from_run,
-    embed,
-    fit_alignment_weight,
-    fit_calibration,
-    load_branch,
-    some_of_each,
-    whitening,
-    windows_of,
-    write_bundle,
-)
+from edge.match.distances import compared, distances_between
+from edge.model.bundle import read_bundle
+from edge.model.choose import open_encoder
+from export.bundle import write_bundle
 from export.cli import export as export_command
+from export.fit import branch_from_run, fit_alignment_weight, fit_calibration, some_of_each, whitening, windows_of
+from export.frozen import FrozenBranch, embed, load_branch
 from streams.arrays import Array
 from streams.errors import BundleError, ConfigError
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
-from training.crossglg import GuidanceConfig
-from training.data import TrainingSet, load_training_set
-from training.train import train
-from training.train_config import TrainConfig
+from training.data.training_set import TrainingSet, load_training_set
+from training.model.crossglg import GuidanceConfig
+from training.run.config import TrainConfig
+from training.run.loop import train
 
 NUM_FRAMES = 32
 ALONE = GuidanceConfig(global_to_local=False, local_to_global=False)

@@ -21,21 +21,21 @@ torch = pytest.importorskip("torch", reason="export needs the extra `train`")
 onnx = pytest.importorskip("onnx", reason="export needs the extra `train`")
 pytest.importorskip("onnxscript", reason="export needs the extra `train`")
 
-from edge.bundle import DEFAULT_BUNDLE, read_bundle
 from edge.config import Model
-from edge.engines import engine_file
-from edge.engines.choose import open_encoder
-from edge.engines.engine_file import Batch
-from edge.engines.onnx_runtime import OnnxRuntime
-from edge.engines.parity import fixed_windows
-from export import onnx_fp16, tensor_rt
-from export.bundle import Embedding, FrozenBranch
+from edge.model.bundle import DEFAULT_BUNDLE, read_bundle
+from edge.model.choose import open_encoder
+from edge.model.engines import engine_file
+from edge.model.engines.engine_file import Batch
+from edge.model.engines.onnx_runtime import OnnxRuntime
+from edge.model.engines.parity import fixed_windows
 from export.cli import export as export_command
+from export.engines import onnx_fp16, tensor_rt
 from export.fold import FoldedBranch
+from export.frozen import Embedding, FrozenBranch
 from streams.errors import BundleError, ConfigError, CrossGLGError, EngineError
-from training.crossglg import GuidanceConfig
-from training.encoders.infogcn import Input
-from training.train_config import TrainConfig
+from training.model.crossglg import GuidanceConfig
+from training.model.infogcn import Input
+from training.run.config import TrainConfig
 
 NUM_FRAMES = 32
 ALONE = GuidanceConfig(global_to_local=False, local_to_global=False)
@@ -375,5 +375,5 @@ def test_a_triton_repository_holds_the_model(bundle: Path, tmp_path: Path) -> No
 
 def test_the_engine_files_of_a_gpu_are_made_without_torch_where_the_fp16_file_is_there() -> None:
     # A Jetson has no torch: what builds there may not import it.
-    code = "import sys, export.cli, export.tensor_rt; sys.exit('torch' in sys.modules)"
+    code = "import sys, export.cli, export.engines.tensor_rt; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

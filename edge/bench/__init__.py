@@ -1,0 +1,20 @@
+"""Measures, and serves nobody: every figure stands beside a reference of the same run."""
+
+from edge.bench.encoder import kind_of, open_engines, plain_reference
+from edge.bench.measure import NoEncoder, decision_times, enrol, gallery_match, measure, messages
+from edge.bench.timing import QUICK, Effort, interleaved
+
+__all__ = [
+    "QUICK",
+    "Effort",
+    "NoEncoder",
+    "decision_times",
+    "enrol",
+    "gallery_match",
+    "interleaved",
+    "kind_of",
+    "measure",
+    "messages",
+    "open_engines",
+    "plain_reference",
+]

@@ -1,0 +1,1 @@
+"""Words and tables: one file a command group, which asks the daemon or the library and decides nothing itself."""

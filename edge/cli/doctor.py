@@ -1,0 +1,227 @@
+"""What a machine has and lacks: packages, engines, model, gallery, sockets, sensor."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edge.config import DEFAULT_PATH, Config, read_config
+from edge.daemon import VERSION
+from edge.library import open_library
+from edge.model import BundleInfo, open_encoder, read_bundle
+from edge.model.engines import engine_file, tensor_rt
+from streams.cameras import open_k4a
+from streams.errors import ControlError, CrossGLGError, EngineError
+from streams.sockets import ControlClient, ControlServer, EventPublisher, FrameSubscriber
+
+# What the engines need: tried in a process of its own, since a broken native library may crash the one that loads it.
+_LIBRARIES: tuple[dict[str, str], ...] = (
+    {"name": "onnxruntime", "remedy": "pip install onnxruntime"},
+    {
+        "name": "openvino",
+        "code": "from edge.model.engines.open_vino import import_openvino; print(import_openvino().__version__)",
+        "remedy": "the CPU in bf16: pip install 'crossglg-edge[openvino]'",
+    },
+    {"name": "tensorrt", "remedy": "NVIDIA GPUs: pip install tensorrt; on a Jetson, JetPack's python3-libnvinfer"},
+    {"name": "tensorrt-rtx", "module": "tensorrt_rtx", "remedy": "NVIDIA RTX GPUs: pip install tensorrt-rtx"},
+    {
+        "name": "torch-tensorrt",
+        "module": "torch_tensorrt",
+        "remedy": "only for export --to torch-tensorrt, with a CUDA build of torch: pip install torch-tensorrt",
+    },
+    {
+        "name": "cuda-bindings",
+        "module": "cuda",
+        "code": "import cuda.bindings as c; from cuda.bindings import driver as d; r, = d.cuInit(0)\n"
+        "assert not r, r\nprint(f'{c.__version__}, {d.cuDeviceGetCount()[1]} GPU')",
+        "remedy": "NVIDIA GPUs, with their driver: pip install cuda-bindings",
+    },
+    {
+        "name": "pycuda",
+        "code": "import pycuda, pycuda.driver as d; d.init(); print(f'{pycuda.VERSION_TEXT}, {d.Device.count()} GPU')",
+        "remedy": "instead of cuda-bindings, built with the CUDA toolkit: pip install pycuda",
+    },
+    {
+        "name": "tritonclient",
+        "code": "import tritonclient.grpc; from importlib.metadata import version; print(version('tritonclient'))",
+        "remedy": "engine = \"oip://...\": pip install 'crossglg-edge[oip]'",
+    },
+)
+_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Say what was looked at, what was found, and what to do about it."""
+
+    what: str
+    state: Literal["ok", "missing", "broken"]
+    found: str
+    remedy: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        return dataclasses.asdict(self)
+
+
+def examine(config_path: Path | None) -> list[Finding]:
+    """Look at everything that `serve` needs (broken where it fails) or can use (missing).
+
+    `config_path`: as for `read_config`, which may raise ConfigError.
+    """
+    config = read_config(config_path)
+    path = config_path or DEFAULT_PATH
+    return [
+        _ok(
+            "crossglg-edge",
+            f"{VERSION}, Python {platform.python_version()}, {platform.machine()} {sys.platform}",
+        ),
+        *(_package(name) for name in ("numpy", "pyzmq", "msgspec", "mcap")),
+        _package("torch", "only for training: pip install 'crossglg-edge[train]'"),
+        _ok("config", str(path) if path.exists() else f"defaults; {path} would be read"),
+        *(_loaded(**library) for library in _LIBRARIES),
+        _apart("TensorRT engine", "tensorrt_engine", config_path),
+        _apart("model and gallery", "library", config_path),
+        *_daemon_or_sockets(config),
+        _sensor(),
+    ]
+
+
+def _ok(what: str, found: str) -> Finding:
+    return Finding(what=what, state="ok", found=found)
+
+
+def _package(name: str, remedy: str | None = None) -> Finding:
+    try:
+        return _ok(name, version(name))
+    except PackageNotFoundError:
+        state: Literal["missing", "broken"] = "broken" if remedy is None else "missing"
+        return Finding(what=name, state=state, found="not installed", remedy=remedy or f"pip install {name}")
+
+
+def _loaded(*, name: str, remedy: str, module: str = "", code: str = "") -> Finding:
+    """Say whether a library can be loaded, and which version it is; "missing" also where it is broken, as others serve.
+
+    `code` prints the version; without it, that of `module`.
+    """
+    module = module or name
+    if importlib.util.find_spec(module) is None:
+        return Finding(what=name, state="missing", found="not installed", remedy=remedy)
+    printed, reason = _printed(code or f"import {module}; print({module}.__version__)")
+    if reason:
+        return Finding(what=name, state="missing", found=f"installed, but cannot be used: {reason}", remedy=remedy)
+    return _ok(name, printed)
+
+
+def _apart(what: str, look: str, config_path: Path | None) -> Finding:
+    """Return what a function of this module finds, in a process of its own."""
+    code = (
+        "import json, sys\nfrom pathlib import Path\nfrom edge import doctor\n"
+        f"print(json.dumps(doctor.{look}(*map(Path, sys.argv[1:])).as_dict()))"
+    )
+    printed, reason = _printed(code, *([] if config_path is None else [str(config_path)]))
+    if reason:
+        remedy = "See above which library is at fault, and remove it."
+        return Finding(what=what, state="broken", found=reason, remedy=remedy)
+    return Finding(**json.loads(printed))
+
+
+def _printed(code: str, *args: str) -> tuple[str, str]:
+    """Run Python code in a process of its own; return its last line, and why it failed, "" where it did not."""
+    command = [sys.executable, "-P", "-c", code, *args]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return "", f"it takes longer than {_TIMEOUT_S:g} s"
+    said = (done.stderr if done.returncode else done.stdout).strip().splitlines() or ["it says nothing"]
+    if done.returncode < 0:
+        return "", f"it crashes with {signal.Signals(-done.returncode).name}"
+    return said[-1], said[-1] if done.returncode else ""
+
+
+def _tried(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return _ok(what, look())
+    except CrossGLGError as error:
+        return Finding(what=what, state="broken", found=error.message, remedy=error.hint)
+
+
+def library(config_path: Path | None = None) -> Finding:
+    """Load the model and open the gallery as `serve` does."""
+
+    def look() -> str:
+        library = open_library(read_config(config_path))
+        with library.gallery as gallery:
+            runs, num_examples = library.encoder.engine.name, len(gallery.prototypes)
+            return f"{library.encoder.info.name} runs in {runs}; {num_examples} examples in {gallery.path}"
+
+    return _tried("model and gallery", look)
+
+
+def tensorrt_engine(config_path: Path | None = None) -> Finding:
+    """Look for engine files of this model, and run the one that fits this machine."""
+    model = read_config(config_path).model
+    bundle = Path(model.bundle).expanduser() if model.bundle else None
+    files = "no engine file"
+    try:
+        info, onnx = read_bundle(bundle)
+        found: tuple[tuple[engine_file.Kind, Path], ...] = tuple(
+            (kind, path) for kind in tensor_rt.MODULES for path in engine_file.find(info, onnx.parent, kind)
+        )
+        files = "; ".join(_engine_file(path, info, kind) for kind, path in found) or files
+        encoder = open_encoder(bundle, msgspec.structs.replace(model, engine="tensorrt", precision="auto"))
+    except CrossGLGError as error:
+        return Finding(what="TensorRT engine", state="missing", found=f"{files}; {error.message}", remedy=error.hint)
+    return _ok("TensorRT engine", ", ".join(f"{key} {value}" for key, value in encoder.engine.details.items()))
+
+
+def _engine_file(path: Path, info: BundleInfo, kind: engine_file.Kind) -> str:
+    try:
+        about = engine_file.verify(path, info, kind)
+    except EngineError as error:
+        return error.message
+    return f"{path}, {about.precision}, for {kind} {about.version} on {', '.join(about.compute_capabilities)}"
+
+
+def _daemon_or_sockets(config: Config) -> list[Finding]:
+    client = ControlClient(config.sockets.control, timeout_s=0.5)
+    try:
+        return [_ok("daemon", f"running, process {client.ask('ping')['pid']}")]
+    except ControlError as error:
+        if error.code != "unreachable":
+            return [Finding(what="daemon", state="broken", found=error.message, remedy=error.hint)]
+    finally:
+        client.close()
+    opened = (
+        ("frames", FrameSubscriber, config.sockets.frames),
+        ("events", EventPublisher, config.sockets.events),
+        ("control", ControlServer, config.sockets.control),
+    )
+
+    def bind(kind: Callable[[str], FrameSubscriber | EventPublisher | ControlServer], endpoint: str) -> str:
+        kind(endpoint).close()
+        return f"{endpoint} is free"
+
+    return [
+        _tried(f"socket for {name}", lambda kind=kind, endpoint=endpoint: bind(kind, endpoint))  # type: ignore[misc]
+        for name, kind, endpoint in opened
+    ]
+
+
+def _sensor() -> Finding:
+    try:
+        open_k4a().close()
+        return _ok("Azure Kinect", "opened")
+    except CrossGLGError as error:
+        return Finding(what="Azure Kinect", state="missing", found=error.message, remedy=error.hint)

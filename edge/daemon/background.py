@@ -1,0 +1,100 @@
+"""The two workers behind the loop: one fits the distribution classifier, one calibrates thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+
+from edge.gallery import LabelledExample
+from edge.match import Classifier, fit_gallery
+from edge.model import Encoder
+from edge.thresholds import Job
+from streams.errors import ControlError, CrossGLGError
+
+# 100 labels take 320 MB while they are fit_gallery, and the memory grows with their number.
+MAX_LABELS = 100
+
+
+class Fitting:
+    """Fit a classifier in one background thread: 20 labels take a second, 100 half a minute.
+
+    `state` says by what labels are chosen at present, for people.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.state = ""
+        self._encoder = encoder
+        self._executor = ThreadPoolExecutor(max_workers=1)
+        self._fit: Future[Classifier] | None = None
+        self._is_outdated = Event()
+
+    def begin(self, examples: Sequence[LabelledExample]) -> None:
+        """Fit to these examples and give up what is being fitted."""
+        self._give_up()
+        num_labels = len({example.label for example in examples})
+        if not 2 <= num_labels <= MAX_LABELS:
+            self.state = f"calibrated: cosine, as 2 to {MAX_LABELS} labels can be fitted, not {num_labels}"
+            return
+        self.state = "calibrated: being fitted, cosine until then"
+        self._is_outdated = Event()
+        self._fit = self._executor.submit(fit_gallery, tuple(examples), self._encoder, self._is_outdated.is_set)
+
+    def take(self) -> Classifier | None:
+        """Return the classifier of the newest examples, once, as soon as it is there. Raises what the fit raised."""
+        if self._fit is None or not self._fit.done():
+            return None
+        done, self._fit = self._fit, None
+        self.state = "calibrated: it could not be fitted, cosine instead"
+        classifier = done.result()
+        self.state = "calibrated"
+        return classifier
+
+    def close(self) -> None:
+        """Give up what is being fitted; wait for it, which takes a fraction of a second."""
+        self._give_up()
+        self._executor.shutdown()
+
+    def _give_up(self) -> None:
+        self._is_outdated.set()
+        if self._fit is not None:
+            self._fit.cancel()
+            self._fit = None
+
+
+class Calibrating:
+    """Calibrate in one background thread: a minute of ordinary movement takes some seconds.
+
+    `state`: "calibrating", "" once it is done or was never asked for, or why it failed.
+    """
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1)
+        self._work: Future[None] | None = None
+        self._is_closing = Event()
+
+    @property
+    def state(self) -> str:
+        if self._work is None:
+            return ""
+        if not self._work.done():
+            return "calibrating"
+        error = self._work.exception()
+        if error is None:
+            return ""
+        return f"failed: {error.message if isinstance(error, CrossGLGError) else error}"
+
+    def check_idle(self) -> None:
+        """Raise ControlError("busy") while one goes on."""
+        if self.state == "calibrating":
+            raise ControlError("thresholds are being calibrated", code="busy", hint="Ask again in a few seconds.")
+
+    def begin(self, work: Job) -> None:
+        """Start a calibration. Raises ControlError("busy")."""
+        self.check_idle()
+        self._work = self._executor.submit(work, self._is_closing.is_set)
+
+    def close(self) -> None:
+        """Give up what goes on; wait for it, which takes a fraction of a second."""
+        self._is_closing.set()
+        self._executor.shutdown(cancel_futures=True)

@@ -1,0 +1,264 @@
+"""The commands of the control socket. Those on the gallery also run without a daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edge.enroll import (
+    Example,
+    Piece,
+    checked_pieces,
+    commit_draft,
+    draft_example,
+    example_from_capture,
+    store_negatives,
+)
+from edge.gallery import Negative, Prototype
+from edge.library import Library, created_now
+from edge.match import Prototypes, separability
+from edge.motion import moved_most
+from edge.protocol import (
+    Args,
+    CalibrateArgs,
+    ClipArgs,
+    ExportArgs,
+    GetArgs,
+    HistoryArgs,
+    ImportArgs,
+    Mode,
+    NegativeArgs,
+    NoArgs,
+    RemoveArgs,
+    RenameArgs,
+    RevertArgs,
+    RevisionArgs,
+    Side,
+    ThresholdArgs,
+    VacuumArgs,
+)
+from edge.thresholds import report as calibrating
+from streams.errors import ControlError, EnrollError
+from streams.wire import MAX_COORDINATE_M
+
+VERSION = version("crossglg-edge")
+
+
+def commit_example(
+    library: Library,
+    label: str,
+    example: Example,
+    *,
+    origin: str,
+    mode: Mode,
+    side: Side | None = None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Store an example; return what was stored and which label is most like it.
+
+    Raises EnrollError("too_similar"), GalleryError.
+    """
+    gallery, info, created = library.gallery, library.encoder.info, created_now()
+    draft = draft_example(gallery, info, label, example, origin=origin, created=created, mode=mode, side=side)
+    return commit_draft(gallery, info, draft, created=created, force=force)
+
+
+def _describe(example: Prototype | Negative) -> dict[str, Any]:
+    return {
+        "id": example.id,
+        "duration_s": round(example.duration_s, 3),
+        "frames": len(example.timestamps_s),
+        "joints": round(float(np.isfinite(example.joints_m[:, :, 0]).mean()), 3),
+        "origin": example.origin,
+        "created": example.created,
+    }
+
+
+def _list(library: Library, args: NoArgs) -> dict[str, Any]:
+    gallery = library.gallery
+    labels = [
+        {"label": label, "examples": [_describe(p) for p in gallery.prototypes if p.label == label]}
+        for label in gallery.labels()
+    ]
+    negatives = [_describe(negative) for negative in gallery.negatives]
+    return {"gallery_revision": gallery.revision, "labels": labels, "negatives": negatives}
+
+
+def _get(library: Library, args: GetArgs) -> dict[str, Any]:
+    gallery, info = library.gallery, library.encoder.info
+    labels = gallery.labels()
+    if args.label is not None:
+        labels = tuple(label for label in labels if label == gallery.check_label(args.label or "", mode="add"))
+        if not labels:
+            raise ControlError(
+                f"no label {args.label!r} in the gallery: it has {', '.join(gallery.labels()) or 'none yet'}",
+                code="unknown_label",
+            )
+    compared = Prototypes([prototype.embedding for prototype in gallery.prototypes], info)
+    found = []
+    for label in labels:
+        examples = [
+            {
+                **_describe(prototype),
+                "moved": [joint for joint, _ in moved_most(prototype.timestamps_s, prototype.joints_m)],
+            }
+            for prototype in gallery.prototypes
+            if prototype.label == label
+        ]
+        found.append({"label": label, "examples": examples, **separability(label, gallery.prototypes, compared, info)})
+    return {"gallery_revision": gallery.revision, "labels": found} if args.label is None else found[0]
+
+
+def _rename(library: Library, args: RenameArgs) -> dict[str, Any]:
+    label = library.gallery.rename(args.old, args.new, created=created_now(), expected_revision=args.expected_revision)
+    return {"label": label, "gallery_revision": library.gallery.revision}
+
+
+def _remove(library: Library, args: RemoveArgs) -> dict[str, Any]:
+    gallery, created, expected = library.gallery, created_now(), args.expected_revision
+    if (args.label is None) == (args.id is None):
+        raise ControlError("gallery.remove: expected either a label or an id", code="bad_args")
+    if args.id is not None:
+        id = gallery.remove_example(args.id, created=created, expected_revision=expected)
+        return {"id": id, "gallery_revision": gallery.revision}
+    label = gallery.check_label(args.label or "", mode="add")
+    gallery.remove(label, created=created, expected_revision=expected)
+    return {"label": label, "gallery_revision": gallery.revision}
+
+
+def _undo(library: Library, args: RevisionArgs) -> dict[str, Any]:
+    undone = library.gallery.undo(created=created_now(), expected_revision=args.expected_revision)
+    return {"undone": undone, "gallery_revision": library.gallery.revision}
+
+
+def _revert(library: Library, args: RevertArgs) -> dict[str, Any]:
+    library.gallery.revert(args.revision, created=created_now(), expected_revision=args.expected_revision)
+    return {"labels": list(library.gallery.labels()), "gallery_revision": library.gallery.revision}
+
+
+def _vacuum(library: Library, args: VacuumArgs) -> dict[str, Any]:
+    return {"deleted": library.gallery.vacuum(args.keep_revisions)}
+
+
+def _history(library: Library, args: HistoryArgs) -> dict[str, Any]:
+    return {"history": [msgspec.to_builtins(revision) for revision in library.gallery.history(args.limit)]}
+
+
+def _export(library: Library, args: ExportArgs) -> dict[str, Any]:
+    num_examples = library.gallery.export(Path(args.path), args.labels)
+    num_negatives = len(library.gallery.negatives) if args.labels is None else 0
+    return {"path": args.path, "examples": num_examples, "negatives": num_negatives}
+
+
+def _import(library: Library, args: ImportArgs) -> dict[str, Any]:
+    labels = library.gallery.import_(Path(args.path), mode=args.mode, created=created_now())
+    negatives = len(library.gallery.negatives)
+    return {"labels": list(labels), "negatives": negatives, "gallery_revision": library.gallery.revision}
+
+
+def _clip(timestamps: bytes, joints: bytes) -> Piece:
+    """Return the timestamps (L,) and joints (L, 25, 3) that a request carries. Raises EnrollError."""
+    num_frames = len(timestamps) // 8
+    if len(timestamps) % 8 or len(joints) != num_frames * 25 * 3 * 4:
+        raise EnrollError(
+            f"{len(timestamps)} bytes of timestamps and {len(joints)} of joints: expected 8 and 300 bytes a frame",
+            code="bad_shape",
+        )
+    timestamps_s = np.frombuffer(timestamps, "<f8")
+    joints_LV3 = np.frombuffer(joints, "<f4").reshape(num_frames, 25, 3)
+    if (np.abs(joints_LV3) > MAX_COORDINATE_M).any():
+        raise EnrollError(
+            f"a joint is {float(np.nanmax(np.abs(joints_LV3))):.0f} m away: expected at most {MAX_COORDINATE_M:.0f}",
+            code="not_metres",
+            hint="Give metres (millimetres / 1000), NaN for a missing joint.",
+        )
+    if not (np.isfinite(timestamps_s).all() and (np.diff(timestamps_s) > 0).all()):
+        raise EnrollError("the timestamps do not rise: expected finite, rising seconds", code="bad_timestamp")
+    return timestamps_s, joints_LV3
+
+
+def _enroll_clip(library: Library, args: ClipArgs) -> dict[str, Any]:
+    example = example_from_capture(*_clip(args.timestamps_s, args.joints_m), library.config, trim=args.trim)
+    return commit_example(
+        library, args.label, example, origin=args.origin, mode=args.mode, side=args.side, force=args.force
+    )
+
+
+def _enroll_negative(library: Library, args: NegativeArgs) -> dict[str, Any]:
+    pieces = [_clip(piece.timestamps_s, piece.joints_m) for piece in args.pieces]
+    kept = checked_pieces(pieces, library.config)
+    return store_negatives(library.gallery, kept, origin=args.origin, created=created_now())
+
+
+def threshold_get(library: Library, args: NoArgs) -> dict[str, Any]:
+    return calibrating.described(library.gallery, library.encoder.info, library.config)
+
+
+def threshold_set(library: Library, args: ThresholdArgs) -> dict[str, Any]:
+    calibrating.set_by_hand(library.gallery, library.encoder.info, args.label, args.distance, created_now())
+    return threshold_get(library, NoArgs())
+
+
+def threshold_reset(library: Library, args: GetArgs) -> dict[str, Any]:
+    """One label's that was set by hand, or everything."""
+    calibrating.reset(library.gallery, library.encoder.info, args.label, created_now())
+    return threshold_get(library, NoArgs())
+
+
+def calibration(library: Library, args: CalibrateArgs) -> calibrating.Job:
+    """Return the work that `threshold.calibrate` is. Raises BundleError."""
+    per_hour = args.false_alarms_per_hour
+    return calibrating.calibration(library.gallery, library.encoder, library.config, per_hour, created_now())
+
+
+def _threshold_calibrate(library: Library, args: CalibrateArgs) -> dict[str, Any]:
+    calibration(library, args)(lambda: False)
+    return threshold_get(library, NoArgs())
+
+
+def _model_info(library: Library, args: NoArgs) -> dict[str, Any]:
+    return {**msgspec.to_builtins(library.encoder.info), "engine": library.encoder.report()}
+
+
+Command = tuple[type[Args], Callable[[Any, Any], dict[str, Any]]]
+
+LIBRARY_COMMANDS: dict[str, Command] = {
+    "gallery.list": (NoArgs, _list),
+    "gallery.get": (GetArgs, _get),
+    "gallery.rename": (RenameArgs, _rename),
+    "gallery.remove": (RemoveArgs, _remove),
+    "gallery.undo": (RevisionArgs, _undo),
+    "gallery.revert": (RevertArgs, _revert),
+    "gallery.vacuum": (VacuumArgs, _vacuum),
+    "gallery.history": (HistoryArgs, _history),
+    "gallery.export": (ExportArgs, _export),
+    "gallery.import": (ImportArgs, _import),
+    "enroll.undo": (RevisionArgs, _undo),
+    "enroll.clip": (ClipArgs, _enroll_clip),
+    "enroll.negative": (NegativeArgs, _enroll_negative),
+    "threshold.get": (NoArgs, threshold_get),
+    "threshold.set": (ThresholdArgs, threshold_set),
+    "threshold.reset": (GetArgs, threshold_reset),
+    "threshold.calibrate": (CalibrateArgs, _threshold_calibrate),
+    "model.info": (NoArgs, _model_info),
+}
+
+
+def call(commands: dict[str, Command], context: object, cmd: str, args: dict[str, Any]) -> dict[str, Any]:
+    """Check a command's arguments and carry it out. Raises CrossGLGError."""
+    if cmd not in commands:
+        raise ControlError(
+            f"command {cmd!r} is not known: expected one of {', '.join(sorted(commands))}",
+            code="unknown_command",
+        )
+    kind, function = commands[cmd]
+    try:
+        checked = msgspec.convert(args, kind)
+    except msgspec.ValidationError as error:
+        raise ControlError(f"{cmd}: {error}", code="bad_args") from error
+    return function(context, checked)

@@ -1,0 +1,96 @@
+"""An example that is about to be stored: what a person should know about it before it is, and its storing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edge.enroll.capture import Example
+from edge.gallery import Gallery, LabelledExample, Prototype, label_key
+from edge.match import Prototypes, is_same_action, likenesses
+from edge.model import BundleInfo
+from edge.motion import on_side
+from edge.protocol import Mode, Side
+from streams.errors import EnrollError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """Hold an example that is not stored yet: as one prototype, or with its mirror image as two.
+
+    `preview`: the example's report, `similar`, the label of another action that it may be confused with
+    (label, distance, score), and `notes`, lines to read.
+    """
+
+    prototypes: list[Prototype]
+    mode: Mode
+    preview: dict[str, Any]
+
+
+def draft_example(
+    gallery: Gallery,
+    info: BundleInfo,
+    label: str,
+    example: Example,
+    *,
+    origin: str,
+    created: str,
+    mode: Mode = "new",
+    side: Side | None = None,
+) -> Draft:
+    """Embed an example and compare it with the gallery. Raises GalleryError."""
+    label = gallery.check_label(label, mode=mode)
+    shown, note = on_side(example.timestamps_s, example.joints_m, side)
+    drafts = gallery.embedded(
+        [
+            LabelledExample(
+                label=label,
+                timestamps_s=example.timestamps_s,
+                joints_m=joints_m,
+                origin=origin if joints_m is example.joints_m else f"{origin}, mirrored",
+                created=created,
+            )
+            for joints_m in shown
+        ]
+    )
+    compared = Prototypes([prototype.embedding for prototype in gallery.prototypes], info)
+    embeddings = np.array([draft.embedding for draft in drafts])
+    found = likenesses(embeddings, gallery.prototypes, compared, info.calibration)
+    others = [other for other in found if label_key(other["label"]) != label_key(label)]
+    own = [other for other in found if label_key(other["label"]) == label_key(label)]
+    notes = [note] if note else []
+    if mode == "add" and label in gallery.labels():
+        distance = own[0]["distance"] if own else np.inf
+        if not is_same_action(distance, info.calibration):
+            notes.append(
+                f"unlike the other examples of {label!r}: {distance:.2f} from the nearest, where the same action "
+                f"is usually nearer than {info.calibration.midpoint:.2f}"
+            )
+    similar = others[0] if others and is_same_action(others[0]["distance"], info.calibration) else None
+    preview = {"label": label, **example.report(), "similar": similar, "notes": notes}
+    return Draft(prototypes=drafts, mode=mode, preview=preview)
+
+
+def commit_draft(gallery: Gallery, info: BundleInfo, draft: Draft, *, created: str, force: bool) -> dict[str, Any]:
+    """Store a draft; return its preview and what was stored.
+
+    Raises EnrollError("too_similar") for a new label that is another's action, unless `force`; GalleryError.
+    """
+    similar = draft.preview["similar"]
+    if similar and draft.mode != "add" and not force:
+        raise EnrollError(
+            f"it is too like {similar['label']!r}: {similar['distance']:.2f} from it, and what is nearer than "
+            f"{info.calibration.midpoint:.2f} is taken for the same action",
+            code="too_similar",
+            hint="Show another movement, or add it to that label (--add); --force (force: true) stores it anyway.",
+        )
+    stored = gallery.add_all(draft.prototypes, created=created, mode=draft.mode)
+    return {
+        "id": stored[0].id,
+        "stored": len(stored),
+        **draft.preview,
+        "label": stored[0].label,
+        "gallery_revision": gallery.revision,
+    }

@@ -1,0 +1,153 @@
+"""The one enrolment that a daemon has under way: started, captured, perhaps previewed, stored or given up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from edge.enroll.capture import Enrollment
+from edge.enroll.draft import Draft, commit_draft, draft_example
+from edge.enroll.negatives import NegativeCapture, store_negatives
+from edge.library import Library, created_now
+from edge.protocol import EnrollArgs
+from streams.cameras import Camera
+from streams.errors import CrossGLGError, EnrollError
+from streams.frame import SkeletonFrame
+
+# Whoever asked for a preview may have gone away.
+_CONFIRM_S = 60.0
+
+
+class Enrolling:
+    """Lead one enrolment at a time through its states; `outcome` tells how the last one ended."""
+
+    def __init__(self) -> None:
+        self.outcome: dict[str, Any] = {"state": "none"}
+        self._args = EnrollArgs()
+        self._capture: Enrollment | NegativeCapture | None = None
+        self._draft: Draft | None = None
+        self._draft_until_s = math.inf
+
+    @property
+    def label(self) -> str | None:
+        """Name what is being enrolled; None where nothing is."""
+        if self._draft is not None:
+            return str(self._draft.preview["label"])
+        return None if self._capture is None else self._capture.label
+
+    def start(self, args: EnrollArgs, library: Library, camera: Camera, now_s: float) -> dict[str, Any]:
+        """Begin. Raises EnrollError: "busy", "bad_args"; GalleryError; CameraError."""
+        if self.label is not None:
+            raise EnrollError(
+                f"an enrolment of {self.label!r} is under way", code="busy", hint="Wait for it, or send enroll.cancel."
+            )
+        if (args.label is None) == (args.negative_s is None):
+            raise EnrollError("expected either a label or negative_s", code="bad_args")
+        config = library.config
+        countdown_s = config.enroll.countdown_s if args.countdown_s is None else args.countdown_s
+        is_cued = False
+        if args.label is None:
+            self._capture = NegativeCapture(
+                config,
+                now_s=now_s,
+                countdown_s=countdown_s,
+                seconds=args.negative_s or 0.0,
+                source=args.source,
+                body=args.body,
+            )
+        else:
+            # What the gallery would refuse at the end, it refuses before anybody has moved.
+            label = library.gallery.check_label(args.label, mode=args.mode)
+            capture = Enrollment(
+                label, config, now_s=now_s, countdown_s=countdown_s, source=args.source, body=args.body
+            )
+            # A performer stands still from now on; when to act is told once the countdown has begun.
+            is_cued = camera.cue(label, capture.left_s(now_s) + (countdown_s if capture.state == "stillness" else 0.0))
+            self._capture = capture
+        self._args, self.outcome = args, {"state": "none"}
+        return {"label": self._capture.label, "countdown_s": countdown_s, "cued": is_cued}
+
+    def step(self, frames: Sequence[SkeletonFrame], library: Library, camera: Camera, now_s: float) -> bool:
+        """Go on with frames (kinect25); return whether the enrolment has just ended, as `outcome` says."""
+        if self._draft is not None and now_s > self._draft_until_s:
+            message = f"it was not confirmed within {_CONFIRM_S:g} s"
+            return self._fail(EnrollError(message, code="cancelled", hint="Show it again."))
+        capture = self._capture
+        if capture is None:
+            return False
+        state = capture.state
+        capture.step(frames, now_s)
+        if state == "stillness" and capture.state == "countdown":
+            camera.cue(capture.label, capture.left_s(now_s))
+        if not capture.is_over:
+            return False
+        try:
+            if capture.error is not None:
+                raise capture.error
+            return self._captured(capture, library, now_s)
+        except CrossGLGError as error:
+            return self._fail(error)
+
+    def _captured(self, capture: Enrollment | NegativeCapture, library: Library, now_s: float) -> bool:
+        origin, created = f"live:{capture.seen_source}", created_now()
+        if isinstance(capture, NegativeCapture):
+            return self._done(store_negatives(library.gallery, capture.pieces, origin=origin, created=created))
+        assert capture.example is not None
+        draft = draft_example(
+            library.gallery,
+            library.encoder.info,
+            capture.label,
+            capture.example,
+            origin=origin,
+            created=created,
+            mode=self._args.mode,
+            side=self._args.side,
+        )
+        draft.preview["notes"][:0] = capture.notes
+        self._capture, self._draft, self._draft_until_s = None, draft, now_s + _CONFIRM_S
+        if self._args.commit:
+            self.commit(library, force=self._args.force)
+        return self._draft is None
+
+    def commit(self, library: Library, *, force: bool) -> dict[str, Any]:
+        """Store the example that waits. Raises EnrollError: "too_similar" (it waits on); GalleryError."""
+        if self._draft is None:
+            raise EnrollError("no example waits to be stored", code="nothing_to_commit", hint="See enroll.status.")
+        draft, info = self._draft, library.encoder.info
+        result = commit_draft(library.gallery, info, draft, created=created_now(), force=force or self._args.force)
+        self._done(result)
+        return result
+
+    def cancel(self) -> dict[str, Any]:
+        """Give up what is under way; return what that was."""
+        label = self.label
+        if label is not None:
+            self._fail(EnrollError("the enrolment was cancelled", code="cancelled"))
+        return {"cancelled": label}
+
+    def status(self, now_s: float) -> dict[str, Any]:
+        """Return the state, and what belongs to it: time left, preview, result or error."""
+        if self._draft is not None:
+            left_s = round(max(0.0, self._draft_until_s - now_s), 2)
+            return {"state": "captured", "label": self.label, "left_s": left_s, "preview": self._draft.preview}
+        if self._capture is None:
+            return self.outcome
+        return {
+            "state": self._capture.state,
+            "label": self._capture.label,
+            "left_s": round(self._capture.left_s(now_s), 2),
+            "message": self._capture.message,
+        }
+
+    def _done(self, result: dict[str, Any]) -> bool:
+        self._end({"state": "done", "label": self.label, "result": result})
+        return True
+
+    def _fail(self, error: CrossGLGError) -> bool:
+        failure = {"code": error.code, "message": error.message, "hint": error.hint}
+        self._end({"state": "failed", "label": self.label, "error": failure})
+        return True
+
+    def _end(self, outcome: dict[str, Any]) -> None:
+        self.outcome, self._capture, self._draft = outcome, None, None

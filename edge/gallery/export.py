@@ -1,0 +1,110 @@
+"""The portable file of a gallery: raw examples with their labels, and negatives, for any model to embed.
+
+One .npz of three plain arrays: `header` (JSON, what each example is), and the frames of all examples, then of
+all negatives, one after another, `timestamps_s` (F,) and `joints_m` (F, 25, 3).
+
+Shapes: L frames of one example, F frames of all, kinect25 joints in "LUF".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+
+from edge.gallery.examples import LabelledExample, RawExample, checked_arrays, labelled
+from streams.errors import GalleryError
+
+
+class _Raw(msgspec.Struct, frozen=True, kw_only=True):
+    origin: str
+    created: str
+    num_frames: Annotated[int, msgspec.Meta(ge=2)]
+
+
+class _Example(_Raw, frozen=True, kw_only=True):
+    label: str
+
+
+class _Header(msgspec.Struct, frozen=True, kw_only=True):
+    # 2 has negatives, which a program that knows only 1 must not leave out unsaid.
+    export_version: Literal[1, 2]
+    layout: Literal["kinect25"]
+    axes: Literal["LUF"]
+    examples: list[_Example]
+    negatives: list[_Raw] = []
+
+
+def write_export(path: Path, examples: Sequence[LabelledExample], negatives: Sequence[RawExample] = ()) -> None:
+    """Write examples and negatives to a file, whole or not at all. Raises GalleryError("export_failed")."""
+    header = _Header(
+        export_version=2 if negatives else 1,
+        layout="kinect25",
+        axes="LUF",
+        examples=[
+            _Example(label=e.label, origin=e.origin, created=e.created, num_frames=len(e.timestamps_s))
+            for e in examples
+        ],
+        negatives=[_Raw(origin=n.origin, created=n.created, num_frames=len(n.timestamps_s)) for n in negatives],
+    )
+    written: list[RawExample] = [*examples, *negatives]
+    if not path.name or (path.exists() and not path.is_file()):
+        raise GalleryError(
+            f"{path} is no file: expected the name of a file to write",
+            code="export_failed",
+            hint="Name a new file, or one to replace; an export ends in .npz.",
+        )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(
+                file,
+                header=np.frombuffer(msgspec.json.encode(header), np.uint8),
+                timestamps_s=np.concatenate([np.zeros(0), *(example.timestamps_s for example in written)]),
+                joints_m=np.concatenate([np.zeros((0, 25, 3), "<f4"), *(example.joints_m for example in written)]),
+            )
+        temporary.replace(path)
+    except OSError as error:
+        raise GalleryError(
+            f"{path} cannot be written: {error.strerror}",
+            code="export_failed",
+            hint="Name a file in a folder that exists, can be written to and has space.",
+        ) from error
+    finally:
+        if temporary.is_file():
+            temporary.unlink()
+
+
+def read_export(path: Path) -> tuple[list[LabelledExample], list[RawExample]]:
+    """Read the examples and the negatives of an exported file. Raises GalleryError: "not_found", "bad_import"."""
+    try:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
+            header = msgspec.json.decode(file["header"].tobytes(), type=_Header)
+            times, joints = file["timestamps_s"], file["joints_m"]
+        described: list[_Raw] = [*header.examples, *header.negatives]
+        ends = np.cumsum([0, *(item.num_frames for item in described)])
+        if not ends[-1] == len(times) == len(joints):
+            raise ValueError(f"{len(times)} timestamps and {len(joints)} frames, expected {ends[-1]} of both")
+        examples, negatives = [], []
+        for item, begin, end in zip(described, ends, ends[1:], strict=False):
+            raw = RawExample(
+                timestamps_s=times[begin:end], joints_m=joints[begin:end], origin=item.origin, created=item.created
+            )
+            if isinstance(item, _Example):
+                examples.append(labelled(raw, item.label))
+            else:
+                negatives.append(checked_arrays(raw))
+        return examples, negatives
+    except FileNotFoundError as error:
+        raise GalleryError(f"{path} does not exist", code="not_found", hint="Check the path.") from error
+    # For a damaged file zipfile and numpy raise a dozen kinds, from zlib.error to a tokenizer's.
+    except Exception as error:
+        raise GalleryError(
+            f"{path} cannot be imported: {error}",
+            code="bad_import",
+            hint="Import a file that `export` wrote, unaltered.",
+        ) from error

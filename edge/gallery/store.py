@@ -1,0 +1,485 @@
+"""The gallery: labeled examples, their embeddings and every change to them, in one SQLite file.
+
+A prototype keeps its recorded example, so that a new model can embed it again. A negative is an example of no
+label: ordinary movement that is no action. A revision keeps the label of each example that it shows, so to
+undo is to show an earlier one; only `Gallery.vacuum` deletes.
+
+Shapes: N examples, L frames as they came, V = 25 kinect25 joints, C = 3 in "LUF", D embedding size.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import msgspec
+import numpy as np
+
+from edge.gallery.examples import (
+    LabelledExample,
+    Negative,
+    Prototype,
+    RawExample,
+    Revision,
+    checked_arrays,
+    checked_example,
+    labelled,
+)
+from edge.gallery.export import read_export, write_export
+from edge.gallery.labels import checked_label, label_key, spelled
+from edge.gallery.schema import bad_gallery, connect, file_errors
+from edge.motion import PREPROCESSING_VERSION
+from edge.protocol import Mode
+from streams.arrays import Array, Times
+from streams.errors import GalleryError
+
+Example = tuple[Times, Array]
+
+# A thousand windows at once would take gigabytes in the encoder.
+_EMBED_BATCH = 32
+
+
+@dataclass(slots=True, kw_only=True)
+class _Change:
+    """Hold the next revision while it is made; `shown`: labels by example id, "" of a negative, in their order."""
+
+    revision: int
+    stands_for: int
+    shown: dict[str, str]
+    label: str = ""
+    detail: str = ""
+
+
+class Gallery:
+    """Keep the prototypes and negatives in memory and on disk; a change is on disk before the call returns.
+
+    `prototypes`, `negatives`: in the order in which they were first added. `revision`: the one that
+    they show; 0 is an empty, new gallery. `num_reembedded`: how many had no embedding by this model and
+    got one since opening. Not for use from two threads; any number of processes may share the file.
+    """
+
+    def __init__(self, path: Path | str, *, embed: Callable[[Sequence[Example]], Array], model_sha256: str) -> None:
+        """Open or create a gallery; what this model has not embedded yet is embedded now.
+
+        `embed` turns examples into embeddings, shape (N, D), float32. Raises GalleryError.
+        """
+        self.path = Path(path)
+        self.prototypes: tuple[Prototype, ...] = ()
+        self.negatives: tuple[Negative, ...] = ()
+        self.revision = self.num_reembedded = 0
+        self._embed = embed
+        self._model_sha256 = model_sha256
+        self._model = f"{model_sha256} {PREPROCESSING_VERSION}"
+        self._db = connect(self.path)
+        try:
+            self._load()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def labels(self) -> tuple[str, ...]:
+        """Return the labels, each once, in the order in which they were first added."""
+        return tuple(dict.fromkeys(prototype.label for prototype in self.prototypes))
+
+    def check_label(self, label: str, *, mode: Mode = "new") -> str:
+        """Return a label as `add` would spell it. Raises GalleryError: "bad_label", "label_exists"."""
+        label = checked_label(label)
+        found = spelled(label, self.labels())
+        if found and mode == "new":
+            raise self._label_exists([found])
+        return found if found and mode == "add" else label
+
+    def refresh(self) -> bool:
+        """Take over what another process committed; return whether the gallery changed. Cheap if not."""
+        if self._span()[1] == self.revision:
+            return False
+        self._load()
+        return True
+
+    def add(
+        self,
+        label: str,
+        timestamps_s: Times,
+        joints_m: Array,
+        *,
+        origin: str,
+        created: str,
+        mode: Mode = "new",
+        expected_revision: int | None = None,
+    ) -> Prototype:
+        """Store an example and return its prototype.
+
+        "new" refuses a label that exists, "add" gives it one more example, "replace" removes its
+        examples first. Shapes, units and `created` as in LabelledExample. Raises GalleryError.
+        """
+        example = LabelledExample(
+            label=label, timestamps_s=timestamps_s, joints_m=joints_m, origin=origin, created=created
+        )
+        drafts = self.embedded([example])
+        return self.add_all(drafts, created=created, mode=mode, expected_revision=expected_revision)[0]
+
+    def embedded(self, examples: Sequence[LabelledExample]) -> list[Prototype]:
+        """Return the prototypes that examples would be; nothing is stored. Raises GalleryError."""
+        checked = [checked_example(example) for example in examples]
+        if not checked:
+            return []
+        embeddings = self._embeddings([(example.timestamps_s, example.joints_m) for example in checked])
+        return [
+            self._prototype(str(uuid.uuid4()), example, embedding)
+            for example, embedding in zip(checked, embeddings, strict=True)
+        ]
+
+    def add_all(
+        self, drafts: Sequence[Prototype], *, created: str, mode: Mode = "new", expected_revision: int | None = None
+    ) -> list[Prototype]:
+        """Store prototypes that `embedded` gave, as one change; modes as in `add`. Raises GalleryError."""
+        with self._change("replace" if mode == "replace" else "add", created, expected_revision) as change:
+            return self._insert(change, drafts, mode)
+
+    def add_negatives(
+        self, examples: Sequence[RawExample], *, created: str, expected_revision: int | None = None
+    ) -> list[str]:
+        """Store ordinary movement, as one change; return the ids. Raises GalleryError."""
+        checked = [checked_arrays(example) for example in examples]
+        with self._change("add", created, expected_revision) as change:
+            change.detail = f"{len(checked)} negatives"
+            return self._insert_negatives(change, checked)
+
+    def remove(self, label: str, *, created: str, expected_revision: int | None = None) -> int:
+        """Remove a label with all its examples; return how many. Raises GalleryError("unknown_label")."""
+        with self._change("remove", created, expected_revision) as change:
+            before = change.shown
+            change.label = self._existing(label, before.values())
+            change.shown = {id: other for id, other in before.items() if other != change.label}
+        return len(before) - len(change.shown)
+
+    def remove_example(self, id: str, *, created: str, expected_revision: int | None = None) -> str:
+        """Remove one example or negative, named by the beginning of its id; return the whole id.
+
+        Raises GalleryError("unknown_id").
+        """
+        with self._change("remove", created, expected_revision) as change:
+            found = [other for other in change.shown if id and other.startswith(id)]
+            if len(found) != 1:
+                raise GalleryError(
+                    f"{len(found)} examples in {self.path} have an id that begins with {id!r}, expected one",
+                    code="unknown_id",
+                    hint="`gallery show LABEL` and `gallery list` print the ids.",
+                )
+            change.label = change.shown[found[0]]
+            change.detail = f"{'example' if change.label else 'negative'} {found[0][:8]}"
+            change.shown = {other: label for other, label in change.shown.items() if other != found[0]}
+        return found[0]
+
+    def rename(self, old: str, new: str, *, created: str, expected_revision: int | None = None) -> str:
+        """Give a label another name; return it as it is stored.
+
+        Raises GalleryError: "unknown_label", "label_exists", "bad_label".
+        """
+        new = checked_label(new)
+        with self._change("rename", created, expected_revision) as change:
+            spelling = self._existing(old, change.shown.values())
+            taken = spelled(new, change.shown.values())
+            # Another spelling of the same label, "Wave" for "wave", is a rename like any other.
+            if taken and (taken != spelling or spelling == new):
+                raise GalleryError(
+                    f"label {old!r} cannot be renamed to {new!r}: {self.path} has {taken!r} already",
+                    code="label_exists",
+                    hint=f"Choose another name, or remove {taken!r} first.",
+                )
+            change.label, change.detail = spelling, f"to {new!r}"
+            change.shown = {id: new if label == spelling else label for id, label in change.shown.items()}
+        return new
+
+    def undo(self, *, created: str, expected_revision: int | None = None) -> str:
+        """Take back the latest change that still stands; return what that was.
+
+        Undoing again walks further back. Raises GalleryError("nothing_to_undo").
+        """
+        with self._change("undo", created, expected_revision) as change:
+            standing, _ = self._stored(change.revision - 1)
+            if standing <= self._span()[0]:
+                raise GalleryError(
+                    f"nothing to undo: {self.path} holds no earlier state",
+                    code="nothing_to_undo",
+                    hint="`history` lists the changes, `revert` goes back to any of them.",
+                )
+            (undone,) = self._revisions("WHERE revision = ?", standing)
+            change.stands_for, change.shown = self._stored(standing - 1)
+            change.label, change.detail = undone.label, f"of revision {standing}"
+        return undone.description
+
+    def history(self, limit: int = 20) -> tuple[Revision, ...]:
+        """Return the latest changes, the newest first."""
+        with file_errors(self.path):
+            return self._revisions("WHERE revision > 0 ORDER BY revision DESC")[: max(0, limit)]
+
+    def revert(self, revision: int, *, created: str, expected_revision: int | None = None) -> None:
+        """Restore the prototypes as of `revision`, as a new one. Raises GalleryError("unknown_revision")."""
+        with self._change("revert", created, expected_revision) as change:
+            oldest, newest = self._span()
+            if not oldest <= revision <= newest:
+                raise GalleryError(
+                    f"{self.path} has no revision {revision}: expected {oldest} to {newest}",
+                    code="unknown_revision",
+                    hint="`history` lists the changes.",
+                )
+            change.detail = f"to revision {revision}"
+            _, change.shown = self._stored(revision)
+
+    def export(self, path: Path | str, labels: Sequence[str] | None = None) -> int:
+        """Write the raw examples of these labels, or of all with the negatives, to one .npz file.
+
+        Return how many examples, not counting negatives.
+        Raises GalleryError: "unknown_label", "export_failed".
+        """
+        path = Path(path)
+        if path.resolve() == self.path.resolve():
+            raise GalleryError(
+                f"{path} is this gallery itself, expected another file",
+                code="export_failed",
+                hint="Exports are .npz files: name one.",
+            )
+        known = self.labels()
+        wanted = known if labels is None else [self._existing(label, known) for label in labels]
+        chosen = [prototype for prototype in self.prototypes if prototype.label in wanted]
+        write_export(path, chosen, self.negatives if labels is None else ())
+        return len(chosen)
+
+    def import_(
+        self, path: Path | str, *, mode: Mode = "new", created: str, expected_revision: int | None = None
+    ) -> tuple[str, ...]:
+        """Add the examples of an exported file, as one change, and return their labels; modes as in `add`.
+
+        Negatives are added to those that are there, or, with "replace", take their place. Origin and
+        creation time stay those of the example. Raises GalleryError: "not_found", "bad_import", "label_exists".
+        """
+        examples, negatives = read_export(Path(path))
+        if not examples and not negatives:
+            return ()
+        drafts = self.embedded(examples)
+        with self._change("import", created, expected_revision) as change:
+            change.detail = f"from {Path(path).name}"
+            stored = self._insert(change, drafts, mode)
+            if negatives and mode == "replace":
+                change.shown = {id: label for id, label in change.shown.items() if label}
+            self._insert_negatives(change, negatives)
+        return tuple(dict.fromkeys(prototype.label for prototype in stored))
+
+    def vacuum(self, keep_revisions: int) -> int:
+        """Delete for good what only changes before the last `keep_revisions` need; return how many examples.
+
+        Those last changes can still be undone. Also drops the embeddings of other models.
+        """
+        with self._transaction("IMMEDIATE") as db:
+            db.execute("DELETE FROM revisions WHERE revision < ?", (self._span()[1] - max(0, keep_revisions),))
+            shown = "SELECT key FROM revisions, json_each(shown)"
+            num_deleted = db.execute(f"DELETE FROM examples WHERE id NOT IN ({shown})").rowcount
+            kept = "SELECT id FROM examples"
+            db.execute(f"DELETE FROM embeddings WHERE model != ? OR example NOT IN ({kept})", (self._model,))
+        with file_errors(self.path):
+            # Else the joints stay readable in the file, or in the log beside it.
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return num_deleted
+
+    @contextmanager
+    def _transaction(self, kind: Literal["DEFERRED", "IMMEDIATE"]) -> Iterator[sqlite3.Connection]:
+        with file_errors(self.path):
+            self._db.execute(f"BEGIN {kind}")
+            with self._db:
+                yield self._db
+
+    @contextmanager
+    def _change(self, action: str, created: str, expected_revision: int | None) -> Iterator[_Change]:
+        """Make the next revision in one transaction; when it is committed, load the outcome."""
+        with self._transaction("IMMEDIATE") as db:
+            _, head = self._span()
+            if expected_revision not in (None, head):
+                raise GalleryError(
+                    f"expected revision {expected_revision}, but {self.path} is at revision {head}",
+                    code="revision_conflict",
+                    hint="The gallery was changed in the meantime: look at it again, then repeat the change.",
+                )
+            change = _Change(revision=head + 1, stands_for=head + 1, shown=self._stored(head)[1])
+            yield change
+            shown = msgspec.json.encode(change.shown).decode()
+            row = (change.revision, change.stands_for, created, action, change.label, change.detail, shown)
+            db.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self._load()
+
+    def _prototype(self, id: str, example: LabelledExample, embedding: Array) -> Prototype:
+        return Prototype(
+            id=id,
+            label=example.label,
+            timestamps_s=example.timestamps_s,
+            joints_m=example.joints_m,
+            embedding=embedding,
+            model_sha256=self._model_sha256,
+            origin=example.origin,
+            created=example.created,
+        )
+
+    def _insert(self, change: _Change, drafts: Sequence[Prototype], mode: Mode) -> list[Prototype]:
+        """Store prototypes; return them with the label as the gallery spells it."""
+        spelling: dict[str, str] = {}
+        for draft in drafts:
+            spelling.setdefault(label_key(draft.label), draft.label)
+        existing = {key: found for key in spelling if (found := spelled(key, change.shown.values()))}
+        if existing and mode == "new":
+            raise self._label_exists(existing.values())
+        if mode == "add":
+            spelling |= existing
+        if mode == "replace":
+            replaced = set(existing.values())
+            change.shown = {id: label for id, label in change.shown.items() if label not in replaced}
+        change.label = ", ".join(spelling.values())
+        stored = [replace(draft, label=spelling[label_key(draft.label)]) for draft in drafts]
+        for p in stored:
+            self._insert_raw(p.id, p)
+            self._db.execute("INSERT INTO embeddings VALUES (?, ?, ?)", (p.id, self._model, p.embedding.tobytes()))
+            change.shown[p.id] = p.label
+        return stored
+
+    def _insert_negatives(self, change: _Change, negatives: Sequence[RawExample]) -> list[str]:
+        ids = [str(uuid.uuid4()) for _ in negatives]
+        for id, negative in zip(ids, negatives, strict=True):
+            self._insert_raw(id, negative)
+            change.shown[id] = ""
+        return ids
+
+    def _insert_raw(self, id: str, raw: RawExample) -> None:
+        row = (id, raw.origin, raw.created, raw.timestamps_s.tobytes(), raw.joints_m.tobytes())
+        self._db.execute("INSERT INTO examples VALUES (?, ?, ?, ?, ?)", row)
+
+    def _load(self) -> None:
+        """Read the newest revision; what is in memory already is not read again."""
+        prototypes = {prototype.id: prototype for prototype in self.prototypes}
+        negatives = {negative.id: negative for negative in self.negatives}
+        with self._transaction("DEFERRED"):
+            _, revision = self._span()
+            _, shown = self._stored(revision)
+            prototypes = {
+                id: replace(prototypes[id], label=label) if id in prototypes else self._read(id, label)
+                for id, label in shown.items()
+                if label
+            }
+            negatives = {
+                id: negatives[id] if id in negatives else self._read_negative(id)
+                for id, label in shown.items()
+                if not label
+            }
+        stale = [prototype for prototype in prototypes.values() if not len(prototype.embedding)]
+        if stale:
+            # Outside of a transaction: embedding many takes seconds, and other processes wait only so long.
+            embeddings = self._embeddings([(p.timestamps_s, p.joints_m) for p in stale])
+            with self._transaction("IMMEDIATE") as db:
+                for p, embedding in zip(stale, embeddings, strict=True):
+                    prototypes[p.id] = replace(p, embedding=embedding)
+                    row = (p.id, self._model, embedding.tobytes())
+                    db.execute("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", row)
+        self.prototypes, self.negatives = tuple(prototypes.values()), tuple(negatives.values())
+        self.revision = revision
+        self.num_reembedded += len(stale)
+
+    def _read(self, id: str, label: str) -> Prototype:
+        """Read one prototype; its embedding is empty where this model has made none yet."""
+        raw, embedding = self._read_raw(id)
+        try:
+            return self._prototype(id, labelled(raw, label), np.frombuffer(embedding, "<f4"))
+        except (ValueError, GalleryError) as error:
+            raise bad_gallery(self.path, f"the example {id} of {label!r} is damaged: {error}") from error
+
+    def _read_negative(self, id: str) -> Negative:
+        raw, _ = self._read_raw(id)
+        return Negative(
+            id=id, timestamps_s=raw.timestamps_s, joints_m=raw.joints_m, origin=raw.origin, created=raw.created
+        )
+
+    def _read_raw(self, id: str) -> tuple[RawExample, bytes]:
+        """Read an example and its embedding by this model, b"" where there is none."""
+        row = self._db.execute(
+            "SELECT origin, created, timestamps_s, joints_m, embedding"
+            " FROM examples LEFT JOIN embeddings ON example = id AND model = ? WHERE id = ?",
+            (self._model, id),
+        ).fetchone()
+        try:
+            origin, created, times, joints, embedding = row
+            raw = RawExample(
+                timestamps_s=np.frombuffer(times, "<f8"),
+                joints_m=np.frombuffer(joints, "<f4").reshape(-1, 25, 3),
+                origin=origin,
+                created=created,
+            )
+            return checked_arrays(raw), embedding or b""
+        except (TypeError, ValueError, GalleryError) as error:
+            raise bad_gallery(self.path, f"the example {id} is damaged: {error}") from error
+
+    def _embeddings(self, examples: Sequence[Example]) -> Array:
+        """Return embeddings, shape (N, D), float32, read-only. Raises GalleryError if one is not finite."""
+        batches = [examples[i : i + _EMBED_BATCH] for i in range(0, len(examples), _EMBED_BATCH)]
+        embeddings_ND = np.concatenate([np.array(self._embed(batch), "<f4") for batch in batches])
+        # One NaN among the distances would hide every other prototype.
+        if not np.isfinite(embeddings_ND).all():
+            raise GalleryError(
+                "the model gives no finite embedding for an example",
+                code="bad_example",
+                hint="Check that the joints are in metres; if they are, the model is at fault.",
+            )
+        embeddings_ND.setflags(write=False)
+        return embeddings_ND
+
+    def _span(self) -> tuple[int, int]:
+        """Return the oldest revision that is kept and the newest."""
+        with file_errors(self.path):
+            oldest, newest = self._db.execute("SELECT min(revision), max(revision) FROM revisions").fetchone()
+        return oldest or 0, newest or 0
+
+    def _stored(self, revision: int) -> tuple[int, dict[str, str]]:
+        """Return which revision one stands for, and the labels that it shows, by example id."""
+        query = "SELECT stands_for, shown FROM revisions WHERE revision = ?"
+        row = self._db.execute(query, (revision,)).fetchone()
+        if row is None:
+            raise bad_gallery(self.path, f"revision {revision} is missing")
+        return int(row[0]), msgspec.json.decode(row[1], type=dict[str, str])
+
+    def _revisions(self, where: str, *values: int) -> tuple[Revision, ...]:
+        columns = "revision, created, action, label, detail"
+        rows = self._db.execute(f"SELECT {columns} FROM revisions {where}", values)
+        return tuple(Revision(**dict(zip(columns.split(", "), row, strict=True))) for row in rows)
+
+    def _existing(self, label: str, labels: Iterable[str]) -> str:
+        """Return how `labels` spell a label. Raises GalleryError("unknown_label")."""
+        if spelling := spelled(label, labels):
+            return spelling
+        known = ", ".join(repr(other) for other in dict.fromkeys(labels) if other)
+        raise GalleryError(
+            f"no label {label!r} in {self.path}; it has {known or 'none'}",
+            code="unknown_label",
+            hint="Use one of its labels; upper and lower case are the same.",
+        )
+
+    def _label_exists(self, labels: Iterable[str]) -> GalleryError:
+        return GalleryError(
+            f"expected a new label, but {self.path} has {', '.join(map(repr, labels))} already",
+            code="label_exists",
+            hint="Use --add (mode 'add') to keep those examples too, --replace (mode 'replace') to remove them first.",
+        )

@@ -1,0 +1,24 @@
+"""Embeddings in, distances, scores and labels out; knows no time and no stream."""
+
+from edge.match.distances import Prototypes, compared, distances_between
+from edge.match.distribution import Classifier, fit
+from edge.match.fitting import fit_gallery
+from edge.match.index import PrototypeIndex
+from edge.match.likeness import likenesses, separability
+from edge.match.score import distance_at_score, is_same_action, score_from_distance
+
+__all__ = [
+    "Classifier",
+    "PrototypeIndex",
+    "Prototypes",
+    "compared",
+    "distance_at_score",
+    "distances_between",
+    "fit",
+    "fit_gallery",
+    "is_same_action",
+    "likenesses",
+    "num_learned",
+    "score_from_distance",
+    "separability",
+]

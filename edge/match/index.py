@@ -1,0 +1,75 @@
+"""The prototypes ordered by label, and which of them is nearest to the windows of a decision.
+
+Shapes: W windows, P prototypes, K labels, E values of an embedding, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.gallery import Prototype
+from edge.match.distances import Prototypes
+from edge.match.distribution import Classifier
+from edge.model import BundleInfo
+from streams.arrays import Array, Mask
+
+
+class PrototypeIndex:
+    """Hold the prototypes ordered by label, ready for matching.
+
+    `midpoints_K`: the distance at which each label's score is 0.5: the bundle's, or a label's own of `thresholds`.
+    `classifier`, where there is one, chooses the label.
+    """
+
+    def __init__(
+        self,
+        prototypes: Sequence[Prototype],
+        info: BundleInfo,
+        revision: int = 0,
+        thresholds: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        ordered = sorted(prototypes, key=lambda prototype: prototype.label)
+        self.revision = revision
+        self.durations_s = np.array([p.duration_s for p in ordered])
+        firsts: dict[str, int] = {}
+        for number, prototype in enumerate(ordered):
+            firsts.setdefault(prototype.label, number)
+        self.labels = list(firsts)
+        self.midpoints_K = np.array([thresholds.get(label, info.calibration.midpoint) for label in self.labels])
+        self.classifier: Classifier | None = None
+        self._first = np.array(list(firsts.values()), np.intp)
+        self._wants: dict[tuple[float, float], Mask] = {}
+        self._prototypes = Prototypes([p.embedding for p in ordered], info)
+
+    def __len__(self) -> int:
+        return len(self.durations_s)
+
+    def wants(self, length_s: float, max_stretch: float) -> Mask:
+        """Return which prototypes are compared with windows of a length, shape (P,)."""
+        if (length_s, max_stretch) not in self._wants:
+            ratio = length_s / np.maximum(self.durations_s, 1e-3)
+            self._wants[length_s, max_stretch] = np.asarray((ratio <= max_stretch) & (ratio >= 1 / max_stretch))
+        return self._wants[length_s, max_stretch]
+
+    def distances(self, embeddings_WE: Array, comparable_WP: Mask) -> tuple[Array, npt.NDArray[np.intp]]:
+        """Return for each label the smallest distance (edge.match.distances) and the window it was found in."""
+        distances_WP = np.where(comparable_WP, self._prototypes.distances(embeddings_WE), np.float32(np.inf))
+        by_label = np.minimum.reduceat(distances_WP, self._first, axis=1)
+        window = by_label.argmin(axis=0)
+        return by_label[window, np.arange(len(self.labels))], window
+
+    def ranking(self, distances_K: Array, windows_K: npt.NDArray[np.intp], features_WF: Array) -> list[int]:
+        """Return the numbers of the two best labels: of the highest score, or, with a classifier, the most probable.
+
+        A label's probability is that in the window that is nearest to it; 0 where none may be compared with it.
+        """
+        if self.classifier is None:
+            return list(np.argsort(distances_K - self.midpoints_K)[:2])
+        assert list(self.classifier.labels) == self.labels
+        p_K = self.classifier.probabilities(features_WF)[windows_K, np.arange(len(self.labels))]
+        # Several labels may be certain, each in its own window: then the one of the highest score.
+        return list(np.lexsort((distances_K - self.midpoints_K, -np.where(np.isfinite(distances_K), p_K, 0)))[:2])

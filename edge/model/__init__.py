@@ -1,0 +1,31 @@
+"""A bundle and what runs it: windows in, embeddings out, refused where anything does not fit."""
+
+from edge.model.bundle import (
+    BUNDLE_VERSION,
+    DEFAULT_BUNDLE,
+    BundleInfo,
+    Calibration,
+    Rates,
+    bundle_weights,
+    read_bundle,
+)
+from edge.model.choose import open_encoder
+from edge.model.encoder import BundleEncoder, Encoder
+from edge.model.statistics import BaseStatistics, base_statistics, check_features, write_statistics
+
+__all__ = [
+    "BUNDLE_VERSION",
+    "DEFAULT_BUNDLE",
+    "BaseStatistics",
+    "BundleEncoder",
+    "BundleInfo",
+    "Calibration",
+    "Encoder",
+    "Rates",
+    "base_statistics",
+    "bundle_weights",
+    "check_features",
+    "open_encoder",
+    "read_bundle",
+    "write_statistics",
+]

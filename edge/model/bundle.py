@@ -1,0 +1,164 @@
+"""A model bundle: the folder that holds encoder.onnx, bundle.json and perhaps statistics.npz, read and verified."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from edge.model.statistics import BaseStatistics, read_statistics
+from edge.motion import PREPROCESSING_VERSION
+from streams.errors import BundleError
+
+BUNDLE_VERSION = 2
+DEFAULT_BUNDLE = Path(__file__).parents[1] / "bundles" / "default"
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Turn a distance into a score: 1 / (1 + exp(slope * (distance - midpoint))).
+
+    Fitted on recordings that the encoder was trained on; `source` says on which.
+    """
+
+    midpoint: float
+    slope: float
+    source: str
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Say what a threshold costs: false alarms of one label in an hour of a person's movement, and misses.
+
+    `distances`: thresholds, rising. `alarms_per_hour`: at each, how often a label begins that is not done; not
+    falling. `missed`: at each, the share of an action's performances by other people than who enrolled it that give
+    no event; not rising. `hours`: of movement, times the labels that it was held against. Statistics of
+    recordings, which are not in the bundle; `source` says of which.
+    """
+
+    distances: tuple[float, ...]
+    alarms_per_hour: tuple[float, ...]
+    missed: tuple[float, ...]
+    hours: float
+    source: str
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.distances), len(self.alarms_per_hour), len(self.missed)}
+        rising = [self.distances, self.alarms_per_hour, [-share for share in self.missed]]
+        if len(lengths) > 1 or not self.distances or any(list(curve) != sorted(curve) for curve in rising):
+            raise ValueError(
+                f"rates of {len(self.distances)} distances: expected as many alarms_per_hour, not falling, and missed, "
+                "not rising"
+            )
+
+
+class _Version(msgspec.Struct):
+    bundle_version: int
+
+
+class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Say what an encoder needs and where it comes from (bundle.json).
+
+    The encoder takes `windows`, shape (N, num_frames, 25, 3), float32, from
+    edge.motion.window_from_joints, and gives `embeddings`, shape (N, embedding_size), float32: a
+    learned part of length 1, then `aligned_frames` of 25 joints, then, where `cohort_weight` is not 0, how far the
+    learned part is from known actions. How two are compared: edge.match.distances.
+    `statistics_sha256`: of statistics.npz, for distribution calibration (edge.match.distribution); `weights_sha256`: of
+    weights.safetensors, the same encoder for torch, which no device reads; empty: there is none.
+    `rates`: None: thresholds cannot be set by false alarms. `dtw_midpoint`: the distance of sliding DTW at which a
+    label alarms as often as at the score's midpoint, for the comparison that `evaluate stream` makes.
+    """
+
+    bundle_version: int
+    name: str
+    encoder: str
+    layout: str
+    num_frames: Annotated[int, msgspec.Meta(ge=2)]
+    preprocessing_version: int
+    embedding_size: int
+    embedding: str
+    aligned_frames: int = 0
+    alignment_weight: float = 0.0
+    cohort_weight: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    onnx_sha256: str
+    statistics_sha256: str = ""
+    weights_sha256: str = ""
+    parameters: int
+    calibration: Calibration
+    rates: Rates | None = None
+    dtw_midpoint: float | None = None
+    training: dict[str, object]
+    licence: str
+
+    @property
+    def num_learned(self) -> int:
+        """Count the values of an embedding's learned part."""
+        return self.embedding_size - self.aligned_frames * 75 - (self.cohort_weight > 0)
+
+
+def read_bundle(path: Path | None = None) -> tuple[BundleInfo, Path]:
+    """Return a bundle's description and its verified ONNX file; None is the bundle that is shipped.
+
+    Raises BundleError for a bundle that is incomplete, was altered, or needs another preprocessing.
+    """
+    path = path or DEFAULT_BUNDLE
+    try:
+        content = (path / "bundle.json").read_bytes()
+        # Another version may have other fields: name that first.
+        version = msgspec.json.decode(content, type=_Version).bundle_version
+        _check(path, "bundle_version", BUNDLE_VERSION, version)
+        info = msgspec.json.decode(content, type=BundleInfo)
+    except OSError as error:
+        raise _no_bundle(path, error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{path / 'bundle.json'}: {error}") from error
+    _check_file(path, "encoder.onnx", info.onnx_sha256)
+    _check(path, "preprocessing_version", PREPROCESSING_VERSION, info.preprocessing_version)
+    _check(path, "layout", "kinect25", info.layout)
+    return info, path / "encoder.onnx"
+
+
+def bundle_statistics(info: BundleInfo, path: Path) -> BaseStatistics | None:
+    """Return the base statistics of the bundle in the folder `path`; None where it has none. Raises BundleError."""
+    if not info.statistics_sha256:
+        return None
+    _check_file(path, "statistics.npz", info.statistics_sha256)
+    return read_statistics(path / "statistics.npz", encoder_sha256=info.onnx_sha256)
+
+
+def bundle_weights(info: BundleInfo, path: Path) -> Path:
+    """Return the verified weights.safetensors of the bundle in the folder `path`. Raises BundleError."""
+    if not info.weights_sha256:
+        raise BundleError(
+            f"the bundle {info.name!r} in {path} holds no torch weights: weights.safetensors is missing",
+            hint="`crossglg-edge export RUN` writes a bundle that has them.",
+        )
+    _check_file(path, "weights.safetensors", info.weights_sha256)
+    return path / "weights.safetensors"
+
+
+def _check_file(path: Path, name: str, sha256: str) -> None:
+    try:
+        digest = hashlib.sha256((path / name).read_bytes()).hexdigest()
+    except OSError as error:
+        raise _no_bundle(path, error) from error
+    if digest != sha256:
+        raise BundleError(
+            f"{path / name}: sha256 is {digest[:12]}..., bundle.json says {sha256[:12]}...",
+            hint="The file was altered or only half copied: copy the whole bundle again.",
+        )
+
+
+def _no_bundle(path: Path, error: OSError) -> BundleError:
+    return BundleError(
+        f"{path} is not a whole model bundle: {error.strerror}: {error.filename}",
+        hint="A bundle is a folder as `crossglg-edge export` writes it: copy the whole of it again.",
+    )
+
+
+def _check(path: Path, what: str, expected: object, got: object) -> None:
+    if got != expected:
+        raise BundleError(
+            f"{path}: {what} is {got!r}, this version of crossglg-edge needs {expected!r}",
+            hint="Use a bundle made for this version, or install the version that made it.",
+        )

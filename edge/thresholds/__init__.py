@@ -1,0 +1,19 @@
+"""Which distance is near enough: thresholds by false alarms an hour, from rates and the user's own movement."""
+
+from edge.thresholds import report
+from edge.thresholds.file import changed_at, thresholds_path
+from edge.thresholds.replay import Decisions, decisions_of, spells
+from edge.thresholds.report import OTHER_MODEL, Job, are_of_another_model, midpoints_in_force
+
+__all__ = [
+    "OTHER_MODEL",
+    "Decisions",
+    "Job",
+    "are_of_another_model",
+    "changed_at",
+    "decisions_of",
+    "midpoints_in_force",
+    "report",
+    "spells",
+    "thresholds_path",
+]

@@ -1,0 +1,139 @@
+"""Recorded movement played to the recognizer: what each decision finds, and the events that a threshold would give.
+
+Shapes: D decisions, K labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edge.config import Config, Events
+from edge.gallery import Negative
+from edge.live import Active, BodyEvents, Intake, Match, Recognizer
+from edge.match import PrototypeIndex, distance_at_score, score_from_distance
+from edge.model import Calibration, Encoder
+from streams.arrays import Array, Times
+from streams.frame import HIGH, Body, SkeletonFrame
+
+_CONFIDENCE = np.full(25, HIGH, np.uint8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Decisions:
+    """Hold what each decision about one body found, whatever it is worth.
+
+    `times_s`: when, shape (D,); `distances_DK`: to each of `labels`, infinite where nothing was compared;
+    `starts_s_DK`: where the window began in which that distance was found.
+    """
+
+    labels: tuple[str, ...]
+    times_s: Times
+    distances_DK: Array
+    starts_s_DK: Times
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spell:
+    """Hold one event that would have been: its span, and when its onset would have been told, seconds."""
+
+    start_s: float
+    end_s: float
+    onset_s: float
+
+
+class _Listener(Recognizer):
+    """Note what each decision finds, and let no event begin."""
+
+    heard: tuple[Array, Times] | None = None
+
+    def _match(self, embeddings_WE: Array, features_WF: Array, spans: Sequence[Any]) -> None:
+        distances_K, windows_K = self.prototypes.distances(embeddings_WE, np.array([span[1] for span in spans]))
+        self.heard = distances_K, np.array([spans[window][2] for window in windows_K])
+
+
+def decisions_of(
+    frames: Iterable[SkeletonFrame],
+    index: PrototypeIndex,
+    encoder: Encoder,
+    config: Config,
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> Decisions:
+    """Play frames (kinect25, one body) as fast as it goes; return what was found in them.
+
+    Raises EngineError where the engine fails, CancelledError once `is_cancelled`.
+    """
+    intake = Intake(config.stream)
+    listener = _Listener(config, encoder, intake, clock=lambda: 0.0)
+    listener.prototypes = index
+    nothing = np.full(len(index.labels), np.inf, np.float32), np.zeros(len(index.labels))
+    # No array is kept of each decision: small ones between the engine's large blocks of memory hold those back from
+    # being used again, 10 GB after ten minutes.
+    times_s: list[float] = []
+    distances: list[float] = []
+    starts_s: list[float] = []
+    for frame in frames:
+        if is_cancelled():
+            raise CancelledError
+        if not intake.accept(frame, frame.timestamp_s):
+            continue
+        listener.heard, num_before = None, listener.num_decisions
+        listener.step([frame], frame.timestamp_s)
+        if listener.engine_error is not None:
+            raise listener.engine_error
+        if listener.num_decisions > num_before:
+            distances_K, starts_s_K = listener.heard or nothing
+            times_s.append(frame.timestamp_s)
+            distances += distances_K.tolist()
+            starts_s += starts_s_K.tolist()
+    shape = len(times_s), len(index.labels)
+    return Decisions(
+        labels=tuple(index.labels),
+        times_s=np.array(times_s),
+        distances_DK=np.array(distances, np.float32).reshape(shape),
+        starts_s_DK=np.array(starts_s).reshape(shape),
+    )
+
+
+def spells(decisions: Decisions, label: str, threshold: float, calibration: Calibration, events: Events) -> list[Spell]:
+    """Return the events of one label that would have been with this threshold, were it enrolled alone."""
+    k = decisions.labels.index(label)
+    distances_D = decisions.distances_DK[:, k]
+    if not (distances_D <= threshold).any():
+        return []
+    midpoint = threshold - score_offset(calibration, events)
+    body = BodyEvents(events.out_of)
+    found: list[tuple[Active, float]] = []
+    for now_s, distance, start_s in zip(
+        decisions.times_s.tolist(), distances_D.tolist(), decisions.starts_s_DK[:, k].tolist(), strict=True
+    ):
+        match = None
+        if math.isfinite(distance):
+            score = score_from_distance(distance, calibration, midpoint)
+            match = Match(label=label, distance=distance, score=score, runner_up=None, t_start_s=start_s, joints=1.0)
+        found += [(active, now_s) for kind, active in body.follow(match, now_s, events) if kind == "onset"]
+    return [Spell(start_s=active.t_start_s, end_s=active.last_hit_s, onset_s=onset_s) for active, onset_s in found]
+
+
+def score_offset(calibration: Calibration, events: Events) -> float:
+    """Return how much farther away than a score of 0.5 a score of `min_score` is."""
+    # 0 and 1 are at no distance: nearly so is near enough.
+    score = min(max(events.min_score, 1e-6), 1 - 1e-6)
+    return distance_at_score(score, calibration) - calibration.midpoint
+
+
+def frames_of(piece: Negative) -> Iterator[SkeletonFrame]:
+    for seq, (timestamp_s, joints_m) in enumerate(zip(piece.timestamps_s.tolist(), piece.joints_m, strict=True)):
+        yield SkeletonFrame(
+            source=piece.id,
+            epoch="",
+            seq=seq,
+            timestamp_s=timestamp_s,
+            t_send_s=timestamp_s,
+            bodies=(Body(id=0, joints_m=joints_m, confidence=_CONFIDENCE),),
+        )

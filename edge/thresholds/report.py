@@ -1,0 +1,145 @@
+"""The thresholds of a gallery as a person sees and changes them, and their calibration while the daemon goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from edge.config import Config
+from edge.gallery import Gallery, spelled
+from edge.model import BundleInfo, Encoder
+from edge.thresholds.calibrate import Threshold, limits_by_negatives, midpoints, negative_hours, thresholds_in_force
+from edge.thresholds.file import Thresholds, read_thresholds, thresholds_path, write_thresholds
+from streams.errors import BundleError, GalleryError
+
+# What is said where no thresholds are this model's.
+OTHER_MODEL = "the thresholds that were asked for are another model's and not used: calibrate again"
+Job = Callable[[Callable[[], bool]], None]
+
+
+def midpoints_in_force(gallery: Gallery, info: BundleInfo, config: Config) -> dict[str, float]:
+    """Return the distance at which labels score 0.5, of those that have a threshold of their own.
+
+    Raises GalleryError("bad_thresholds").
+    """
+    asked = read_thresholds(thresholds_path(gallery.path)).get(info.onnx_sha256)
+    own = [found for found in _in_force(asked, gallery, info, config) if found.origin != "bundle"]
+    return midpoints(own, info.calibration, config.events)
+
+
+def are_of_another_model(gallery: Gallery, info: BundleInfo) -> bool:
+    """Return whether thresholds were asked for, but never with this model. Raises GalleryError("bad_thresholds")."""
+    by_model = read_thresholds(thresholds_path(gallery.path))
+    return bool(by_model) and info.onnx_sha256 not in by_model
+
+
+def described(gallery: Gallery, info: BundleInfo, config: Config) -> dict[str, Any]:
+    """Return each label's threshold, where it is from, and what to know about it. Raises GalleryError."""
+    by_model = read_thresholds(thresholds_path(gallery.path))
+    asked = by_model.get(info.onnx_sha256)
+    labels = []
+    for found in _in_force(asked, gallery, info, config):
+        limit = asked.limits.get(found.label) if asked is not None else None
+        said = f"it alarmed {limit.num_before} times in your ordinary movement" if limit is not None else ""
+        labels.append({**asdict(found), "negatives": said})
+    asked_for = asked or Thresholds()
+    return {
+        "state": "",
+        "false_alarms_per_hour": asked_for.false_alarms_per_hour,
+        "created": asked_for.created,
+        "negative_hours": round(asked_for.negative_hours, 4),
+        "labels": labels,
+        "unused": sorted({*asked_for.by_hand, *asked_for.limits} - {*gallery.labels()}),
+        "notes": _notes(asked, by_model, gallery, info),
+    }
+
+
+def _in_force(asked: Thresholds | None, gallery: Gallery, info: BundleInfo, config: Config) -> list[Threshold]:
+    return thresholds_in_force(asked, gallery.labels(), info.calibration, info.rates, config.events)
+
+
+def _notes(asked: Thresholds | None, by_model: dict[str, Thresholds], gallery: Gallery, info: BundleInfo) -> list[str]:
+    if asked is None:
+        return [OTHER_MODEL] if by_model else []
+    said = []
+    per_hour, num_labels = asked.false_alarms_per_hour, max(1, len(gallery.labels()))
+    if per_hour is not None and info.rates is None:
+        said.append("the model bundle has no rates: thresholds by false alarms are not used")
+    elif per_hour is not None and info.rates is not None and per_hour / num_labels < 3 / info.rates.hours:
+        said.append(
+            f"{num_labels} labels share {per_hour:g} an hour; the bundle's rates are of {info.rates.hours:.0f} hours, "
+            f"and cannot promise less than {3 / info.rates.hours:.2g} an hour of each"
+        )
+    if per_hour is not None and not asked.negative_hours:
+        said.append("no ordinary movement of yours was looked at: `enroll --negative` captures it")
+    if per_hour is not None and asked.gallery_revision != gallery.revision:
+        said.append("the gallery has changed since: calibrate again, so that your ordinary movement counts")
+    return said
+
+
+def set_by_hand(gallery: Gallery, info: BundleInfo, label: str, distance: float, created: str) -> None:
+    """Give one label a threshold. Raises GalleryError: "unknown_label", "bad_thresholds"."""
+    spelling = spelled(label, gallery.labels())
+    if not spelling:
+        known = ", ".join(map(repr, gallery.labels())) or "none"
+        raise GalleryError(f"no label {label!r} in {gallery.path}; it has {known}", code="unknown_label")
+    asked = _asked(gallery, info)
+    by_hand = {**asked.by_hand, spelling: distance}
+    _write(gallery, info, asked, by_hand=by_hand, created=created)
+
+
+def reset(gallery: Gallery, info: BundleInfo, label: str | None, created: str) -> None:
+    """Forget what was set by hand for a label, or everything that was asked for. Raises GalleryError."""
+    if label is None:
+        write_thresholds(thresholds_path(gallery.path), info.onnx_sha256, None)
+        return
+    asked = _asked(gallery, info)
+    spelling = spelled(label, asked.by_hand)
+    if not spelling:
+        known = ", ".join(map(repr, asked.by_hand)) or "none"
+        raise GalleryError(f"no threshold of {label!r} was set by hand: there is {known}", code="unknown_label")
+    by_hand = {other: distance for other, distance in asked.by_hand.items() if other != spelling}
+    _write(gallery, info, asked, by_hand=by_hand, created=created)
+
+
+def calibration(gallery: Gallery, encoder: Encoder, config: Config, false_alarms_per_hour: float, created: str) -> Job:
+    """Return the work of a calibration of the gallery as it is now, for any thread, told whether to give up.
+
+    The work puts the outcome in the file. Raises BundleError where the bundle has no rates; the work
+    raises EngineError, GalleryError, CancelledError.
+    """
+    info, revision = encoder.info, gallery.revision
+    prototypes, negatives = gallery.prototypes, gallery.negatives
+    if info.rates is None:
+        raise BundleError(
+            f"the model bundle {info.name!r} has no rates of false alarms: thresholds cannot be set by them",
+            code="no_rates",
+            hint="Export the bundle anew, or set a label's threshold by hand: `crossglg-edge threshold set`.",
+        )
+    rates = info.rates
+
+    def work(is_cancelled: Callable[[], bool]) -> None:
+        limits = limits_by_negatives(prototypes, negatives, false_alarms_per_hour, rates, encoder, config, is_cancelled)
+        _write(
+            gallery,
+            info,
+            _asked(gallery, info),
+            false_alarms_per_hour=false_alarms_per_hour,
+            limits=limits,
+            negative_hours=negative_hours(negatives),
+            gallery_revision=revision,
+            created=created,
+        )
+
+    return work
+
+
+def _asked(gallery: Gallery, info: BundleInfo) -> Thresholds:
+    return read_thresholds(thresholds_path(gallery.path)).get(info.onnx_sha256, Thresholds())
+
+
+def _write(gallery: Gallery, info: BundleInfo, asked: Thresholds, **changes: Any) -> None:
+    write_thresholds(thresholds_path(gallery.path), info.onnx_sha256, msgspec.structs.replace(asked, **changes))

@@ -1,0 +1,156 @@
+"""What a bundle's encoder is fitted with after training: whitening, cohort, alignment weight and score.
+
+Shapes: N windows, T frames, V = 25, C = 3, E values of an embedding, D features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from edge.match import compared, distances_between
+from edge.model import Calibration
+from edge.motion import window_from_joints
+from export.frozen import ALIGNED_FRAMES, NUM_CHANNELS, Embedding, FrozenBranch, embed
+from streams.archive import read_archive
+from streams.arrays import Array
+from streams.errors import BundleError
+from training.model import NUM_QUARTERS
+from training.run import load_run
+
+# So much of it counts, of each of two windows.
+COHORT_WEIGHT = 0.75
+# The alignment's cost spreads so far as a share of the cosine's spread.
+_ALIGNMENT_SHARE = 0.3
+# Channels weaker than this share of the strongest one's variance are not raised to equal weight.
+_WHITENING_FLOOR = 0.05
+
+# Share of pairs of different actions that may match. A live second makes five decisions about several
+# windows, so what is rare for a pair of clips is not rare in a stream.
+FALSE_MATCH_RATE = 0.002
+
+# A class's mean and spread are those of so many of its clips at most.
+CLIPS_OF_A_CLASS = 30
+
+
+@torch.inference_mode()
+def branch_from_run(
+    run: Path, embedding: Embedding, training_windows: Array, actions: Sequence[str]
+) -> tuple[FrozenBranch, dict[str, Any]]:
+    """Load a training run; mean, projection and cohort are taken over `training_windows` (N, T, 25, 3) of `actions`.
+
+    Raises ConfigError, or BundleError where T does not allow the embedding.
+    """
+    skeleton, about = load_run(run)
+    branch = FrozenBranch(skeleton, embedding).eval()
+    num_frames = training_windows.shape[1]
+    reduction = math.prod(skeleton.encoder.config.strides)
+    if num_frames % ALIGNED_FRAMES or (embedding == "joints" and num_frames % (reduction * NUM_QUARTERS)):
+        raise BundleError(
+            f"windows have {num_frames} frames: expected a multiple of {ALIGNED_FRAMES}"
+            f" and, for the embedding `joints`, of {reduction * NUM_QUARTERS}",
+            hint="Train with --num-frames 32 or 64.",
+        )
+    channels = skeleton.encoder.config.num_features
+    total, products, count = torch.zeros(channels).double(), torch.zeros(channels, channels).double(), 0
+    for start in range(0, len(training_windows), 64):
+        batch = torch.from_numpy(training_windows[start : start + 64])
+        places = branch.places(skeleton.features(batch[:, None])[0]).flatten(0, 1).double()
+        total += places.sum(dim=0)
+        products += places.T @ places
+        count += len(places)
+    mean_C = total / count
+    if embedding == "joints":
+        branch.projection = whitening(products / count - torch.outer(mean_C, mean_C)).float()
+    branch.mean_C = mean_C.float()
+    learned_NE = torch.from_numpy(embed(branch, training_windows)[0][:, : -ALIGNED_FRAMES * 75])
+    is_of_KN = torch.tensor([[action == name for action in actions] for name in sorted(set(actions))])
+    branch.cohort_KE = nn.functional.normalize(is_of_KN.float() @ learned_NE, dim=1)
+    return branch, about
+
+
+def whitening(covariance_CC: Tensor) -> Tensor:
+    """Return the NUM_CHANNELS strongest directions of a covariance, scaled to like variance, shape (C, channels).
+
+    An eigenvector's sign is LAPACK's choice, which differs between machines: here its largest component is positive.
+    """
+    variances, directions = torch.linalg.eigh(covariance_CC)
+    strongest = variances.argsort(descending=True)[:NUM_CHANNELS]
+    directions, variances = directions[:, strongest], variances[strongest]
+    largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
+    scale = largest.sign() / (variances + _WHITENING_FLOOR * variances.max()).sqrt()
+    return torch.mul(directions, scale)
+
+
+def windows_of(paths: Sequence[Path], num_frames: int, *, keep: Any) -> tuple[Array, list[str], list[tuple[str, int]]]:
+    """Return windows (N, T, 25, 3) of whole clips, their actions and their (archive, subject); `keep(clip)` chooses."""
+    windows, actions, people = [], [], []
+    for path in paths:
+        archive = read_archive(path)
+        for i in range(len(archive)):
+            clip = archive[i]
+            if keep(clip):
+                windows.append(window_from_joints(clip.timestamps_s, clip.persons[0], num_frames))
+                actions.append(clip.action)
+                people.append((clip.archive, clip.subject))
+    return np.array(windows, np.float32), actions, people
+
+
+def some_of_each(actions: Sequence[str], most: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return the numbers of `most` clips of each action, drawn at random, or of all that it has."""
+    order = rng.permutation(len(actions))
+    drawn = np.array(actions)[order]
+    return np.concatenate([order[drawn == action][:most] for action in sorted(set(actions))])
+
+
+def fit_alignment_weight(embeddings_NE: Array) -> float:
+    """Return the weight that makes the alignment's cost spread by _ALIGNMENT_SHARE of the cosine's, over all pairs."""
+    clips = compared(embeddings_NE, ALIGNED_FRAMES, has_cohort=True)
+    cosine = distances_between(clips, clips, 0.0)
+    cost = distances_between(clips, clips, 1.0) - cosine
+    pairs = np.triu_indices(len(clips), 1)
+    return round(_ALIGNMENT_SHARE * float(cosine[pairs].std() / max(float(cost[pairs].std()), 1e-9)), 6)
+
+
+def fit_calibration(
+    embeddings_NE: Array,
+    actions: Sequence[str],
+    people: Sequence[tuple[str, int]],
+    source: str,
+    *,
+    alignment_weight: float,
+    fmr: float = FALSE_MATCH_RATE,
+) -> Calibration:
+    """Choose the score's midpoint and slope from pairs of clips by different people of one archive.
+
+    Midpoint: the distance that a share `fmr` of the pairs of different actions stays below (false
+    match rate). Slope: so that what is nearer by the standard deviation of all pairs scores 0.9.
+    """
+    action, archive, subject = (
+        np.array(actions),
+        np.array([p[0] for p in people]),
+        np.array([p[1] for p in people]),
+    )
+    clips = compared(embeddings_NE, ALIGNED_FRAMES, has_cohort=True)
+    distances = distances_between(clips, clips, alignment_weight, COHORT_WEIGHT)
+    comparable = (archive[:, None] == archive) & (subject[:, None] != subject)
+    same = action[:, None] == action
+    genuine, impostor = distances[comparable & same], distances[comparable & ~same]
+    if not len(genuine) or not len(impostor):
+        raise BundleError("the calibration needs clips of at least two actions by two people each")
+    midpoint = float(np.quantile(impostor, fmr))
+    slope = float(np.log(9.0)) / max(float(np.std(np.concatenate((genuine, impostor)))), 1e-3)
+    missed = float((genuine > midpoint).mean())
+    return Calibration(
+        midpoint=round(midpoint, 6),
+        slope=round(slope, 6),
+        source=f"{source}: {len(genuine)} pairs of the same action, {len(impostor)} of different ones, by different "
+        f"people; at the distance {midpoint:.3f} {fmr:.1%} of the different match and {missed:.0%} of the same do not",
+    )

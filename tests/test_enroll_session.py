@@ -1,0 +1,235 @@
+"""One enrolment at a time, led through its states; the time that passes is told, not waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zmq
+
+from edge.config import Config, GalleryFile, Model
+from edge.enroll.session import Enrolling
+from edge.library import Library, open_library
+from edge.protocol import EnrollArgs
+from streams.cameras import Refused
+from streams.errors import CameraError, CrossGLGError, EnrollError, GalleryError
+from streams.frame import HIGH, Body, SkeletonFrame
+from streams.performer import ACTIONS, Performer, perform
+
+
+@dataclass
+class Stage:
+    """A camera whose performer is told what to do and when, in seconds from the start."""
+
+    performer: Performer = field(default_factory=lambda: Performer(seed=4))
+    cues: list[tuple[str, float]] = field(default_factory=list)
+    socket: zmq.Socket[bytes] | None = None
+
+    def wait_s(self, now_s: float) -> float:
+        return 0.0
+
+    def read(self, now_s: float, limit: int) -> list[SkeletonFrame | Refused]:
+        return [self.performer.frame()]
+
+    def cue(self, label: str, after_s: float) -> bool:
+        self.cues.append((label, after_s))
+        if not self.performer.cue(label, after_s):
+            raise CameraError("unknown", code="unknown_action")
+        return True
+
+    def close(self) -> None:
+        return
+
+
+@pytest.fixture
+def library(tiny_bundle: Path) -> Iterator[Library]:
+    library = open_library(Config(model=Model(bundle=str(tiny_bundle)), gallery=GalleryFile(path=":memory:")))
+    with library.gallery:
+        yield library
+
+
+def play(enrolling: Enrolling, library: Library, stage: Stage, *, until: str, limit_s: float = 30.0) -> float:
+    """Let the camera give its frames until a state is reached; return the time."""
+    while True:
+        (frame,) = stage.read(0.0, 1)
+        assert isinstance(frame, SkeletonFrame)
+        enrolling.step([frame], library, stage, frame.timestamp_s)
+        if enrolling.status(frame.timestamp_s)["state"] == until:
+            return frame.timestamp_s
+        assert frame.timestamp_s < limit_s, enrolling.status(frame.timestamp_s)
+
+
+def code_of(enrolling: Enrolling) -> str:
+    assert enrolling.outcome["state"] == "failed"
+    return str(enrolling.outcome["error"]["code"])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("action", ["wave", "kick", "jumping_jack"])
+def test_the_performer_stands_still_and_acts_when_the_countdown_is_over(
+    library: Library, action: str, seed: int
+) -> None:
+    stage, enrolling = Stage(Performer(seed=seed)), Enrolling()
+    now_s = 0.0
+    for _ in range(40 * (seed + 1)):
+        (frame,) = stage.read(0.0, 1)
+        assert isinstance(frame, SkeletonFrame)
+        now_s = frame.timestamp_s
+    told = enrolling.start(EnrollArgs(label=action), library, stage, now_s)
+    assert told == {"label": action, "countdown_s": 3.0, "cued": True}
+    play(enrolling, library, stage, until="done", limit_s=now_s + 20)
+    result = enrolling.outcome["result"]
+    assert result["label"] == action
+    assert result["notes"] == [], "it stood still in time"
+    (_, first_s), (_, second_s) = stage.cues
+    assert first_s == pytest.approx(7.0), "not before the latest end of the countdown"
+    assert second_s == pytest.approx(3.0)
+
+
+def test_what_cannot_be_is_refused_and_nothing_is_under_way(library: Library) -> None:
+    for args, code in (
+        (EnrollArgs(), "bad_args"),
+        (EnrollArgs(label="wave", negative_s=10.0), "bad_args"),
+        (EnrollArgs(label="a\nb"), "bad_label"),
+        (EnrollArgs(label="fly"), "unknown_action"),
+    ):
+        enrolling = Enrolling()
+        with pytest.raises(CrossGLGError) as refused:
+            enrolling.start(args, library, Stage(), 0.0)
+        assert refused.value.code == code
+        assert enrolling.label is None
+        assert enrolling.cancel() == {"cancelled": None}
+    with pytest.raises(EnrollError) as nothing:
+        enrolling.commit(library, force=False)
+    assert nothing.value.code == "nothing_to_commit"
+
+
+def test_a_preview_waits_for_the_answer_and_is_stored_by_it(library: Library) -> None:
+    stage, enrolling = Stage(), Enrolling()
+    enrolling.start(EnrollArgs(label="wave", commit=False, side="either"), library, stage, 0.0)
+    now_s = play(enrolling, library, stage, until="captured")
+    status = enrolling.status(now_s)
+    assert status["left_s"] == 60
+    preview = status["preview"]
+    assert (preview["label"], preview["similar"]) == ("wave", None)
+    assert preview["moved"][0]["joint"] == "HandRight"
+    assert preview["notes"] == ["stored twice: as shown, and mirrored"]
+    assert library.gallery.prototypes == ()
+    with pytest.raises(EnrollError) as busy:
+        enrolling.start(EnrollArgs(label="bow"), library, stage, now_s)
+    assert busy.value.code == "busy"
+    result = enrolling.commit(library, force=False)
+    assert (result["stored"], result["gallery_revision"]) == (2, 1)
+    assert enrolling.status(now_s) == {"state": "done", "label": "wave", "result": result}
+    assert enrolling.label is None
+
+
+def test_a_preview_that_nobody_answers_is_given_up_after_a_minute(library: Library) -> None:
+    stage, enrolling = Stage(), Enrolling()
+    enrolling.start(EnrollArgs(label="wave", commit=False), library, stage, 0.0)
+    now_s = play(enrolling, library, stage, until="captured")
+    assert not enrolling.step((), library, stage, now_s + 59)
+    assert enrolling.label == "wave"
+    assert enrolling.step((), library, stage, now_s + 61)
+    assert code_of(enrolling) == "cancelled"
+    assert "60 s" in enrolling.outcome["error"]["message"]
+    assert library.gallery.prototypes == ()
+
+
+def test_what_is_too_similar_waits_on_for_a_yes_where_there_is_a_preview_and_fails_where_there_is_none(
+    library: Library,
+) -> None:
+    timestamps_s, joints_m = perform("wave", seed=0)
+    library.gallery.add("hello", timestamps_s, joints_m, origin="test", created="now")
+    stage, enrolling = Stage(), Enrolling()
+    enrolling.start(EnrollArgs(label="wave", countdown_s=1.0), library, stage, 0.0)
+    now_s = play(enrolling, library, stage, until="failed")
+    assert code_of(enrolling) == "too_similar"
+    assert "'hello'" in enrolling.outcome["error"]["message"]
+
+    enrolling.start(EnrollArgs(label="wave", countdown_s=1.0, commit=False), library, stage, now_s)
+    now_s = play(enrolling, library, stage, until="captured", limit_s=60)
+    assert enrolling.status(now_s)["preview"]["similar"]["label"] == "hello"
+    with pytest.raises(EnrollError) as refused:
+        enrolling.commit(library, force=False)
+    assert refused.value.code == "too_similar"
+    assert enrolling.status(now_s)["state"] == "captured"
+    assert enrolling.commit(library, force=True)["similar"]["label"] == "hello"
+
+    enrolling.start(EnrollArgs(label="again", negative_s=None, countdown_s=0.0, force=True), library, Quiet(), now_s)
+    confidence = np.full(25, HIGH, np.uint8)
+    frames = [
+        SkeletonFrame(
+            source="cam", epoch="e", seq=i, timestamp_s=now_s + i / 30, t_send_s=0.0,
+            bodies=(Body(id=1, joints_m=joints, confidence=confidence),),
+        )
+        for i, joints in enumerate(perform("wave", seed=2)[1])
+    ]  # fmt: skip
+    for frame in frames:
+        enrolling.step([frame], library, Quiet(), frame.timestamp_s)
+    assert enrolling.step((), library, Quiet(), now_s + 10)
+    assert enrolling.outcome["result"]["label"] == "again"
+
+
+class Quiet(Stage):
+    """A camera of real people, who cannot be told."""
+
+    def cue(self, label: str, after_s: float) -> bool:
+        return False
+
+
+def test_an_enrolment_can_be_cancelled_in_every_state(library: Library) -> None:
+    for state, args in (
+        ("stillness", EnrollArgs(label="wave")),
+        ("countdown", EnrollArgs(label="wave")),
+        ("capture", EnrollArgs(label="wave")),
+        ("captured", EnrollArgs(label="wave", commit=False)),
+        ("capture", EnrollArgs(negative_s=30.0)),
+    ):
+        stage, enrolling = Stage(), Enrolling()
+        enrolling.start(args, library, stage, 0.0)
+        now_s = play(enrolling, library, stage, until=state)
+        assert enrolling.cancel()["cancelled"] == ("wave" if args.label else "ordinary movement")
+        assert code_of(enrolling) == "cancelled"
+        assert not enrolling.step((), library, stage, now_s + 100)
+    assert (library.gallery.prototypes, library.gallery.negatives) == ((), ())
+
+
+def test_ordinary_movement_of_the_performer_is_stored_as_negatives(library: Library) -> None:
+    stage, enrolling = Stage(), Enrolling()
+    told = enrolling.start(EnrollArgs(negative_s=20.0), library, stage, 0.0)
+    assert told == {"label": "ordinary movement", "countdown_s": 3.0, "cued": False}
+    assert stage.cues == []
+    play(enrolling, library, stage, until="done")
+    result = enrolling.outcome["result"]
+    assert result["ids"] == [negative.id for negative in library.gallery.negatives]
+    assert result["duration_s"] > 15
+    assert {negative.origin for negative in library.gallery.negatives} == {"live:demo"}
+    assert library.gallery.revision == 1
+    assert library.gallery.prototypes == ()
+
+
+def test_a_gallery_that_refuses_at_the_end_fails_the_enrolment(library: Library) -> None:
+    stage, enrolling = Stage(), Enrolling()
+    enrolling.start(EnrollArgs(label="wave", commit=False), library, stage, 0.0)
+    play(enrolling, library, stage, until="captured")
+    timestamps_s, joints_m = perform("bow", seed=0)
+    library.gallery.add("WAVE", timestamps_s, joints_m, origin="another program", created="now")
+    with pytest.raises(GalleryError) as refused:
+        enrolling.commit(library, force=False)
+    assert refused.value.code == "label_exists"
+    assert enrolling.label == "wave", "it can still be cancelled"
+    assert enrolling.cancel() == {"cancelled": "wave"}
+
+
+def test_every_action_of_the_performer_can_be_enrolled_with_the_shipped_model_and_defaults() -> None:
+    library = open_library(Config(gallery=GalleryFile(path=":memory:")))
+    with library.gallery:
+        for action in ACTIONS:
+            stage, enrolling = Stage(), Enrolling()
+            enrolling.start(EnrollArgs(label=action, force=True), library, stage, 0.0)
+            play(enrolling, library, stage, until="done")
+        assert library.gallery.labels() == ACTIONS

@@ -1,0 +1,127 @@
+"""The offline command `crossglg-edge train`."""
+
+from __future__ import annotations
+
+import os
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from streams.errors import ConfigError, CrossGLGError
+from training.evaluate import read_protocol
+
+
+class Preset(StrEnum):
+    """Name a set of settings."""
+
+    PAPER = "paper"
+    TWO_CORES = "2-cores"
+
+
+def train(
+    archives: Annotated[
+        list[Path], typer.Argument(metavar="ARCHIVE", help="Skeleton archives, .npz, or folders of them.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run; a run that was stopped goes on.")],
+    preset: Annotated[Preset, typer.Option(help="As in the paper, or what two CPU cores can do.")] = Preset.TWO_CORES,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML; any key of TrainConfig. Flags go before it.")
+    ] = None,
+    base_of: Annotated[
+        Path | None, typer.Option(metavar="PROTOCOL.json", help="Only this protocol's base actions.")
+    ] = None,
+    base: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N of them.")] = None,
+    descriptions: Annotated[
+        str | None, typer.Option(metavar="LLM", help="Whose texts guide: one that is shipped, or a folder.")
+    ] = None,
+    global_to_local: Annotated[
+        bool | None, typer.Option("--global-to-local/--no-global-to-local", help="Texts say which joints matter.")
+    ] = None,
+    local_to_global: Annotated[
+        bool | None, typer.Option("--local-to-global/--no-local-to-global", help="Joint texts meet joint features.")
+    ] = None,
+    num_pre: Annotated[int | None, typer.Option(min=1, max=9, help="Blocks before the joints are weighed.")] = None,
+    num_frames: Annotated[int | None, typer.Option(min=4, help="Frames of a window, T.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1)] = None,
+    batch: Annotated[int | None, typer.Option(min=2)] = None,
+    lr: Annotated[float | None, typer.Option(min=0.0, help="Learning rate, at its highest.")] = None,
+    seed: Annotated[int | None, typer.Option()] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="A bundle whose embeddings are imitated, too.")
+    ] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Compile first: minutes, then faster.")] = False,
+) -> None:
+    """Train the encoder on archives, guided by texts (CrossGLG). Needs the extra `train`.
+
+    On several GPUs or machines: torchrun --nproc-per-node 2 --no-python crossglg-edge train ...
+    """
+    try:
+        from edge.model import open_encoder
+        from training import run
+        from training.data import archive_paths, load_training_set
+        from training.run import load_guidance, read_train_config
+    except ImportError as missing:
+        raise CrossGLGError(
+            f"training needs a package that is not installed: {missing.name}",
+            code="not_installed",
+            hint="Install it with `pip install 'crossglg-edge[train]'`.",
+        ) from missing
+    guiding = {"global_to_local": global_to_local, "local_to_global": local_to_global, "num_pre": num_pre}
+    flags = {
+        "descriptions": descriptions, "num_frames": num_frames, "epochs": epochs, "batch": batch, "lr": lr,
+        "seed": seed, "compile": compiled or None,
+        "guidance": {name: value for name, value in guiding.items() if value is not None},
+    }  # fmt: skip
+    given = {name: value for name, value in flags.items() if value is not None}
+    chosen = read_train_config(preset.value, config, given)
+    data = load_training_set(
+        archive_paths(archives), actions=_base_actions(base_of, base), num_persons=chosen.num_persons
+    )
+    guidance = None
+    if chosen.needs_texts:
+        guidance = load_guidance(chosen.descriptions, data.classes, chosen.text_encoder)
+    imitated = open_encoder(teacher) if teacher is not None else None
+    console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0", soft_wrap=True, highlight=False)
+    guided = f", guided by the texts of {chosen.descriptions}" if guidance else ""
+    guided += f", taught by {imitated.info.name}" if imitated else ""
+    console.print(
+        f"{len(data):,} clips of {len(data.classes)} actions from {len(data.archives)} archives"
+        f"{escape(guided)} -> {escape(str(out))}"
+    )
+    columns = TextColumn("training"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn()
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=None, rate="")
+        began: list[tuple[float, int]] = []
+
+        def on_batch(done: int, total: int) -> None:
+            if not began:
+                # A run that goes on does not begin at nought.
+                began.append((time.monotonic(), done))
+                progress.reset(task, completed=done, total=total)
+            seconds = max(time.monotonic() - began[0][0], 1e-9)
+            progress.update(task, completed=done, rate=f"{(done - began[0][1]) / seconds:.0f} samples/s")
+
+        def on_epoch(row: run.Row) -> None:
+            parts = ", ".join(f"{name} {row[name]:.4f}" for name in run.LOSSES if row[name])
+            progress.console.print(f"epoch {row['epoch']:.0f}: {parts}, accuracy {row['accuracy']:.3f}")
+
+        run.train(data, chosen, out, guidance=guidance, teacher=imitated, on_epoch=on_epoch, on_batch=on_batch)
+    weights = escape(str(out / run.WEIGHTS))
+    console.print(f"done: {weights}; `crossglg-edge export {escape(str(out))} --out BUNDLE` makes a bundle of it")
+
+
+def _base_actions(protocol: Path | None, num_base: int | None) -> tuple[str, ...] | None:
+    if protocol is None:
+        if num_base is not None:
+            raise ConfigError("--base N takes the first N base actions of a protocol", hint="Name it with --base-of.")
+        return None
+    order = read_protocol(protocol).base_order
+    if not order or len(order) < (num_base or 0):
+        raise ConfigError(f"{protocol} has {len(order)} base actions, expected {num_base or 'some'}")
+    return order[:num_base]

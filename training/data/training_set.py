@@ -1,0 +1,196 @@
+"""Archives -> a training set, and its augmentation.
+
+Shapes: B windows of a batch, M persons, L frames of a clip, T frames of a window, V = 25.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.motion import MOTION_SHARE, fill_missing, pace_by_motion, resample, to_body_frame
+from streams.archive import read_archive
+from streams.arrays import Array
+from streams.errors import ArchiveError
+from streams.layouts import mirrored_view
+
+Labels = npt.NDArray[np.int64]
+# Timestamps (L,), seconds, and the joints of one person or two, (L, 25, 3), metres, without NaN.
+ClipOfPersons = tuple[npt.NDArray[np.float64], *tuple[Array, ...]]
+
+NUM_TWINS = 4
+_FROM_THE_FIRST = np.zeros(1, np.intp)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainingSet:
+    """Hold the clips that an encoder learns from.
+
+    `archives`: name -> sha256 of each archive it came from, for the model card.
+    """
+
+    clips: tuple[ClipOfPersons, ...]
+    labels: Labels
+    classes: tuple[str, ...]
+    archives: dict[str, str]
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """Name each random change of a training window.
+
+    Crop and turn are the authors' (source: stnoah1/infogcn); the others stand for what sensors and
+    people differ in. `min_crop`: the smallest part of a clip that is kept. Sizes are standard deviations.
+    `reversed_share`, `mirrored_share`: the shares of windows that run backwards, and whose left and right are
+    exchanged; such a window is of a class of its own, its class's twin (ours: more classes to learn from).
+    """
+
+    min_crop: float = 0.5
+    max_turn_rad: float = 0.3
+    axis_scale: float = 0.08
+    joint_noise: float = 0.01
+    joint_drop: float = 0.02
+    reversed_share: float = 0.0
+    mirrored_share: float = 0.0
+
+    @property
+    def has_twins(self) -> bool:
+        return self.reversed_share > 0 or self.mirrored_share > 0
+
+
+def load_training_set(
+    paths: Sequence[Path], *, actions: Sequence[str] | None = None, num_persons: int = 1
+) -> TrainingSet:
+    """Read archives; the classes are the actions of the common vocabulary, sorted.
+
+    `actions`, where given, are the only ones kept. With `num_persons` 1 each person that is seen is a clip
+    of its own: which of two acts is not recorded. With 2, both are one clip. Raises ArchiveError if
+    nothing is left.
+    """
+    clips: list[ClipOfPersons] = []
+    names, archives = [], {}
+    for path in paths:
+        archive = read_archive(path)
+        archives[archive.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        for i in range(len(archive)):
+            clip = archive[i]
+            if actions is None or clip.action in actions:
+                # Filled before a crop is cut from it, in which a person may not be seen at all.
+                seen = [joints for joints in clip.persons if np.isfinite(joints).all(axis=2).any()]
+                filled = [fill_missing(clip.timestamps_s, joints) for joints in seen]
+                for first in range(0, len(filled), num_persons):
+                    clips.append((clip.timestamps_s, *filled[first : first + num_persons]))
+                    names.append(clip.action)
+    if not clips:
+        raise ArchiveError(f"no clip of the wanted actions in {', '.join(str(p) for p in paths) or 'no archive'}")
+    classes = tuple(sorted(set(names)))
+    order = {name: i for i, name in enumerate(classes)}
+    return TrainingSet(
+        clips=tuple(clips),
+        labels=np.array([order[name] for name in names], np.int64),
+        classes=classes,
+        archives=archives,
+    )
+
+
+def archive_paths(paths: Sequence[Path]) -> list[Path]:
+    """Return the archives named, and those in the folders named. Raises ArchiveError."""
+    found = []
+    for path in paths:
+        inside = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+        if not inside:
+            raise ArchiveError(f"{path} holds no skeleton archive (*.npz)", code="not_found")
+        found += inside
+    return found
+
+
+def sampling_order(labels: Labels, balance: float, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return an epoch's clip numbers: each clip drawn by its class's size to the power -balance.
+
+    0 is every clip once, 1 is every class alike.
+    """
+    if balance == 0:
+        return rng.permutation(len(labels))
+    weight = np.bincount(labels).astype(np.float64)[labels] ** -balance
+    return rng.choice(len(labels), len(labels), p=weight / weight.sum())
+
+
+def augmented_windows(
+    clips: Sequence[ClipOfPersons],
+    num_frames: int,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+    num_persons: int = 1,
+) -> tuple[Array, Array]:
+    """Return one random view of each clip, shape (B, M, T, 25, 3), and the same before it was turned and made noisy.
+
+    The first person is in the body's own frame (`edge.motion.preprocess`), a second one in that of the first; a person
+    who is missing is all zero.
+    """
+    lengths_B = np.array([len(timestamps_s) for timestamps_s, *_ in clips])
+    keep_B = np.rint(lengths_B * rng.uniform(augmentation.min_crop, 1, len(clips))).astype(np.int64)
+    keep_B = np.minimum(np.maximum(keep_B, 2), lengths_B)
+    start_B = rng.integers(0, lengths_B - keep_B + 1)
+    dropped_BV = rng.random((len(clips), 25)) < augmentation.joint_drop
+    joints = np.zeros((len(clips), num_persons, num_frames, 25, 3), np.float32)
+    present_BM = np.zeros((len(clips), num_persons), np.bool_)
+    for i, (timestamps_s, *persons) in enumerate(clips):
+        part = slice(start_B[i], start_B[i] + keep_B[i])
+        for m, joints_LV3 in enumerate(persons):
+            (view,) = resample(timestamps_s[part], joints_LV3[part], _FROM_THE_FIRST, num_frames)
+            if dropped_BV[i].any():
+                view[:, dropped_BV[i]] = np.nan
+                view = fill_missing(np.arange(num_frames, dtype=np.float64), view)
+            joints[i, m], present_BM[i, m] = view, True
+    # Both persons of a clip are paced alike, by what both do.
+    shape = (len(clips), num_frames, num_persons, 25, 3)
+    together = joints.swapaxes(1, 2).reshape(len(clips), num_frames, -1, 3)
+    joints = np.asarray(pace_by_motion(together, MOTION_SHARE).reshape(shape).swapaxes(1, 2), np.float32)
+    windows = np.zeros_like(joints)
+    windows[:, 0] = to_body_frame(joints[:, 0])
+    for i, m in np.argwhere(present_BM[:, 1:]).tolist():
+        windows[i, m + 1] = _in_frame_of(joints[i, 0], windows[i, 0], joints[i, m + 1])
+    turn_B33 = _turns(rng.uniform(-1, 1, (len(clips), 3)) * augmentation.max_turn_rad)
+    scale_B13 = rng.normal(1, augmentation.axis_scale, (len(clips), 1, 3)).astype(np.float32)
+    changed = (windows.reshape(len(clips), -1, 3) @ (turn_B33 * scale_B13)).reshape(windows.shape)
+    changed += augmentation.joint_noise * rng.standard_normal(windows.shape, np.float32)
+    return np.asarray(changed * present_BM[:, :, None, None, None], np.float32), windows
+
+
+def with_twins(windows_BMTVC: Array, augmentation: Augmentation, rng: np.random.Generator) -> tuple[Array, Labels]:
+    """Reverse some windows and mirror some; return them and which twin each is: 0 to 3, 1 reversed + 2 mirrored."""
+    is_reversed_B, is_mirrored_B = (
+        rng.random(len(windows_BMTVC)) < share for share in (augmentation.reversed_share, augmentation.mirrored_share)
+    )
+    windows = np.where(is_reversed_B[:, None, None, None, None], windows_BMTVC[:, :, ::-1], windows_BMTVC)
+    windows = np.where(is_mirrored_B[:, None, None, None, None], mirrored_view(windows), windows)
+    return np.ascontiguousarray(windows), is_reversed_B.astype(np.int64) + 2 * is_mirrored_B
+
+
+def _in_frame_of(first_TV3: Array, window_TV3: Array, second_TV3: Array) -> Array:
+    """Return the second person, moved, turned and scaled as the first was to become a window."""
+
+    def with_one(joints_TV3: Array) -> Array:
+        return np.pad(joints_TV3.reshape(-1, 3), ((0, 0), (0, 1)), constant_values=1)
+
+    moved, *_ = np.linalg.lstsq(with_one(first_TV3), window_TV3.reshape(-1, 3), rcond=None)
+    return np.asarray((with_one(second_TV3) @ moved).reshape(second_TV3.shape), np.float32)
+
+
+def _turns(angles_B3: npt.NDArray[np.float64]) -> Array:
+    """Return rotations about x, then y, then z of points in rows, shape (B, 3, 3)."""
+    (cx, cy, cz), (sx, sy, sz) = np.cos(angles_B3).T, np.sin(angles_B3).T
+    one, zero = np.ones_like(cx), np.zeros_like(cx)
+    about_x = np.array([[one, zero, zero], [zero, cx, -sx], [zero, sx, cx]])
+    about_y = np.array([[cy, zero, sy], [zero, one, zero], [-sy, zero, cy]])
+    about_z = np.array([[cz, -sz, zero], [sz, cz, zero], [zero, zero, one]])
+    about_x, about_y, about_z = (np.moveaxis(turn, 2, 0) for turn in (about_x, about_y, about_z))
+    return np.asarray(about_x @ about_y @ about_z, np.float32)

@@ -1,0 +1,97 @@
+"""What `crossglg-edge evaluate stream` prints: tables for people, or what scripts read."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from training.evaluate.live.evaluate import Scores, StreamReport
+from training.evaluate.live.score import StreamScore
+
+_METHODS = {"ours": "ours", "dtw": "DTW", "dtw_tuned": "DTW tuned"}
+
+
+def stream_json(report: StreamReport) -> dict[str, Any]:
+    """Return the figures over all archives with those of DTW; then the same by archive and by slice.
+
+    "dtw": with a threshold calibrated as ours; "dtw_tuned": tuned on these archives.
+    Null: there is no such figure, as a delay where nothing was recognised.
+    """
+
+    def row(scores: Scores) -> dict[str, Any]:
+        return {**_as_dict(scores["ours"]), **{name: _as_dict(scores[name]) for name in ("dtw", "dtw_tuned")}}
+
+    return {
+        **row(report.total),
+        "archives": {name: row(scores) for name, scores in report.archives.items()},
+        "slices": {name: row(scores) for name, scores in report.slices.items()},
+        "notes": list(report.notes),
+    }
+
+
+def _as_dict(score: StreamScore) -> dict[str, Any]:
+    return {
+        name: _finite(value) if not isinstance(value, dict) else {key: _finite(v) for key, v in value.items()}
+        for name, value in asdict(score).items()
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_streams(report: StreamReport, encoder: str) -> None:
+    """Print the tables, and what the figures do not say."""
+    table = Table(
+        title="Events on streams, one example a class by another person, with 95 % intervals",
+        caption=f"encoder: {escape(encoder)}; delays from an action's end to its event, in the stream's time",
+    )
+    table.add_column("streams", overflow="fold", min_width=14)
+    table.add_column("", no_wrap=True)
+    for column in ("F1", "prec.\nrecall", "false/h", "hours", "delay\np50, p90"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, scores in [*report.archives.items(), ("all", report.total), *report.slices.items()]:
+        for method, score in scores.items():
+            table.add_row(
+                escape(name) if method == "ours" else "",
+                _METHODS[method],
+                f"{_number(score.f1, 2)}\n{_interval(score, 'f1', 2)}",
+                f"{_number(score.precision, 2)}\n{_number(score.recall, 2)}",
+                f"{_number(score.false_alarms_per_hour, 1)}\n{_interval(score, 'false_alarms_per_hour', 1)}",
+                f"{score.hours:.2f}",
+                f"{_number(score.delay_p50_ms, 0)} ms\n{_number(score.delay_p90_ms, 0)} ms",
+            )
+        table.add_section()
+    console = Console()
+    console.print(table)
+    for method, score in report.total.items():
+        console.print(f"{_METHODS[method]}: {_in_words(score)}", soft_wrap=True)
+    for note in report.notes:
+        console.print(escape(note), soft_wrap=True)
+
+
+def _in_words(score: StreamScore) -> str:
+    false, hours = score.false, score.hours_of
+    return (
+        f"{score.num_events} events for {score.num_actions} actions; false while an enrolled action was done: "
+        f"{false['enrolled']}; while another: {false['other']} in {hours['other']:.2f} h; at rest and in between: "
+        f"{false['rest']} in {hours['rest']:.2f} h; event after an action's start: "
+        f"{_number(score.delay_from_start_p50_ms, 0)} ms, p90 {_number(score.delay_from_start_p90_ms, 0)}; "
+        f"computing it: {_number(score.wall_p50_ms, 1)} ms, p90 {_number(score.wall_p90_ms, 1)}"
+    )
+
+
+def _interval(score: StreamScore, name: str, digits: int) -> str:
+    low, high = (_number(bound, digits) for bound in score.ci95[name])
+    return f"≤ {high}" if name == "false_alarms_per_hour" and not score.false_alarms_per_hour else f"{low}–{high}"
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"

@@ -1,0 +1,117 @@
+"""A continuous recording with truth: who is seen, what is done when, and whose examples are enrolled.
+
+Shapes: L frames, V = 25 kinect25 joints, C = 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.gallery import LabelledExample, Prototype
+from edge.model import Encoder
+from edge.motion import window_from_joints
+from streams.arrays import Array, Times
+from streams.frame import HIGH, Body, SkeletonFrame
+
+_CONFIDENCE = np.full(25, HIGH, np.uint8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """Name what a person did between two moments, seconds; `bodies`: the ids she was tracked by meanwhile.
+
+    The span is from where she begins to move to where she rests again, as an enrolled example is trimmed
+    (edge.motion.trim_rest), not the whole clip.
+    """
+
+    label: str
+    start_s: float
+    end_s: float
+    bodies: frozenset[int] = frozenset({0})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Person:
+    """Hold one person's part: `joints_m`, shape (L, 25, 3), float32, metres; `ids`, shape (L,), -1 while unseen."""
+
+    joints_m: Array
+    ids: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stream:
+    """Hold one continuous recording: `timestamps_s`, shape (L,), rising; who is seen; what is true.
+
+    `actions`: everything that was done, in the order of time; those whose label is among `examples` are to
+    be recognised. `enrolled`: these labels, and their actions in the vocabulary over all data sets. `group`: whose
+    recording it is, "archive/subject"; streams of one group are not independent.
+    """
+
+    name: str
+    archive: str
+    group: str
+    fps: float
+    examples: tuple[LabelledExample, ...]
+    enrolled: frozenset[str]
+    timestamps_s: Times
+    people: tuple[Person, ...]
+    actions: tuple[Action, ...]
+
+    @property
+    def truth(self) -> tuple[Action, ...]:
+        """Return the actions that are to be recognised."""
+        labels = {example.label for example in self.examples}
+        return tuple(action for action in self.actions if action.label in labels)
+
+    @property
+    def others(self) -> tuple[Action, ...]:
+        """Return the actions that are not enrolled."""
+        truth = self.truth
+        return tuple(action for action in self.actions if action not in truth)
+
+    @property
+    def seen_s(self) -> float:
+        """Return how long persons are seen, added up."""
+        steps_s = np.diff(self.timestamps_s, append=self.timestamps_s[-1:])
+        return float(sum(steps_s[person.ids >= 0].sum() for person in self.people))
+
+    def frames(self) -> Iterator[SkeletonFrame]:
+        """Yield the stream as a camera would publish it, in kinect25."""
+        for i, timestamp_s in enumerate(self.timestamps_s.tolist()):
+            yield SkeletonFrame(
+                source=self.name,
+                epoch="stream",
+                seq=i,
+                timestamp_s=timestamp_s,
+                t_send_s=timestamp_s,
+                fps=self.fps,
+                bodies=tuple(
+                    Body(id=int(person.ids[i]), joints_m=person.joints_m[i], confidence=_CONFIDENCE)
+                    for person in self.people
+                    if person.ids[i] >= 0
+                ),
+            )
+
+
+def prototypes_of(stream: Stream, encoder: Encoder) -> list[Prototype]:
+    """Embed a stream's examples as the gallery does."""
+    windows = [window_from_joints(e.timestamps_s, e.joints_m, encoder.info.num_frames) for e in stream.examples]
+    return [
+        Prototype(
+            label=example.label,
+            timestamps_s=example.timestamps_s,
+            joints_m=example.joints_m,
+            origin=example.origin,
+            created=example.created,
+            id=str(number),
+            embedding=embedding,
+            model_sha256=encoder.info.onnx_sha256,
+        )
+        for number, (example, embedding) in enumerate(
+            zip(stream.examples, encoder.encode(np.stack(windows)), strict=True)
+        )
+    ]

@@ -1,0 +1,359 @@
+"""One-shot recognition on archives: a draw enrols one clip a class, the other clips are then named.
+
+Shapes: N clips, P persons of a clip, W windows (one a person), L frames of one, D embedding size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edge.match import compared, distances_between, fit
+from edge.model import BaseStatistics, BundleInfo, Encoder
+from edge.motion import dtw_distances, window_from_joints
+from streams.archive import read_archive
+from streams.arrays import Array, Indices
+from streams.errors import ArchiveError
+from training.evaluate.draws import (
+    Distances,
+    Draw,
+    Score,
+    accuracies,
+    balanced_accuracy,
+    clip_distances,
+    leave_out_draws,
+    named_draw,
+    protocol_draws,
+    score,
+)
+
+Track = tuple[npt.NDArray[np.float64], Array]
+Report = Callable[[str, int, int], None]
+
+DTW_FRAMES = 32
+_BATCH = 32
+
+
+class By(StrEnum):
+    """Name what clips are told apart by: an archive's classes, or the vocabulary over all archives."""
+
+    CLASS = "class"
+    ACTION = "action"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClipSet:
+    """Hold the clips that are told apart.
+
+    `labels`: shape (N,), an index into `classes`. `subjects`: shape (N,), a number per archive and
+    person, -1 unknown. `tracks`: per window its timestamps (L,), seconds, and joints (L, 25, 3),
+    metres. `persons`: shape (N, P), a clip's tracks; where fewer persons were seen, the last again.
+    `sources`: the name of each clip.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    labels: Indices
+    subjects: Indices
+    tracks: tuple[Track, ...]
+    persons: Indices
+    sources: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Hold what one archive or protocol gave; `ways_used` is the mean number of exemplars of a draw.
+
+    `scores`: "encoder" is the nearest exemplar by the device's distance, "cosine" by the learned part of it,
+    "calibrated" by distribution calibration (where it was asked for), "dtw" by DTW.
+    """
+
+    name: str
+    ways: int
+    ways_used: float
+    draws: int
+    clips: int
+    scores: dict[str, Score]
+    notes: tuple[str, ...]
+
+
+class Protocol(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold what is used of a novel-action protocol's JSON file.
+
+    `settings`: numbers of base actions, each the first so many of `base_order`. `exemplars`: a clip's
+    `source` for each novel action; where there are none, they are drawn.
+    """
+
+    sets: tuple[str, ...]
+    novel: tuple[str, ...]
+    base_order: tuple[str, ...] = ()
+    settings: tuple[int, ...] = ()
+    exemplars: tuple[str, ...] = ()
+
+
+def evaluate_archives(
+    paths: Sequence[Path], encoder: Encoder, *, num_draws: int, by: By, report: Report, calibrated: bool = False
+) -> list[Result]:
+    """Evaluate each archive alone: one subject enrols, the others' clips are named.
+
+    All are read before the first is evaluated, so that a bad one is refused before the long work.
+    `calibrated`: by distribution calibration too, for an encoder with statistics. Raises ArchiveError.
+    """
+    plans: dict[str, tuple[ClipSet, list[Draw], list[str]]] = {}
+    for path in paths:
+        name = path.name.removesuffix(".npz")
+        if name in plans:
+            raise ArchiveError(f"two archives are named {name!r}", hint="Name each archive once.")
+        clips = read_clips([path], name=name, by=by)
+        draws, notes = leave_out_draws(clips.labels, clips.subjects, num_draws)
+        plans[name] = clips, draws, [*notes, *_archive_notes(encoder.info, name, path)]
+        _check(clips, draws)
+    return [_evaluate(clips, draws, notes, encoder, report, calibrated) for clips, draws, notes in plans.values()]
+
+
+def evaluate_protocol(
+    path: Path, encoder: Encoder, *, data: Path, num_draws: int, report: Report, calibrated: bool = False
+) -> Result:
+    """Tell apart a protocol's novel actions, over all its sets in the folder `data`.
+
+    `calibrated`: by distribution calibration too, for an encoder with statistics. Raises ArchiveError.
+    """
+    protocol = read_protocol(path)
+    # An exemplar is drawn by its number in the order of set name and clip.
+    sets = [data / f"{name}.npz" for name in sorted(set(protocol.sets))]
+    clips = read_clips(sets, name=path.name.removesuffix(".json"), by=By.ACTION, classes=protocol.novel)
+    notes = _action_notes(encoder.info, protocol.novel)
+    if protocol.exemplars:
+        draws = [named_draw(clips.labels, clips.sources, protocol.exemplars)]
+        notes.append("the exemplars are those that the protocol names: one draw, no interval")
+    else:
+        draws = protocol_draws(clips.labels, clips.subjects, num_draws)
+    _check(clips, draws)
+    return _evaluate(clips, draws, notes, encoder, report, calibrated)
+
+
+def read_protocol(path: Path) -> Protocol:
+    """Read the JSON file of a novel-action protocol. Raises ArchiveError."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Protocol)
+    except OSError as error:
+        raise ArchiveError(
+            f"{path} cannot be read: {error.strerror}",
+            code="not_found",
+            hint="Name the protocol.json that lies beside the archives.",
+        ) from error
+    except msgspec.DecodeError as error:
+        raise ArchiveError(
+            f"{path} is not a protocol: {error}", hint="Expected `sets` and `novel`, two lists of names."
+        ) from error
+
+
+def read_clips(paths: Sequence[Path], *, name: str, by: By = By.CLASS, classes: Sequence[str] | None = None) -> ClipSet:
+    """Read archives as clips to tell apart; `classes`, where given, are the only ones kept, in that order.
+
+    A clip in which no joint was ever seen is left out, and noted. Raises ArchiveError.
+    """
+    found: list[tuple[str, int, str, list[Track]]] = []
+    declared: dict[str, None] = {}
+    num_unseen = 0
+    for number, path in enumerate(paths):
+        archive = read_archive(path)
+        declared |= dict.fromkeys(archive.actions if by is By.ACTION else archive.class_names)
+        for clip in map(archive.__getitem__, range(len(archive))):
+            kind = clip.action if by is By.ACTION else clip.label
+            if classes is not None and kind not in classes:
+                continue
+            seen = [(clip.timestamps_s, joints.copy()) for joints in clip.persons if _is_seen(joints)]
+            num_unseen += not seen
+            if seen:
+                subject = (number << 32) + clip.subject if clip.subject >= 0 else -1
+                found.append((kind, subject, clip.source, seen))
+    wanted = tuple(dict.fromkeys(declared if classes is None else classes))
+    have_clips = {kind for kind, *_ in found}
+    present = tuple(kind for kind in wanted if kind in have_clips)
+    if classes is not None and len(present) < len(wanted):
+        absent = ", ".join(kind for kind in wanted if kind not in present)
+        raise ArchiveError(f"{name}: no clip of {absent} in any of its {len(paths)} archives")
+    notes = []
+    if num_unseen:
+        notes.append(f"left out: {num_unseen} clips in which no joint was ever seen")
+    if len(present) < len(wanted):
+        notes.append(f"left out: {len(wanted) - len(present)} of {len(wanted)} classes, which have no clip")
+    return _clip_set(name, present, found, notes)
+
+
+def _is_seen(joints_LV3: Array) -> bool:
+    return bool(np.isfinite(joints_LV3).all(axis=-1).any())
+
+
+def _clip_set(
+    name: str, classes: tuple[str, ...], found: Sequence[tuple[str, int, str, list[Track]]], notes: Sequence[str]
+) -> ClipSet:
+    num_tracks = np.array([len(tracks) for *_, tracks in found], np.int64)
+    first = np.cumsum(num_tracks) - num_tracks
+    person = np.minimum(np.arange(num_tracks.max(initial=1)), num_tracks[:, None] - 1)
+    return ClipSet(
+        name=name,
+        classes=classes,
+        labels=np.array([classes.index(kind) for kind, *_ in found], np.int64),
+        subjects=np.array([subject for _, subject, *_ in found], np.int64),
+        tracks=tuple(track for *_, tracks in found for track in tracks),
+        persons=first[:, None] + person,
+        sources=tuple(source for _, _, source, _ in found),
+        notes=tuple(notes),
+    )
+
+
+def encoded(clips: ClipSet, encoder: Encoder, report: Report, *, with_features: bool) -> tuple[Array, Array]:
+    """Return the embedding and, where wanted, the features of every window, shapes (W, D), (W, F), float32."""
+    batches = []
+    for start in range(0, len(clips.tracks), _BATCH):
+        batch = clips.tracks[start : start + _BATCH]
+        windows = [window_from_joints(*track, encoder.info.num_frames) for track in batch]
+        if with_features:
+            batches.append(encoder.encode_with_features(np.stack(windows)))
+        else:
+            batches.append((encoder.encode(np.stack(windows)), np.zeros((len(windows), 0), np.float32)))
+        report(f"{clips.name}: encoder", start + len(batch), len(clips.tracks))
+    embeddings, features = zip(*batches, strict=True)
+    return np.concatenate(embeddings), np.concatenate(features)
+
+
+def dtw_features(clips: ClipSet) -> Array:
+    """Return what DTW compares of every window, shape (W, 32, 75), float32: joints as SpineBase sees them.
+
+    Frames follow each other in even time: to find the pace is what DTW is for.
+    """
+    features = np.empty((len(clips.tracks), DTW_FRAMES, 75), np.float32)
+    for row, track in zip(features, clips.tracks, strict=True):
+        window = window_from_joints(*track, DTW_FRAMES, motion_share=0.0)
+        row[:] = (window - window[:, :1]).reshape(DTW_FRAMES, 75)
+    return features
+
+
+def encoder_distances(info: BundleInfo, *, cosine_only: bool = False) -> Distances:
+    """Return the distance that the device decides by (edge.match.distances), or only the cosine's part of it."""
+    weights = (0.0, 0.0) if cosine_only else (info.alignment_weight, info.cohort_weight)
+    has_cohort = info.cohort_weight > 0
+
+    def between(a_NE: Array, b_KE: Array) -> Array:
+        a, b = (compared(x_NE, info.aligned_frames, has_cohort=has_cohort) for x_NE in (a_NE, b_KE))
+        return distances_between(a, b, *weights)
+
+    return between
+
+
+def calibrated_accuracies(
+    clips: ClipSet,
+    draws: Sequence[Draw],
+    features_WF: Array,
+    statistics: BaseStatistics,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> npt.NDArray[np.float64]:
+    """Name each draw's queries by distribution calibration; return each draw's balanced accuracy, 0 to 1.
+
+    `features_WF`: the encoder's features of every window, not negative; a clip's are the mean over its
+    persons, as InfoGCN has it. The samples of draw d have seed d. Raises BundleError.
+    """
+    features_NF = features_WF[clips.persons].mean(axis=1)
+    found = []
+    for d, draw in enumerate(draws):
+        names = [clips.classes[label] for label in clips.labels[draw.exemplars]]
+        classifier = fit(features_NF[draw.exemplars], names, statistics, np.random.default_rng(d))
+        best = classifier.probabilities(features_NF[draw.queries]).argmax(axis=1)
+        named = np.array([clips.classes.index(name) for name in classifier.labels])[best]
+        found.append(balanced_accuracy(clips.labels[draw.queries], named))
+        report(d + 1, len(draws))
+    return np.array(found)
+
+
+def _check(clips: ClipSet, draws: Sequence[Draw]) -> None:
+    if len(clips.classes) < 2:
+        raise ArchiveError(
+            f"{clips.name}: expected clips of at least two classes to tell apart, got {len(clips.classes)}",
+            hint="; ".join(clips.notes),
+        )
+    if not any(len(draw.queries) for draw in draws):
+        raise ArchiveError(
+            f"{clips.name}: nothing to recognise: {len(clips)} clips of {len(clips.classes)} classes "
+            "leave no clip of an enrolled class beside the exemplars",
+            hint="At least one class needs a second clip, of another subject where subjects are known.",
+        )
+
+
+def _evaluate(
+    clips: ClipSet, draws: Sequence[Draw], notes: Sequence[str], encoder: Encoder, report: Report, calibrated: bool
+) -> Result:
+    asked = [draw for draw in draws if len(draw.queries)]
+    notes = [*clips.notes, *notes]
+    if len(asked) < len(draws):
+        notes.append(f"left out: {len(draws) - len(asked)} draws whose classes no other subject has")
+    num_asked = len(np.unique(np.concatenate([clips.labels[draw.queries] for draw in asked])))
+    if num_asked < len(clips.classes):
+        notes.append(f"not counted: {len(clips.classes) - num_asked} classes with no clip beside the exemplars")
+
+    def between(features: Array, compare: Distances) -> Callable[[Indices, Indices], Array]:
+        return lambda exemplars, queries: clip_distances(
+            features, clips.persons[exemplars], clips.persons[queries], compare
+        )
+
+    embeddings, features = encoded(clips, encoder, report, with_features=calibrated)
+    by_encoder = between(embeddings, encoder_distances(encoder.info))
+    by_cosine = between(embeddings, encoder_distances(encoder.info, cosine_only=True))
+    by_dtw = between(dtw_features(clips), dtw_distances)
+    scores = {
+        "encoder": score(accuracies(clips.labels, asked, by_encoder)),
+        "cosine": score(accuracies(clips.labels, asked, by_cosine)),
+    }
+    if calibrated:
+        assert encoder.statistics is not None
+        told = partial(report, f"{clips.name}: calibrated")
+        scores["calibrated"] = score(calibrated_accuracies(clips, asked, features, encoder.statistics, told))
+    scores["dtw"] = score(accuracies(clips.labels, asked, by_dtw, partial(report, f"{clips.name}: DTW")))
+    return Result(
+        name=clips.name,
+        ways=len(clips.classes),
+        ways_used=float(np.mean([len(draw.exemplars) for draw in asked])),
+        draws=len(draws),
+        clips=len(clips),
+        scores=scores,
+        notes=tuple(notes),
+    )
+
+
+def _archive_notes(info: BundleInfo, name: str, path: Path) -> list[str]:
+    trained = info.training.get("archives")
+    if not isinstance(trained, dict):
+        return [f"bundle {info.name!r} does not say which archives it was trained on"]
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest in trained.values():
+        return ["the encoder was trained on this archive: its number says nothing about new recordings"]
+    if name in trained:
+        return [f"the encoder was trained on another archive named {name!r}: look whether they share clips"]
+    return []
+
+
+def _action_notes(info: BundleInfo, novel: Sequence[str]) -> list[str]:
+    trained = info.training.get("actions")
+    if not isinstance(trained, list):
+        return [f"bundle {info.name!r} does not say which actions it was trained on"]
+    seen = [action for action in novel if action in trained]
+    if seen:
+        return [
+            f"the encoder was trained on {len(seen)} of the {len(novel)} novel actions ({', '.join(seen)}): "
+            "its number says nothing about new actions"
+        ]
+    return []

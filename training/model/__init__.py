@@ -1,0 +1,37 @@
+"""The network as the paper has it: InfoGCN, JID and the cross-modal branch."""
+
+from training.model.crossglg import (
+    NUM_QUARTERS,
+    CrossModalInteraction,
+    Guidance,
+    GuidanceConfig,
+    SkeletonBranch,
+    calibration_loss,
+    quarters,
+)
+from training.model.infogcn import (
+    NUM_HEADS,
+    EncodingBlock,
+    InfoGCN,
+    InfoGCNConfig,
+    Input,
+    MultiScaleTCN,
+    SpatialAttentionGC,
+)
+
+__all__ = [
+    "NUM_HEADS",
+    "NUM_QUARTERS",
+    "CrossModalInteraction",
+    "EncodingBlock",
+    "Guidance",
+    "GuidanceConfig",
+    "InfoGCN",
+    "InfoGCNConfig",
+    "Input",
+    "MultiScaleTCN",
+    "SkeletonBranch",
+    "SpatialAttentionGC",
+    "calibration_loss",
+    "quarters",
+]

@@ -1,0 +1,151 @@
+"""Every choice of a training run, its presets, and the learning rate."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from streams.errors import ConfigError
+from training.data import Augmentation
+from training.model import NUM_QUARTERS, GuidanceConfig, InfoGCNConfig, Input, SkeletonBranch
+from training.texts import ENCODER
+
+Preset = Literal["paper", "2-cores"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """Name each choice of a training run; the defaults are the paper's, with InfoGCN's optimiser (stnoah1/infogcn).
+
+    Encoder: `num_persons` 2 takes both persons of a clip as one sample, a missing one as zeros;
+    `width`, `strides`, `k`, `inputs` are InfoGCNConfig's. Texts: `descriptions`, an LLM whose texts are shipped or
+    a folder, and the `text_encoder` that embedded them. `classifier`, shared by both branches: "latent" is
+    InfoGCN's, of the features' mean; "cosine" (ours) takes `embedding_scale` times the cosines between the
+    embedding, `place_channels` for each joint in each quarter of the window, and a learned proxy of each
+    class, and so trains what the device compares. Optimiser: the learning rate rises over `warmup_share` of
+    the epochs; then "step" divides it by ten at each of `milestones`, shares of the epochs (5, 90 and 100
+    of 110), and "cosine" lets it fall to zero. `grad_clip`: the largest norm of a gradient, 0 for any.
+    `balance`: see `sampling_order`. `lambda_teacher` (ours): the weight of imitating a teacher, where there is
+    one. `batch` counts the windows of a step, over all processes.
+    """
+
+    num_frames: int = 64
+    num_persons: Literal[1, 2] = 1
+    width: int = 64
+    strides: tuple[int, ...] = (1, 1, 1, 2, 1, 1, 2, 1, 1)
+    k: int = 1
+    inputs: tuple[Input, ...] = ("bones",)
+    place_channels: int = 32
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
+    descriptions: str = "claude"
+    text_encoder: str = ENCODER
+    classifier: Literal["latent", "cosine"] = "latent"
+    embedding_scale: float = 20.0
+    label_smoothing: float = 0.1
+    lambda_class_mean: float = 0.1
+    lambda_mean_norm: float = 1e-4
+    lambda_teacher: float = 10.0
+    epochs: int = 110
+    batch: int = 128
+    lr: float = 0.05
+    schedule: Literal["step", "cosine"] = "step"
+    warmup_share: float = 5 / 110
+    milestones: tuple[float, ...] = (90 / 110, 100 / 110)
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    grad_clip: float = 0.0
+    balance: float = 0.0
+    seed: int = 0
+    bf16: bool = False
+    compile: bool = False
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_frames", 4), ("epochs", 1), ("batch", 2), ("lr", 0.0)):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected {least} or more")
+        self.encoder(num_classes=2)  # refuses what the encoder would
+        if self.augmentation.has_twins and self.classifier != "cosine":
+            raise ValueError('reversed_share and mirrored_share need classifier = "cosine"')
+        num_frames = self.num_frames
+        for stride in self.strides:
+            num_frames = math.ceil(num_frames / stride)
+        if self.classifier == "cosine" and num_frames % NUM_QUARTERS:
+            raise ValueError(
+                f"num_frames {self.num_frames} and strides {self.strides} leave {num_frames} frames: "
+                f"the embedding needs a multiple of {NUM_QUARTERS}"
+            )
+
+    @classmethod
+    def preset(cls, name: Preset) -> TrainConfig:
+        """Return the paper's settings, or what two CPU cores train in hours."""
+        if name == "paper":
+            return cls()
+        return cls(
+            num_frames=32, width=48, strides=(2, 1, 1, 2, 1, 1, 1, 1, 1), inputs=("places", "deviations", "steps"),
+            place_channels=16, classifier="cosine", guidance=GuidanceConfig(calibrate_sum=True), epochs=10, batch=64,
+            schedule="cosine", grad_clip=5.0, balance=0.5, bf16=True,
+            augmentation=Augmentation(min_crop=0.7, reversed_share=0.2, mirrored_share=0.5),
+        )  # fmt: skip
+
+    @property
+    def needs_texts(self) -> bool:
+        return self.guidance.global_to_local or self.guidance.local_to_global
+
+    def encoder(self, num_classes: int) -> InfoGCNConfig:
+        """Return the encoder's configuration. Raises ValueError."""
+        return InfoGCNConfig(
+            num_classes=num_classes,
+            num_persons=self.num_persons,
+            k=self.k,
+            width=self.width,
+            strides=self.strides,
+            inputs=self.inputs,
+        )
+
+    def make_branch(self, num_classes: int) -> SkeletonBranch:
+        """Return the skeleton branch with fresh weights."""
+        return SkeletonBranch(self.encoder(num_classes), self.guidance, place_channels=self.place_channels)
+
+
+def learning_rate(config: TrainConfig, epoch: float) -> float:
+    """Return the learning rate at a (fractional) epoch."""
+    warmup = config.warmup_share * config.epochs
+    if epoch < warmup:
+        return config.lr * epoch / warmup
+    if config.schedule == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (config.epochs - warmup)))
+    return config.lr * 0.1 ** sum(epoch >= share * config.epochs for share in config.milestones)
+
+
+def read_train_config(preset: Preset, file: Path | None, flags: dict[str, Any]) -> TrainConfig:
+    """Return a preset, changed by the keys of a TOML file, then by flags. Raises ConfigError."""
+    content = asdict(TrainConfig.preset(preset))
+    where = "the flags"
+    try:
+        if file is not None:
+            where = str(file)
+            _change(content, tomllib.loads(file.read_text(encoding="utf-8")))
+        _change(content, flags)
+        return msgspec.convert(content, TrainConfig)
+    except OSError as error:
+        raise ConfigError(f"{where} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{where}: {error}", hint="The keys are those of TrainConfig in training/train_config.py."
+        ) from error
+
+
+def _change(content: dict[str, Any], by: dict[str, Any], prefix: str = "") -> None:
+    for key, value in by.items():
+        if key not in content:
+            raise ValueError(f"unknown key {prefix}{key}: expected one of {', '.join(content)}")
+        if isinstance(content[key], dict) and isinstance(value, dict):
+            _change(content[key], value, f"{prefix}{key}.")
+        else:
+            content[key] = value

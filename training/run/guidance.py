@@ -1,0 +1,22 @@
+"""What an LLM's texts say of some classes, as tensors for training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from training.model import Guidance
+from training.texts import ENCODER, read_key_joints, read_text_features
+
+
+def load_guidance(llm: str, classes: Sequence[str], encoder: str = ENCODER) -> Guidance:
+    """Read the key joints and the joint texts' embeddings of these classes, in this order.
+
+    `llm`: one whose texts are shipped, or a folder; `encoder`: what embedded them. Raises
+    DescriptionError, naming the classes without a text and the command that makes them.
+    """
+    return Guidance(
+        key_joints_AV=torch.from_numpy(read_key_joints(llm, classes)),
+        texts_AVC=torch.from_numpy(read_text_features(llm, classes, encoder).t_AVC),
+    )
