@@ -26,7 +26,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 import numpy.typing as npt
 
-from edge.cli.bench import machine
+from edge.bench import machine
 from edge.config import Model
 from edge.model import BundleInfo, read_bundle
 from edge.model.engines import OnnxRuntime, agreement, open_vino

@@ -26,8 +26,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edge.bench import NoEncoder
-from edge.cli.bench import machine
+from edge.bench import NoEncoder, machine
 from edge.config import Config, Model
 from edge.gallery import Prototype
 from edge.live import Intake, Recognizer

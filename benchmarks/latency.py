@@ -21,8 +21,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import torch
 
-from edge.bench import QUICK, Effort, measure
-from edge.cli.bench import machine, markdown
+from edge.bench import QUICK, Effort, machine, markdown, measure
 from edge.model import read_bundle
 
 if __package__:

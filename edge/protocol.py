@@ -5,9 +5,12 @@ No numpy here: whoever only sends a request starts in a fraction of a second.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Annotated, Literal
 
 import msgspec
+
+VERSION = version("crossglg-edge")
 
 # Adding an example: to a label that must be new, to one that may exist, or in place of its examples so far.
 Mode = Literal["new", "add", "replace"]

@@ -2,6 +2,7 @@
 
 from edge.bench.encoder import kind_of, open_engines, plain_reference
 from edge.bench.measure import NoEncoder, decision_times, enrol, gallery_match, measure, messages
+from edge.bench.report import machine, markdown
 from edge.bench.timing import QUICK, Effort, interleaved
 
 __all__ = [
@@ -13,6 +14,8 @@ __all__ = [
     "gallery_match",
     "interleaved",
     "kind_of",
+    "machine",
+    "markdown",
     "measure",
     "messages",
     "open_engines",

@@ -30,11 +30,10 @@ from edge.cli.bench import bench
 from edge.cli.doctor import examine
 from edge.cli.guide import confirmed, guide, negative_summary, summary
 from edge.config import Config, config_toml, read_config
-from edge.daemon import Daemon
-from edge.daemon import commands as control
+from edge.daemon import LIBRARY_COMMANDS, Daemon, call
 from edge.enroll import checked_pieces, one_body, pieces_of
 from edge.library import open_library
-from edge.protocol import Mode, Side
+from edge.protocol import VERSION, Mode, Side
 from streams import sockets
 from streams.cameras import Refused, clock_name, open_camera
 from streams.errors import ControlError, CrossGLGError
@@ -134,13 +133,13 @@ def _on_gallery(config: Config, cmd: str, **args: Any) -> dict[str, Any]:
             return client.ask(cmd, **args)
     library = open_library(config)
     with library.gallery:
-        return control.call(control.LIBRARY_COMMANDS, library, cmd, args)
+        return call(LIBRARY_COMMANDS, library, cmd, args)
 
 
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
-        out.print(control.VERSION)
+        out.print(VERSION)
         raise typer.Exit
 
 
@@ -175,7 +174,7 @@ def serve(
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda *_: daemon.stop())
     err.print(
-        f"[bold]crossglg-edge {control.VERSION}[/]  camera [cyan]{escape(settings.camera)}[/], "
+        f"[bold]crossglg-edge {VERSION}[/]  camera [cyan]{escape(settings.camera)}[/], "
         f"model {escape(library.encoder.info.name)} in {library.encoder.engine.name}, "
         f"{len(library.gallery.labels())} enrolled actions\n"
         f"frames {settings.sockets.frames if opened.socket is not None else 'from the camera itself'}, "

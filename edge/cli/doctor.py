@@ -18,10 +18,10 @@ from typing import Literal
 import msgspec
 
 from edge.config import DEFAULT_PATH, Config, read_config
-from edge.daemon import VERSION
 from edge.library import open_library
 from edge.model import BundleInfo, open_encoder, read_bundle
 from edge.model.engines import engine_file, tensor_rt
+from edge.protocol import VERSION
 from streams.cameras import open_k4a
 from streams.errors import ControlError, CrossGLGError, EngineError
 from streams.sockets import ControlClient, ControlServer, EventPublisher, FrameSubscriber

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +44,6 @@ from edge.protocol import (
 from edge.thresholds import report as calibrating
 from streams.errors import ControlError, EnrollError
 from streams.wire import MAX_COORDINATE_M
-
-VERSION = version("crossglg-edge")
 
 
 def commit_example(

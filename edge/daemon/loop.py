@@ -25,6 +25,7 @@ from edge.library import Library
 from edge.live import Intake, Recognizer
 from edge.match import PrototypeIndex
 from edge.protocol import (
+    VERSION,
     CalibrateArgs,
     CommitArgs,
     EnrollArgs,
@@ -307,7 +308,7 @@ class Daemon:
         gallery, recorder, info = self.library.gallery, self.recorder, self.library.encoder.info
         step_us = np.percentile(self._step_us, (50, 99)).tolist() if self._step_us else [0.0, 0.0]
         return {
-            "version": control.VERSION,
+            "version": VERSION,
             "pid": os.getpid(),
             "uptime_s": round(now_s - self._start_s, 1),
             "camera": self.library.config.camera,
@@ -364,7 +365,7 @@ def _ping(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
 
 
 def _version(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
-    return {"version": control.VERSION, "wire": wire.WIRE_VERSION}
+    return {"version": VERSION, "wire": wire.WIRE_VERSION}
 
 
 def _status(daemon: Daemon, args: NoArgs) -> dict[str, Any]:

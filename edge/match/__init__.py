@@ -18,7 +18,6 @@ __all__ = [
     "fit_gallery",
     "is_same_action",
     "likenesses",
-    "num_learned",
     "score_from_distance",
     "separability",
 ]

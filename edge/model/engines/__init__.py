@@ -25,6 +25,5 @@ __all__ = [
     "open_vino",
     "parity",
     "prove",
-    "replace_file",
     "tensor_rt",
 ]
