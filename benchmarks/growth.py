@@ -2,7 +2,7 @@
 
     python benchmarks/growth.py [--bundle DIR] [--quick] [--out FILE.md]
 
-Real recogniser, real encoder, synthetic people, ten enrolled actions. Time is simulated as the daemon spends it:
+Real recognizer, real encoder, synthetic people, ten enrolled actions. Time is simulated as the daemon spends it:
 a frame arrives every thirtieth of a second, whatever has arrived is taken in at once, and a step lasts as long as
 it really takes. A plot is written beside FILE. Takes three minutes.
 """
@@ -73,7 +73,7 @@ def crowd(num_bodies: int, seconds: float) -> list[SkeletonFrame]:
 
 
 def recognizer_of(encoder: Encoder) -> Recognizer:
-    """Return a recogniser of ten of the performer's actions."""
+    """Return a recognizer of ten of the performer's actions."""
     config = msgspec.structs.replace(Config(), stream=msgspec.structs.replace(Config().stream, max_bodies=MAX_BODIES))
     examples = [(action, *perform(action, seed=1)) for action in ACTIONS[:10]]
     windows = [window_from_joints(t, joints, encoder.info.num_frames) for _, t, joints in examples]
@@ -179,8 +179,8 @@ def plot(loads: Sequence[Load], path: Path) -> None:
         bodies = [each.bodies for each in own]
         busy.plot(bodies, [each.busy_share for each in own], marker="o", label=f"threads: {threads}")
         late.plot(bodies, [each.p99_ms for each in own], marker="o", label=f"threads: {threads}")
-    busy.axhline(1, color="grey", linestyle=":")
-    late.axhline(1000 * HOP_S, color="grey", linestyle=":")
+    busy.axhline(1, color="gray", linestyle=":")
+    late.axhline(1000 * HOP_S, color="gray", linestyle=":")
     busy.set(xlabel="bodies at 30 fps", ylabel="seconds of work a second")
     late.set(xlabel="bodies at 30 fps", ylabel="p99 from frame to decision, ms", yscale="log")
     busy.legend()

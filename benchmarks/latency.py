@@ -38,7 +38,7 @@ def torch_reference() -> Callable[[], object]:
     torch.set_flush_denormal(True)
     torch.manual_seed(0)
     model = PlainInfoGCN(num_classes=60).eval()
-    # Fresh, a normalisation weighs the attention's output with 1e-6: its products would be denormals.
+    # Fresh, a normalization weighs the attention's output with 1e-6: its products would be denormals.
     for name, parameter in model.named_parameters():
         if name.endswith("agcn.bn.weight"):
             torch.nn.init.ones_(parameter)

@@ -57,7 +57,7 @@ def measure(job: tuple[str, int, int, int, Path, Path]) -> tuple[tuple[str, int,
     epochs = max(1, round(num_windows / len(base)))
     config = replace(config, guidance=guidance, seed=seed, epochs=epochs)
     if arm == UNTRAINED:
-        # One step without a learning rate: fresh weights, and no statistics of normalisation but a batch's.
+        # One step without a learning rate: fresh weights, and no statistics of normalization but a batch's.
         config = replace(config, lr=0.0, epochs=1)
     train(base, config, run, guidance=load_guidance(config.descriptions, base.classes) if config.needs_texts else None)
     result = evaluate(run, base, protocol.novel, data, archives)

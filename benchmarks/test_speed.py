@@ -16,7 +16,16 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from edge.bench import NoEncoder, decision_times, enrol, gallery_match, kind_of, messages, open_engines, plain_reference
+from edge.bench import (
+    NoEncoder,
+    decision_times,
+    enroll,
+    gallery_match,
+    kind_of,
+    messages,
+    open_engines,
+    plain_reference,
+)
 from edge.config import Config, GalleryFile, Model
 from edge.library import Library, open_library
 from edge.match import PrototypeIndex
@@ -34,7 +43,7 @@ def library(tmp_path: Path) -> Iterator[Library]:
     opened = open_library(config)
     with opened.gallery:
         for action in ACTIONS[:10]:
-            enrol(opened, action, action)
+            enroll(opened, action, action)
         yield opened
 
 
@@ -59,10 +68,10 @@ def test_frames_to_decisions(benchmark: BenchmarkFixture, library: Library, with
     assert benchmark(decision_times, messages(300), {"": encoder}, index)[""]
 
 
-@pytest.mark.benchmark(group="enrolment")
-def test_enrolment(benchmark: BenchmarkFixture, library: Library) -> None:
+@pytest.mark.benchmark(group="enrollment")
+def test_enrollment(benchmark: BenchmarkFixture, library: Library) -> None:
     numbers = iter(range(1_000_000))
-    benchmark(lambda: enrol(library, f"action {next(numbers)}", "wave"))
+    benchmark(lambda: enroll(library, f"action {next(numbers)}", "wave"))
     assert len(library.gallery.prototypes) > 10
 
 

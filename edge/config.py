@@ -36,7 +36,7 @@ class Stream(_Section, frozen=True):
         float, Meta(gt=0, le=1000, description="frames of a source that come closer together are dropped")
     ] = 120.0
     min_rate_fps: Annotated[
-        float, Meta(gt=0, le=1000, description="below this rate `status` warns and an enrolment is refused")
+        float, Meta(gt=0, le=1000, description="below this rate `status` warns and an enrollment is refused")
     ] = 7.0
     max_gap_s: Annotated[
         float, Meta(gt=0, le=10, description="a body unseen for longer is another body afterwards")
@@ -75,7 +75,7 @@ class Windows(_Section, frozen=True):
     min_recent_motion_m: Annotated[
         float,
         Meta(
-            ge=0, le=10, description="nothing is encoded for a body of which no joint travelled this far in `recent_s`"
+            ge=0, le=10, description="nothing is encoded for a body of which no joint traveled this far in `recent_s`"
         ),
     ] = 0.1
     recent_s: Annotated[float, Meta(gt=0, le=10, description="how long ago `min_recent_motion_m` looks back")] = 0.5

@@ -80,7 +80,7 @@ class HistoryArgs(Args, frozen=True):
 
 
 class ClipArgs(Args, frozen=True):
-    """An example as float64 seconds (L,) and float32 kinect25 metres (L, 25, 3), little-endian bytes.
+    """An example as float64 seconds (L,) and float32 kinect25 meters (L, 25, 3), little-endian bytes.
 
     `side` "left", "right": mirrored where the other side was shown; "either": stored as shown and mirrored.
     `force`: stored though it is too like another label's.

@@ -13,7 +13,7 @@ import msgpack
 import numpy as np
 import zmq
 
-# The 25 joints of a Kinect v2, in its order: x to the sensor's left, y up, z away from it; metres.
+# The 25 joints of a Kinect v2, in its order: x to the sensor's left, y up, z away from it; meters.
 STANDING = """
     0 0 2.5, 0 .3 2.5, 0 .6 2.5, 0 .75 2.5, -.18 .5 2.5, -.22 .22 2.5, -.24 -.02 2.5, -.25 -.1 2.5,
     .18 .5 2.5, .22 .22 2.5, .24 -.02 2.5, .25 -.1 2.5, -.1 0 2.5, -.12 -.42 2.5, -.12 -.8 2.5, -.12 -.85 2.4,

@@ -1,4 +1,4 @@
-"""Print what a daemon recognises, with pyzmq and msgpack alone. Usage: python read_events.py [ENDPOINT]"""
+"""Print what a daemon recognizes, with pyzmq and msgpack alone. Usage: python read_events.py [ENDPOINT]"""
 
 import signal
 import sys

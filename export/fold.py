@@ -1,6 +1,6 @@
 """A frozen branch for inference: the same outputs by fewer and larger operations.
 
-Batch normalisations go into the layer before them, the affine part of layer norms into the layer after. Attention
+Batch normalizations go into the layer before them, the affine part of layer norms into the layer after. Attention
 has rows of channels, so that it is matrix products with nothing turned between them. All else in a block is
 convolutions in a row, which keep the layout that an engine likes best.
 
@@ -170,20 +170,20 @@ def _rows(x_NCTV: Tensor) -> Tensor:
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return the factor and the summand (C,) that a batch normalisation is in evaluation."""
+    """Return the factor and the summand (C,) that a batch normalization is in evaluation."""
     norm = cast(nn.BatchNorm1d, norm)
     scale = norm.weight / (cast(Tensor, norm.running_var) + norm.eps).sqrt()
     return scale, norm.bias - cast(Tensor, norm.running_mean) * scale
 
 
 def _normalized(weight: Tensor, bias: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return weight (C, ...) and bias (C,) of a layer with the batch normalisation that follows it."""
+    """Return weight (C, ...) and bias (C,) of a layer with the batch normalization that follows it."""
     scale, shift = _affine(norm)
     return weight * scale.view(-1, *[1] * (weight.ndim - 1)), bias * scale + shift
 
 
 def _folded(conv: nn.Conv2d, norm: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return a 1x1 convolution and its batch normalisation as weight (C', C) and bias (C',) of a product."""
+    """Return a 1x1 convolution and its batch normalization as weight (C', C) and bias (C',) of a product."""
     return _normalized(conv.weight.flatten(1), cast(Tensor, conv.bias), norm)
 
 

@@ -75,7 +75,7 @@ def rates_of(
     rates = fit_rates(streams, encoder, Config(), make_index, source=source, report=report)
     if rates is None:
         raise BundleError(
-            "rates cannot be measured on these archives: nobody does there what another enrols",
+            "rates cannot be measured on these archives: nobody does there what another enrolls",
             hint="Give archives of several people.",
         )
     return rates

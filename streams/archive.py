@@ -35,7 +35,7 @@ _KIND_NAMES = {"fiu": "numbers", "iu": "whole numbers", "U": "text"}
 class Clip:
     """Hold one clip: the joints of each person in it, in kinect25, and what is known about it.
 
-    `persons`: one array per person, shape (L, 25, 3), float32, metres, NaN where missing.
+    `persons`: one array per person, shape (L, 25, 3), float32, meters, NaN where missing.
     `subject` is -1 where unknown; `action` is the class in the vocabulary over all data sets.
     """
 
@@ -79,7 +79,7 @@ class Clip:
 class Archive:
     """Hold one data set, mapped to kinect25 on reading; clips are cut from it on demand.
 
-    `persons`: one array per person, shape (sum L, 25, 3), float32, metres.
+    `persons`: one array per person, shape (sum L, 25, 3), float32, meters.
     """
 
     name: str

@@ -10,7 +10,7 @@ CrossGLGError
 ├── BundleError      a model bundle that is incomplete, altered or of another version
 ├── EngineError      what runs the model is missing, does not fit, or failed
 ├── GalleryError     the prototypes on disk, or a request that they cannot answer
-├── EnrollError      an enrolment that cannot succeed
+├── EnrollError      an enrollment that cannot succeed
 └── ControlError     the daemon cannot be reached, or refused a command
 """
 
@@ -91,7 +91,7 @@ class GalleryError(CrossGLGError):
 
 
 class EnrollError(CrossGLGError):
-    """Refuse an enrolment; nothing was stored."""
+    """Refuse an enrollment; nothing was stored."""
 
     default_code = "enroll_failed"
 

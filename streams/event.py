@@ -1,4 +1,4 @@
-"""What the recogniser tells the world: an enrolled action began, goes on, or has ended."""
+"""What the recognizer tells the world: an enrolled action began, goes on, or has ended."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RunnerUp:
 class Latency:
     """Split the time from the newest frame's exposure to the event, in milliseconds.
 
-    `sensor`: exposure to sending, by the publisher's clock. `queue`: reading to recogniser.
+    `sensor`: exposure to sending, by the publisher's clock. `queue`: reading to recognizer.
     `encode`, `match`: this decision's share. `total`: the sum.
     """
 

@@ -17,7 +17,7 @@ NO_CONFIDENCE, LOW, MEDIUM, HIGH = 0, 1, 2, 3
 class Body:
     """Hold one tracked person.
 
-    `joints_m`: shape (J, 3), float32, metres, in the frame's axes, NaN where missing.
+    `joints_m`: shape (J, 3), float32, meters, in the frame's axes, NaN where missing.
     `confidence`: shape (J,), uint8, 0 none, 1 low (predicted), 2 medium, 3 high.
     """
 

@@ -3,7 +3,7 @@
 Axes are three letters, one per coordinate, for the direction in which it grows as the sensor
 sees it: L/R left/right, U/D up/down, F/B forward (away from the sensor) / backward. Kinect v2 is
 "LUF", Azure Kinect and images are "RDF". Everything inside the project is kinect25 in "LUF", in
-metres: a person who faces the sensor has the right shoulder at the larger x.
+meters: a person who faces the sensor has the right shoulder at the larger x.
 
 Shapes: J joints of a native layout, V = 25 joints of kinect25, T frames.
 """
@@ -92,7 +92,7 @@ def _axes_matrix_cached(axes: str) -> Array:
 def to_kinect25(joints_m: Array, layout: Layout, *, axes: str | None = None, mirrored: bool = False) -> Array:
     """Map native joints to kinect25 joints in "LUF".
 
-    `joints_m`: shape (..., J, 3), float32, metres, NaN where missing. Returns (..., 25, 3), NaN
+    `joints_m`: shape (..., J, 3), float32, meters, NaN where missing. Returns (..., 25, 3), NaN
     where every joint that a kinect25 joint is made of is missing. `axes` overrides the layout's
     own; `mirrored` undoes a selfie view (x negated, left and right swapped).
     """
@@ -242,7 +242,7 @@ _KINECT20_JOINTS = (
     "HipRight", "KneeRight", "AnkleRight", "FootRight",
 )  # fmt: skip
 
-# Kinect v1's hip centre lies above the line of the hips, and its spine joint just above that.
+# Kinect v1's hip center lies above the line of the hips, and its spine joint just above that.
 KINECT20_SOURCES: dict[str, dict[str, float]] = {
     **_same(*_KINECT20_JOINTS[3:]),
     "SpineBase": _mean("HipLeft", "HipRight"),

@@ -4,7 +4,7 @@ It is synthetic. Its people are a few numbers, its actions a few key poses each,
 right-handed: it shows how the device works, and no claim about accuracy may rest on it.
 
 Shapes: L frames, V = 25 kinect25 joints, K key poses, S = 15 pairs of a pose (`streams.synthetic_body`),
-D = 2 S; 3 is x, y, z in "LUF", metres.
+D = 2 S; 3 is x, y, z in "LUF", meters.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Performer:
 
     Pure: no clock and no sleep; the same seed and the same cues give the same frames. Without a
     cue: rest, an action, rest, another; after some actions nobody, then somebody else. `current`:
-    the action in the newest frame, None at rest; the truth that a recogniser is held against.
+    the action in the newest frame, None at rest; the truth that a recognizer is held against.
     """
 
     def __init__(self, *, seed: int = 0, fps: float = 30.0, source: str = "demo", epoch: str | None = None) -> None:
@@ -202,7 +202,7 @@ class Performer:
 def perform(action: str, *, seed: int, fps: float = 30.0) -> tuple[Float, Array]:
     """Return one performance, with a little rest at both ends; a seed is one person.
 
-    Returns timestamps (L,), float64, seconds from 0, and joints (L, 25, 3), float32, metres, NaN
+    Returns timestamps (L,), float64, seconds from 0, and joints (L, 25, 3), float32, meters, NaN
     where missing. Raises CameraError for an action that is not in ACTIONS.
     """
     if action not in ACTION_POSES:

@@ -1,6 +1,6 @@
 """Bodies as Foxglove's 3D panel draws them: bones as lines, the body's id above its head.
 
-A drawing is a message of Foxglove's standard schema SceneUpdate, rounded to a millimetre, in the axes of
+A drawing is a message of Foxglove's standard schema SceneUpdate, rounded to a millimeter, in the axes of
 ROS REP 103 (x forward, y left, z up).
 
 Shapes: J joints of the layout that a frame names, B bones that connect them.

@@ -7,7 +7,7 @@ other way up. Arms and head are relative to the trunk. So limbs keep their lengt
 line between two poses is the shortest turn. The last pair is (twist of the trunk, hop in cm).
 
 Shapes: L frames, V = 25 kinect25 joints, S = 15 pairs, 14 segments of the body and one of the whole;
-3 is x, y, z in "LUF", metres.
+3 is x, y, z in "LUF", meters.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ ACTION_POSES: dict[str, Action] = {
 class Person:
     """Hold one person: size, posture, place, and the slow sway of somebody who stands.
 
-    `lengths_V1`: metres from each joint's parent. `rest_S2`, `sway_S2`: degrees, with the sway's
+    `lengths_V1`: meters from each joint's parent. `rest_S2`, `sway_S2`: degrees, with the sway's
     `rate_S2` in radians per second and `phase_S2`. `ankles_23`: where the feet stand.
     """
 
@@ -239,7 +239,7 @@ def draw_person(rng: np.random.Generator, floor_m: float) -> Person:
 
 
 def joints_at(person: Person, times_s: Float, turns_LS2: Float | None) -> Float:
-    """Return joints in the room, shape (L, 25, 3), metres: the feet stand, the rest follows."""
+    """Return joints in the room, shape (L, 25, 3), meters: the feet stand, the rest follows."""
     phase_LS2 = person.rate_S2 * times_s[:, None, None] + person.phase_S2
     pose_LS2 = person.rest_S2 + person.sway_S2 * np.sin(phase_LS2)
     if turns_LS2 is not None:
@@ -268,7 +268,7 @@ def _segments(pose_LS2: Float) -> Float:
 
 
 def _posture(lengths_V1: Float, pose_LS2: Float) -> Float:
-    """Return joints of a body that faces the sensor, shape (L, 25, 3), metres, SpineMid at zero."""
+    """Return joints of a body that faces the sensor, shape (L, 25, 3), meters, SpineMid at zero."""
     segments_LS3 = _segments(pose_LS2)
     bones_LV3 = np.zeros((len(pose_LS2), 25, 3))
     bones_LV3[:, _ENDS] = segments_LS3

@@ -23,7 +23,7 @@ FRAME_TOPIC = "skeleton."
 MAX_FRAME_BYTES = 256 * 1024
 MAX_BODIES = 64
 MAX_NAME = 100
-# A room is smaller; millimetres sent as metres are not.
+# A room is smaller; millimeters sent as meters are not.
 MAX_COORDINATE_M = 100.0
 # No clock of seconds gets here in 3000 years; one of milliseconds since 1970 is beyond it.
 MAX_TIMESTAMP_S = 1e11
@@ -107,7 +107,7 @@ def decode_frame(payload: bytes) -> SkeletonFrame:
         )
     message = _decode(_frame_decoder, payload)
     if message.units != "m":
-        raise WireError(f"units {message.units[:20]!r}: expected 'm'", code="not_metres", hint="Send metres.")
+        raise WireError(f"units {message.units[:20]!r}: expected 'm'", code="not_metres", hint="Send meters.")
     t_send = message.timestamp if message.t_send is None else message.t_send
     if not (abs(message.timestamp) <= MAX_TIMESTAMP_S and abs(t_send) <= MAX_TIMESTAMP_S):
         raise WireError(
@@ -228,9 +228,9 @@ def _body(body: _Body, num_joints: int) -> Body:
         raise WireError(
             f"body {body.id}: a joint is {too_far.max():.0f} m away, expected at most {MAX_COORDINATE_M:.0f}",
             code="not_metres",
-            hint="Send metres (millimetres / 1000), NaN for a missing joint.",
+            hint="Send meters (millimeters / 1000), NaN for a missing joint.",
         )
-    # One kind of NaN: numpy's own minima and maxima do not pass over a signalling one.
+    # One kind of NaN: numpy's own minima and maxima do not pass over a signaling one.
     joints_m = np.where(np.isnan(joints_m), np.float32(np.nan), joints_m).astype(np.float32, copy=False)
     return Body(id=body.id, joints_m=joints_m, confidence=_confidence(body, joints_m, num_joints))
 

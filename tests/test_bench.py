@@ -60,7 +60,7 @@ def test_a_script_finds_the_encoder_beside_the_reference(measured: dict[str, Any
     assert all(row["ratio"] is None for row in others)
 
 
-def test_a_script_finds_decision_enrolment_gallery_and_sizes(measured: dict[str, Any], tiny_bundle: Path) -> None:
+def test_a_script_finds_decision_enrollment_gallery_and_sizes(measured: dict[str, Any], tiny_bundle: Path) -> None:
     decision = measured["frame_to_decision_us"]
     every = decision["with the encoder, all frames"]
     assert every["count"] == 400

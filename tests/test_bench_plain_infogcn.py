@@ -22,7 +22,7 @@ from training.model.infogcn import InfoGCN, InfoGCNConfig
 def pair() -> tuple[InfoGCN, PlainInfoGCN]:
     torch.manual_seed(0)
     ours = InfoGCN(InfoGCNConfig(num_classes=5))
-    # Fresh, a normalisation weighs the attention's output with 1e-6: nothing of it would be compared.
+    # Fresh, a normalization weighs the attention's output with 1e-6: nothing of it would be compared.
     for name, parameter in ours.named_parameters():
         if name.endswith("agcn.bn.weight"):
             torch.nn.init.constant_(parameter, 0.7)
@@ -64,7 +64,7 @@ def test_both_learn_by_the_same_gradients() -> None:
     compared = 0
     for name, parameter in ours.named_parameters():
         expected = theirs[name].grad
-        # What a normalisation takes off again has no gradient but rounding.
+        # What a normalization takes off again has no gradient but rounding.
         if expected.abs().max() > 1e-4 * largest:
             error = (parameter.grad - expected).norm() / expected.norm()
             assert error < 0.02, name

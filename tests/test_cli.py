@@ -125,7 +125,7 @@ def empty(serve: Serve) -> DaemonProcess:
 
 @pytest.fixture(scope="module", autouse=True)
 def demo(serve: Serve) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
-    """Start, beside the other tests, an enrolment at the synthetic performer and a watch for what comes of it."""
+    """Start, beside the other tests, an enrollment at the synthetic performer and a watch for what comes of it."""
     config = serve("demo:2").config
     enrolling = start("enroll", "wave", "--countdown", "0.5", config=config)
     return enrolling, start("watch", "--json", config=config)
@@ -435,7 +435,7 @@ def test_recording_a_replay_ends_with_it(make_config: MakeConfig, tmp_path: Path
     assert describe_recording(second).num_frames == describe_recording(first).num_frames > 3
 
 
-def test_what_a_clip_shows_is_recognised_and_watched(daemon: DaemonProcess, archive: Path) -> None:
+def test_what_a_clip_shows_is_recognized_and_watched(daemon: DaemonProcess, archive: Path) -> None:
     call("enroll", "raise_arms", "--from", f"{archive}:raise_arms-0", config=daemon.config)
     for_scripts = start("watch", "--json", "--seconds", "60", config=daemon.config)
     for_people = start("watch", "--seconds", "60", config=daemon.config)
@@ -477,7 +477,7 @@ def test_a_recording_by_the_daemon_ends_with_the_command(daemon: DaemonProcess, 
         assert said == f"{describe_recording(path).num_frames} frames in {path}\n"
 
 
-def test_an_enrolment_that_is_broken_off_is_cancelled(daemon: DaemonProcess) -> None:
+def test_an_enrollment_that_is_broken_off_is_cancelled(daemon: DaemonProcess) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         enrolling = start("enroll", "never", "--countdown", "30", config=daemon.config)
         until(lambda: daemon.ask("status")["enrolling"] == "never")
@@ -487,12 +487,12 @@ def test_an_enrolment_that_is_broken_off_is_cancelled(daemon: DaemonProcess) -> 
         assert daemon.ask("status")["enrolling"] is None
 
 
-def test_an_enrolment_that_fails_says_why(daemon: DaemonProcess) -> None:
+def test_an_enrollment_that_fails_says_why(daemon: DaemonProcess) -> None:
     lines = refused("enroll", "ghost", "--countdown", "0", "--source", "nobody", config=daemon.config)
     assert lines[0] == "error (no_body) nobody was seen by 'nobody'"
 
 
-def test_a_replay_that_is_played_once_is_recognised(serve: Serve, archive: Path, make_config: MakeConfig) -> None:
+def test_a_replay_that_is_played_once_is_recognized(serve: Serve, archive: Path, make_config: MakeConfig) -> None:
     config = make_config()
     call("enroll", "bow", "--from", f"{archive}:bow-0", config=config)
     daemon = serve(f"replay:{archive}:bow-1", config=config)
@@ -516,7 +516,7 @@ def test_publishing_to_nobody_is_refused(publish_to_nobody: subprocess.Popen[str
     assert "crossglg-edge serve --camera zmq" in err
 
 
-def test_the_demo_enrols_a_wave_and_recognises_the_next_persons(
+def test_the_demo_enrols_a_wave_and_recognizes_the_next_persons(
     demo: tuple[subprocess.Popen[str], subprocess.Popen[str]],
 ) -> None:
     enrolling, watching = demo

@@ -1,4 +1,4 @@
-"""A person is led through an enrolment: real daemon, real sockets, somebody who acts when told to."""
+"""A person is led through an enrollment: real daemon, real sockets, somebody who acts when told to."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def wave_until_onset(events: EventSubscriber, source: Source) -> Message:
             if received is not None and received[0].startswith(f"event.{source.name}."):
                 assert (received[1]["type"], received[1]["label"]) == ("onset", "wave")
                 return received[1]
-    raise AssertionError("no wave was recognised")
+    raise AssertionError("no wave was recognized")
 
 
 def state_of(daemon: DaemonProcess, source: Source) -> Message:
@@ -189,8 +189,8 @@ BAD_FRAMES: dict[str, tuple[Message, str]] = {
     "a timestamp that is infinite": ({"timestamp": float("inf")}, "bad_timestamp"),
     "a send time that is NaN": ({"t_send": float("nan")}, "bad_timestamp"),
     "an infinite joint": (body(pos=np.where(np.eye(25, 3), np.inf, STANDING).astype("<f4").tobytes()), "not_metres"),
-    "millimetres": (body(pos=(1000 * STANDING).tobytes()), "not_metres"),
-    "millimetres that say so": ({"units": "mm"}, "not_metres"),
+    "millimeters": (body(pos=(1000 * STANDING).tobytes()), "not_metres"),
+    "millimeters that say so": ({"units": "mm"}, "not_metres"),
     "axes that are none": ({"axes": "XYZ"}, "unknown_axes"),
     "a body twice": ({"bodies": 2 * body()["bodies"]}, "repeated_body_id"),
     "a crowd": ({"bodies": [{"id": i, "pos": STANDING.tobytes()} for i in range(65)]}, "too_many_bodies"),
@@ -395,11 +395,11 @@ def resident_kb(daemon: DaemonProcess) -> int:
     return int(status.partition("VmRSS:")[2].split()[0])
 
 
-# Enrolment
+# Enrollment
 
 
 def enrolled(daemon: DaemonProcess, source: Source | None = None, people: dict[int, Array] | None = None) -> Message:
-    """Let the source send what it sees until the enrolment is over."""
+    """Let the source send what it sees until the enrollment is over."""
     while (state := daemon.ask("enroll.status"))["state"] in ("stillness", "countdown", "capture"):
         if source is not None:
             source.send(people)
@@ -426,7 +426,7 @@ def test_an_action_that_is_shown_once_is_stored(daemon: DaemonProcess, publish: 
     daemon.ask("gallery.remove", label="bow")
 
 
-def test_with_nobody_in_view_an_enrolment_fails(daemon: DaemonProcess, publish: Publish) -> None:
+def test_with_nobody_in_view_an_enrollment_fails(daemon: DaemonProcess, publish: Publish) -> None:
     source = publish()
     daemon.ask("enroll.start", label="ghost", countdown_s=0.0, source=source.name)
     state = enrolled(daemon, source, {})
@@ -435,7 +435,7 @@ def test_with_nobody_in_view_an_enrolment_fails(daemon: DaemonProcess, publish: 
     assert state["error"]["hint"]
 
 
-def test_with_two_people_in_view_an_enrolment_fails(daemon: DaemonProcess, publish: Publish) -> None:
+def test_with_two_people_in_view_an_enrollment_fails(daemon: DaemonProcess, publish: Publish) -> None:
     source = publish()
     daemon.ask("enroll.start", label="pair", countdown_s=0.0, source=source.name)
     state = enrolled(daemon, source, {3: STANDING, 4: STANDING})
@@ -453,7 +453,7 @@ def test_a_label_that_exists_is_refused_before_anybody_moves(daemon: DaemonProce
     assert daemon.ask("status")["enrolling"] is None
 
 
-def test_two_enrolments_at_once_are_refused_and_one_can_be_cancelled(daemon: DaemonProcess) -> None:
+def test_two_enrollments_at_once_are_refused_and_one_can_be_cancelled(daemon: DaemonProcess) -> None:
     daemon.ask("enroll.start", label="first", countdown_s=30.0)
     error = error_of(daemon, "enroll.start", label="second")
     assert error.code == "busy"
@@ -502,7 +502,7 @@ def test_an_example_is_previewed_and_stored_when_it_is_committed(daemon: DaemonP
     daemon.ask("gallery.remove", label="hello")
 
 
-def test_a_disk_that_is_full_fails_the_enrolment_and_the_daemon_goes_on(serve: Serve, publish: Publish) -> None:
+def test_a_disk_that_is_full_fails_the_enrollment_and_the_daemon_goes_on(serve: Serve, publish: Publish) -> None:
     daemon = serve("zmq")
     enroll_clip(daemon, "wave", "wave")
     gallery = Path(daemon.ask("status")["gallery"]["path"])
@@ -534,14 +534,14 @@ def test_a_disk_that_is_full_fails_the_enrolment_and_the_daemon_goes_on(serve: S
         ({"label": "x", "countdown_s": float("nan")}, "bad_args"),
         ({"label": "x", "countdown_s": 1e9}, "bad_args"),
         ({"label": "x", "mode": "often"}, "bad_args"),
-        ({"label": "x", "colour": "red"}, "bad_args"),
+        ({"label": "x", "color": "red"}, "bad_args"),
         ({"label": "x", "negative_s": 60.0}, "bad_args"),
         ({"negative_s": 0.0}, "bad_args"),
         ({"negative_s": 1e6}, "bad_args"),
         ({"label": "x", "side": "upper"}, "bad_args"),
     ],
 )
-def test_an_enrolment_that_cannot_be_is_refused(daemon: DaemonProcess, args: Message, code: str) -> None:
+def test_an_enrollment_that_cannot_be_is_refused(daemon: DaemonProcess, args: Message, code: str) -> None:
     assert error_of(daemon, "enroll.start", **args).code == code
     assert daemon.ask("status")["enrolling"] is None
 
@@ -582,7 +582,7 @@ def test_pieces_that_are_no_ordinary_movement_are_refused(daemon: DaemonProcess,
     assert daemon.ask("status")["gallery"]["negatives"] == 0
 
 
-def test_an_action_that_was_just_shown_is_not_recognised_at_once(
+def test_an_action_that_was_just_shown_is_not_recognized_at_once(
     daemon: DaemonProcess, publish: Publish, events: EventSubscriber
 ) -> None:
     source = publish()
@@ -828,12 +828,12 @@ def test_what_another_program_changes_in_the_gallery_is_seen(
     daemon: DaemonProcess, make_config: MakeConfig, serve: Serve
 ) -> None:
     gallery = Path(daemon.ask("status")["gallery"]["path"])
-    neighbour = serve("zmq", config=make_config(gallery=gallery))
-    enroll_clip(neighbour, "shared", "bow")
+    neighbor = serve("zmq", config=make_config(gallery=gallery))
+    enroll_clip(neighbor, "shared", "bow")
     until(lambda: "shared" in daemon.ask("status")["gallery"]["labels"])
     daemon.ask("gallery.remove", label="shared")
-    until(lambda: "shared" not in neighbour.ask("status")["gallery"]["labels"])
-    assert neighbour.stop() == 0
+    until(lambda: "shared" not in neighbor.ask("status")["gallery"]["labels"])
+    assert neighbor.stop() == 0
 
 
 def test_a_gallery_of_another_model_is_embedded_again(

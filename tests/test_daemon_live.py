@@ -86,7 +86,7 @@ def confusion_table(counts: Counter[tuple[str, str]], truths: tuple[str, ...]) -
     return "\n".join(lines)
 
 
-def test_actions_shown_once_by_one_person_are_recognised_in_others(
+def test_actions_shown_once_by_one_person_are_recognized_in_others(
     serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = ["[sockets]", *(f'{name} = "ipc://{tmp_path / name}"' for name in ("frames", "events", "control"))]

@@ -38,7 +38,7 @@ Frame = Sequence[tuple[str, Array]]
 
 
 def body(num_frames: int, seed: int = 0, motion_m: float = 0.2, width: float = 0.3) -> Array:
-    """Return an upright body of its own that moves, shape (F, 25, 3), metres, 3 m away."""
+    """Return an upright body of its own that moves, shape (F, 25, 3), meters, 3 m away."""
     rng = np.random.default_rng(seed)
     pose = rng.uniform(-0.5, 0.5, (25, 3)) * [width * 1.7, 1.7, 0.3] + [0, 0, 3]
     pose[[0, 1], 1] = -0.85, 0.85

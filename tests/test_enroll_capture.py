@@ -1,6 +1,6 @@
 """One example: what is captured, what is cut off, and what is refused with which code.
 
-Shapes: L frames, V = 25 kinect25 joints, C = 3, metres.
+Shapes: L frames, V = 25 kinect25 joints, C = 3, meters.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One enrolment at a time, led through its states; the time that passes is told, not waited for."""
+"""One enrollment at a time, led through its states; the time that passes is told, not waited for."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ class Quiet(Stage):
         return False
 
 
-def test_an_enrolment_can_be_cancelled_in_every_state(library: Library) -> None:
+def test_an_enrollment_can_be_cancelled_in_every_state(library: Library) -> None:
     for state, args in (
         ("stillness", EnrollArgs(label="wave")),
         ("countdown", EnrollArgs(label="wave")),
@@ -212,7 +212,7 @@ def test_ordinary_movement_of_the_performer_is_stored_as_negatives(library: Libr
     assert library.gallery.prototypes == ()
 
 
-def test_a_gallery_that_refuses_at_the_end_fails_the_enrolment(library: Library) -> None:
+def test_a_gallery_that_refuses_at_the_end_fails_the_enrollment(library: Library) -> None:
     stage, enrolling = Stage(), Enrolling()
     enrolling.start(EnrollArgs(label="wave", commit=False), library, stage, 0.0)
     play(enrolling, library, stage, until="captured")

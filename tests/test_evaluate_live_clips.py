@@ -268,7 +268,7 @@ def test_where_nobody_is_known_the_example_is_not_acted_again(tmp_path: Path) ->
     clips = [(a, -1, clip(a, 1, take)) for a in ACTIONS for take in range(3)]
     (stream,), notes = build_streams(write(tmp_path / "unknown.npz", clips), num_labels=2)
     assert len(stream.truth) == 4
-    assert notes == ["one person alone, or none known: who enrols may be who acts"]
+    assert notes == ["one person alone, or none known: who enrolls may be who acts"]
 
 
 @pytest.mark.parametrize(

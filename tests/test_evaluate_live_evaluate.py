@@ -1,4 +1,4 @@
-"""`crossglg-edge evaluate stream`: the recogniser and DTW over streams, and what is printed.
+"""`crossglg-edge evaluate stream`: the recognizer and DTW over streams, and what is printed.
 
 Shapes: L frames, V = 25 kinect25 joints, N windows, P prototypes.
 """
@@ -85,7 +85,7 @@ def run(*args: str | Path) -> Result:
     return CliRunner().invoke(evaluate, ["stream", *map(str, args)])
 
 
-def test_what_is_enrolled_is_recognised_when_another_acts_it(archive: Archive, encoder: Encoder) -> None:
+def test_what_is_enrolled_is_recognized_when_another_acts_it(archive: Archive, encoder: Encoder) -> None:
     found = evaluate_streams([archive], encoder, CONFIG, build=Build(num_labels=3, num_streams=1))
     for score in found.total.values():
         assert score.num_actions == 6

@@ -250,12 +250,12 @@ def test_the_interval_holds_the_mean_and_is_the_same_each_time() -> None:
 def test_calibrated_accuracies_name_a_clip_by_the_mean_of_its_persons() -> None:
     rng = np.random.default_rng(0)
     labels, num_features = np.repeat(np.arange(5), 12), 16
-    centres = rng.exponential(1.0, (9, num_features))
-    base = np.abs(np.repeat(centres[5:], 20, axis=0) + rng.normal(size=(80, num_features)) * 0.05)
+    centers = rng.exponential(1.0, (9, num_features))
+    base = np.abs(np.repeat(centers[5:], 20, axis=0) + rng.normal(size=(80, num_features)) * 0.05)
     statistics = base_statistics(base.astype(np.float32), np.repeat(np.arange(4), 20), "abcd", encoder_sha256="0" * 64)
     # Neither person alone tells the class: their mean does.
-    apart = rng.uniform(0, centres[labels])
-    windows = np.concatenate((centres[labels] - apart, centres[labels] + apart)).astype(np.float32)
+    apart = rng.uniform(0, centers[labels])
+    windows = np.concatenate((centers[labels] - apart, centers[labels] + apart)).astype(np.float32)
     clips = ClipSet(
         name="pairs",
         classes=("walk", "bow", "nod", "kick", "wave"),
@@ -361,7 +361,7 @@ def test_draws_without_a_query_are_left_out_and_noted(tmp_path: Path, tiny_bundl
     assert any(note.endswith("draws whose classes no other subject has") for note in content["archives"]["a"]["notes"])
 
 
-def test_two_persons_are_recognised_whoever_of_them_comes_first(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_two_persons_are_recognized_whoever_of_them_comes_first(tmp_path: Path, tiny_bundle: Path) -> None:
     names = [f"{person}_{joint}" for person in ("P1", "P2") for joint in KINECT25_JOINTS]
     maps = {f"map_p{i + 1}": names[25 * i : 25 * i + 25] for i in range(2)}
     (tmp_path / "joint_maps.json").write_text(json.dumps({"pairs": maps}))
@@ -442,7 +442,7 @@ def test_files_that_cannot_be_evaluated_are_refused_with_what_was_expected(tmp_p
     for paths, words in (
         ([tmp_path / "none.npz"], "does not exist"),
         ([good, same], "two archives are named 'good'"),
-        ([good, one_each], "one_each: nothing to recognise: 4 clips of 4 classes"),
+        ([good, one_each], "one_each: nothing to recognize: 4 clips of 4 classes"),
         ([one_class], "at least two classes to tell apart, got 1"),
         ([empty], "at least two classes to tell apart, got 0"),
     ):
@@ -466,7 +466,7 @@ def test_protocols_that_cannot_be_followed_are_refused(tmp_path: Path, tiny_bund
         assert words in error.message
 
 
-@pytest.mark.parametrize("options", [("--draws", 0), ("--draws", "many"), ("--by", "colour"), ("--colour",)])
+@pytest.mark.parametrize("options", [("--draws", 0), ("--draws", "many"), ("--by", "color"), ("--color",)])
 def test_bad_options_exit_with_2(options: tuple[object, ...], tmp_path: Path) -> None:
     result = _run("one-shot", tmp_path / "a.npz", *options)
     assert result.exit_code == 2

@@ -66,7 +66,7 @@ def test_the_examples_import_nothing_of_ours() -> None:
         assert modules - {"msgpack", "numpy", "zmq"} <= sys.stdlib_module_names
 
 
-def test_what_the_example_publishes_is_enrolled_and_then_recognised(daemon: DaemonProcess) -> None:
+def test_what_the_example_publishes_is_enrolled_and_then_recognized(daemon: DaemonProcess) -> None:
     with (
         zmq.Context() as context,
         context.socket(zmq.REQ) as control,

@@ -278,7 +278,7 @@ def test_the_parameters_that_are_counted_are_those_that_an_embedding_depends_on(
     branch = frozen(embedding, guidance)
     embeddings, _ = branch(torch.from_numpy(WINDOWS[:2]))
     embeddings.square().sum().backward()
-    # A bias before a normalisation is used, but its gradient, which is zero, is not computed.
+    # A bias before a normalization is used, but its gradient, which is zero, is not computed.
     used = sum(
         p.numel()
         for name, p in branch.named_parameters()

@@ -54,7 +54,7 @@ def frozen(
 ) -> FrozenBranch:
     """Return a branch of width 16 with random weights and statistics.
 
-    `sign`: of some scales of normalisations; `cohort`: known actions.
+    `sign`: of some scales of normalizations; `cohort`: known actions.
     """
     torch.manual_seed(0)
     config = TrainConfig(num_frames=NUM_FRAMES, width=16, guidance=guidance, inputs=inputs)
@@ -139,7 +139,7 @@ def test_a_folded_branch_gives_what_the_branch_gives(
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
 
 
-def test_a_folded_onnx_file_has_no_batch_normalisation_and_takes_any_number_of_windows(bundle: Path) -> None:
+def test_a_folded_onnx_file_has_no_batch_normalization_and_takes_any_number_of_windows(bundle: Path) -> None:
     model = onnx.load(bundle / "encoder.onnx")
     kinds = [node.op_type for node in model.graph.node]
     assert "BatchNormalization" not in kinds

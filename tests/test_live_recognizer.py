@@ -42,7 +42,7 @@ CONFIG = Config(events=Events(min_score=0.85))
 
 @pytest.fixture(scope="module")
 def library(tiny_bundle: Path) -> Iterator[Library]:
-    """Enrol three actions, each by the performer of seed 0."""
+    """Enroll three actions, each by the performer of seed 0."""
     settings = msgspec.structs.replace(
         CONFIG, model=Model(bundle=str(tiny_bundle)), gallery=GalleryFile(path=":memory:")
     )
@@ -114,12 +114,12 @@ def with_events(**settings: float) -> Config:
     return msgspec.structs.replace(CONFIG, events=msgspec.structs.replace(CONFIG.events, **settings))
 
 
-# What is recognised
+# What is recognized
 
 
 @pytest.mark.parametrize("action", ENROLLED)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_an_enrolled_action_is_recognised_when_somebody_else_performs_it(
+def test_an_enrolled_action_is_recognized_when_somebody_else_performs_it(
     library: Library, action: str, seed: int
 ) -> None:
     assert begun(play(new_recognizer(library), frames_of({1: performance(action, seed)}))) == [action]
@@ -160,7 +160,7 @@ def test_joints_that_are_missing_now_and_then_are_bridged(library: Library) -> N
         assert 0.7 < onset.quality.joints < 0.9
 
 
-def test_two_people_are_recognised_apart(library: Library) -> None:
+def test_two_people_are_recognized_apart(library: Library) -> None:
     frames = frames_of({7: performance("wave"), 8: performance("bow", 2)})
     onsets = [event for event in play(new_recognizer(library), frames) if event.type == "onset"]
     assert {(event.body, event.label) for event in onsets} == {(7, "wave"), (8, "bow")}
@@ -181,14 +181,14 @@ def test_two_sources_may_use_the_same_body_id(library: Library) -> None:
 # Distribution calibration
 
 
-def favouring(label: str) -> Classifier:
+def favoring(label: str) -> Classifier:
     """Return a classifier that is all but certain of a label, whatever it sees."""
     bias_K = np.array([20.0 * (enrolled == label) for enrolled in ENROLLED], np.float32)
     return Classifier(labels=ENROLLED, weights_FK=np.zeros((64, 3), np.float32), bias_K=bias_K, power=0.5)
 
 
 @pytest.mark.parametrize("action", ENROLLED)
-def test_an_enrolled_action_is_recognised_by_distribution_calibration(library: Library, action: str) -> None:
+def test_an_enrolled_action_is_recognized_by_distribution_calibration(library: Library, action: str) -> None:
     recognizer = new_recognizer(library)
     recognizer.prototypes.classifier = fit_gallery(library.gallery.prototypes, library.encoder)
     assert begun(play(recognizer, frames_of({1: performance(action, 1)}))) == [action]
@@ -197,10 +197,10 @@ def test_an_enrolled_action_is_recognised_by_distribution_calibration(library: L
 def test_a_classifier_chooses_the_label_and_the_distance_is_the_score(library: Library) -> None:
     frames = frames_of({1: performance("wave")})
     recognizer = new_recognizer(library)
-    recognizer.prototypes.classifier = favouring("bow")
+    recognizer.prototypes.classifier = favoring("bow")
     assert play(recognizer, frames) == [], "it is not near enough to a bow"
     recognizer = new_recognizer(library, with_events(min_score=0.0))
-    recognizer.prototypes.classifier = favouring("bow")
+    recognizer.prototypes.classifier = favoring("bow")
     events = [event for event in play(recognizer, frames) if event.label == "bow"]
     assert events
     for event in events:
@@ -216,9 +216,9 @@ def test_of_labels_that_are_equally_probable_the_nearest_is_chosen_and_none_that
     index = new_recognizer(library).prototypes
     features_WF, windows_K = np.ones((2, 64), np.float32), np.array([0, 1, 0])
     assert index.ranking(np.array([0.3, 0.2, 0.1], np.float32), windows_K, features_WF) == [2, 1]
-    index.classifier = favouring("none of them")
+    index.classifier = favoring("none of them")
     assert index.ranking(np.array([0.3, 0.1, 0.2], np.float32), windows_K, features_WF) == [1, 2]
-    index.classifier = favouring("bow")
+    index.classifier = favoring("bow")
     assert index.ranking(np.array([0.3, 0.1, 0.2], np.float32), windows_K, features_WF) == [0, 1]
     assert index.ranking(np.array([np.inf, 0.1, 0.2], np.float32), windows_K, features_WF) == [1, 2]
 
@@ -368,7 +368,7 @@ def test_a_source_that_falls_silent_ends_its_events_alone(library: Library) -> N
     assert recognizer.num_bodies == 1
 
 
-def test_forgetting_ends_what_goes_on_and_recognises_nothing_of_it(library: Library) -> None:
+def test_forgetting_ends_what_goes_on_and_recognizes_nothing_of_it(library: Library) -> None:
     recognizer = new_recognizer(library)
     frames = frames_of({1: performance("wave", before_s=0.0)})
     onset_at = next(i for i in range(len(frames)) if recognizer.step([frames[i]], frames[i].timestamp_s))

@@ -29,8 +29,8 @@ def _features(
     rng = np.random.default_rng(seed)
     features = []
     for _ in range(num_classes):
-        centre, spread = rng.exponential(0.5, num_features), rng.normal(size=(8, num_features)) * 0.1
-        features.append(centre + rng.normal(size=(num_clips, 8)) @ spread)
+        center, spread = rng.exponential(0.5, num_features), rng.normal(size=(8, num_features)) * 0.1
+        features.append(center + rng.normal(size=(num_clips, 8)) @ spread)
     noise = rng.normal(size=(num_classes * num_clips, num_features)) * 0.02
     x_NF = np.maximum(np.concatenate(features) + noise, 0)
     return x_NF.astype(np.float32), np.repeat(np.arange(num_classes), num_clips)

@@ -207,7 +207,7 @@ def encode_until_it_is_back(encoder: BundleEncoder) -> None:
 
 @pytest.fixture
 def told(server: Server, serve: Serve, make_config: MakeConfig) -> Iterator[tuple[DaemonProcess, EventSubscriber]]:
-    """Return a daemon that recognises by way of the server, and what it tells."""
+    """Return a daemon that recognizes by way of the server, and what it tells."""
     config = make_config(engine=server.url())
     library = open_library(read_config(config))
     example = example_from_capture(*perform("wave", seed=0), library.config)

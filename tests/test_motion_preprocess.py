@@ -1,6 +1,6 @@
 """The preprocessing: what a window does not depend on, and what it makes of missing joints.
 
-Shapes: L frames as they came, T frames of a window, V = 25, C = 3, metres.
+Shapes: L frames as they came, T frames of a window, V = 25, C = 3, meters.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def test_a_window_is_the_same_wherever_the_person_stands_and_faces_and_however_t
     there = np.array([1.5, -0.4, 2], np.float32)
     for other in (joints + there, joints * np.float32(0.6), joints * np.float32(1.2) + there):
         np.testing.assert_allclose(window_from_joints(timestamps_s, other, _NUM_FRAMES), window, atol=1e-4)
-    # The median of each coordinate is not turned with the coordinates: centimetres for who walks, squats or kicks.
+    # The median of each coordinate is not turned with the coordinates: centimeters for who walks, squats or kicks.
     for degrees in (20, 90, 180, -130):
         other = turned(joints, degrees) + there
         np.testing.assert_allclose(window_from_joints(timestamps_s, other, _NUM_FRAMES), window, atol=0.03)
@@ -275,7 +275,7 @@ def test_a_pause_and_a_slow_start_count_little() -> None:
 def test_a_steady_motion_and_a_still_person_keep_their_pace() -> None:
     steady = np.linspace(0, 1, 20, dtype=np.float32)[None, :, None, None] * np.ones((1, 1, 25, 3), np.float32)
     still = np.full((1, 20, 25, 3), 0.5, np.float32)
-    # Both ends are as their neighbours, in case they are wrong, so a step there makes no way.
+    # Both ends are as their neighbors, in case they are wrong, so a step there makes no way.
     np.testing.assert_allclose(pace_by_motion(steady, 0.75), steady, atol=0.05)
     np.testing.assert_allclose(pace_by_motion(still, 0.75), still)
 

@@ -1,6 +1,6 @@
 """A body's last seconds, how far it moved, and where its movement begins and ends.
 
-Shapes: L frames, V = 25, metres.
+Shapes: L frames, V = 25, meters.
 """
 
 from __future__ import annotations

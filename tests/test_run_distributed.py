@@ -83,7 +83,7 @@ def test_two_processes_learn_the_same_weights_near_those_of_one_even_after_a_sto
     for name, parameter in first.items():
         assert parameter.isfinite().all()
         assert torch.equal(parameter, second[name]), name
-    # Not equal: each process normalises by the statistics of its half of a batch.
+    # Not equal: each process normalizes by the statistics of its half of a batch.
     one, both = curve(tmp_path / "alone"), curve(tmp_path / "two")
     for name in ("loss", "loss_calibrate", "loss_cross"):
         assert [row[name] for row in both] == pytest.approx([row[name] for row in one], rel=0.15)

@@ -32,7 +32,7 @@ def bits(frame: SkeletonFrame) -> list[tuple[int, bytes]]:
 
 
 def in_body_frame(action: str, seed: int) -> Array:
-    """Return a performance seen from the body, (L, 25, 3), in about metres, smoothed over 3 frames."""
+    """Return a performance seen from the body, (L, 25, 3), in about meters, smoothed over 3 frames."""
     timestamps_s, joints_LV3 = perform(action, seed=seed)
     joints_LV3 = np.float32(0.6) * window_from_joints(timestamps_s, joints_LV3, len(timestamps_s))
     return np.asarray((joints_LV3[:-2] + joints_LV3[1:-1] + joints_LV3[2:]) / 3, np.float32)
@@ -44,7 +44,7 @@ def test_bones_keep_their_lengths(action: str) -> None:
         joints_LV3 = perform(action, seed=seed)[1]
         lengths_LV = np.linalg.norm(joints_LV3 - joints_LV3[:, KINECT25_PARENTS], axis=2)
         change_LV = np.abs(lengths_LV - np.nanmedian(lengths_LV, axis=0))
-        # The worst fifth is left to noise: a poorly seen foot is off by centimetres for some frames.
+        # The worst fifth is left to noise: a poorly seen foot is off by centimeters for some frames.
         assert np.nanpercentile(change_LV, 80, axis=0).max() < 0.025
 
 
@@ -58,7 +58,7 @@ def test_people_face_the_sensor_on_the_floor_and_move_smoothly(action: str) -> N
         hop_m = 0.15 if action == "jumping_jack" else 0.05
         assert lower_foot_L.min() > -1.0
         assert lower_foot_L.max() < -0.9 + hop_m
-        assert np.linalg.norm(np.diff(joints_LV3, axis=0), axis=2).max() * 30 < 14, "metres per second"
+        assert np.linalg.norm(np.diff(joints_LV3, axis=0), axis=2).max() * 30 < 14, "meters per second"
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -87,7 +87,7 @@ def test_knees_bend_to_the_front_only(action: str) -> None:
             assert (off_line * front).sum(axis=1).min() > -0.03
 
 
-# How far joints travel at least in each action, in metres, and which stay where they are.
+# How far joints travel at least in each action, in meters, and which stay where they are.
 TRAVEL_M = {
     "wave": ({"HandRight": 0.6}, ("HandLeft", "FootRight", "Head")),
     "clap": ({"HandRight": 0.3, "HandLeft": 0.3}, ("FootRight", "Head")),

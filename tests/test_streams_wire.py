@@ -167,7 +167,7 @@ def test_axes_are_the_layouts_own_unless_named(layout: str) -> None:
 
 
 def test_unknown_keys_are_ignored() -> None:
-    frame = decoded(colour={"r": [1]}, bodies=body(orientation=[0] * 100))
+    frame = decoded(color={"r": [1]}, bodies=body(orientation=[0] * 100))
     assert_same(frame, decoded())
 
 

@@ -130,7 +130,7 @@ def test_a_run_of_decisions_within_the_threshold_is_one_event(
     assert len(spells(found_at(distances), "wave", threshold, CALIBRATION, events)) == expected
 
 
-def test_the_events_that_would_be_are_those_of_the_recogniser(stream: Stream, encoder: Encoder) -> None:
+def test_the_events_that_would_be_are_those_of_the_recognizer(stream: Stream, encoder: Encoder) -> None:
     # Of one label alone, or the best of several would win.
     (example, *_) = stream.examples
     one = replace(stream, examples=(example,))
@@ -262,7 +262,7 @@ def test_the_streams_for_rates_are_of_all_archives_alike_and_as_long_as_wanted(
     assert [stream.archive for stream in streams_of([path, copy, alone])] == ["people", "people", "copy", "copy"]
     assert [stream.archive for stream in streams_of([path, copy], minutes=0.1)] == ["people", "copy"]
     assert {len(stream.examples) for stream in streams_of([path])} == {len(ACTIONS) - 1}
-    with pytest.raises(BundleError, match="nobody does there what another enrols"):
+    with pytest.raises(BundleError, match="nobody does there what another enrolls"):
         rates_of(streams_of([alone]), encoder)
 
 

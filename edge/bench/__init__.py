@@ -1,7 +1,7 @@
 """Measures, and serves nobody: every figure stands beside a reference of the same run."""
 
 from edge.bench.encoder import kind_of, open_engines, plain_reference
-from edge.bench.measure import NoEncoder, decision_times, enrol, gallery_match, measure, messages
+from edge.bench.measure import NoEncoder, decision_times, enroll, gallery_match, measure, messages
 from edge.bench.report import machine, markdown
 from edge.bench.timing import QUICK, Effort, interleaved
 
@@ -10,7 +10,7 @@ __all__ = [
     "Effort",
     "NoEncoder",
     "decision_times",
-    "enrol",
+    "enroll",
     "gallery_match",
     "interleaved",
     "kind_of",

@@ -1,4 +1,4 @@
-"""How fast this machine recognises, beside references in the same run: encoder, decision, enrolment, gallery, sizes.
+"""How fast this machine recognizes, beside references in the same run: encoder, decision, enrollment, gallery, sizes.
 
 Shapes: N, W windows, T frames, V = 25, C = 3, P prototypes, E values of an embedding.
 """
@@ -76,8 +76,8 @@ def measure(
         "references_ms": beside,
         "not_run": not_run,
     }
-    tell("frame to decision, and enrolment")
-    decisions, enrolment = library_times(bundle, engines[0] if engines else "auto", effort)
+    tell("frame to decision, and enrollment")
+    decisions, enrollment = library_times(bundle, engines[0] if engines else "auto", effort)
     tell("gallery match")
     info, _ = read_bundle(bundle)
     matches = {size: percentiles(times) for size, times in match_times(info, effort).items()}
@@ -85,7 +85,7 @@ def measure(
         "model": info.name,
         "encoder": encoder,
         "frame_to_decision_us": {**msgspec.structs.asdict(decisions.pop("with the encoder")), **decisions},
-        "enrolment_ms": enrolment,
+        "enrolment_ms": enrollment,
         "gallery_match_ms": matches,
         **sizes,
     }
@@ -93,25 +93,25 @@ def measure(
 
 
 def library_times(bundle: Path | None, engine: str, effort: Effort) -> tuple[dict[str, Percentiles], Percentiles]:
-    """Return frame to decision, microseconds, with and without the encoder, and enrolment on disk, milliseconds."""
+    """Return frame to decision, microseconds, with and without the encoder, and enrollment on disk, milliseconds."""
     with tempfile.TemporaryDirectory() as folder:
         gallery = GalleryFile(path=str(Path(folder) / "gallery.db"))
         library = open_library(Config(model=Model(bundle=str(bundle or ""), engine=engine), gallery=gallery))
         with library.gallery:
             for action in ACTIONS[:10]:
-                enrol(library, action, action)
+                enroll(library, action, action)
             index = PrototypeIndex(library.gallery.prototypes, library.encoder.info)
             ways: dict[str, Encoder] = {
                 "with the encoder": library.encoder,
                 "without the encoder": NoEncoder(library.encoder.info),
             }
             decisions = decision_times(messages(effort.num_frames), ways, index)
-            enrolments = []
-            for number in range(effort.num_enrolments):
+            enrollments = []
+            for number in range(effort.num_enrollments):
                 started_s = time.perf_counter()
-                enrol(library, f"action {number}", "wave")
-                enrolments.append(1e3 * (time.perf_counter() - started_s))
-    return {name: percentiles(times) for name, times in decisions.items()}, percentiles(enrolments)
+                enroll(library, f"action {number}", "wave")
+                enrollments.append(1e3 * (time.perf_counter() - started_s))
+    return {name: percentiles(times) for name, times in decisions.items()}, percentiles(enrollments)
 
 
 class NoEncoder:
@@ -139,7 +139,7 @@ def messages(num_frames: int) -> list[bytes]:
 def decision_times(
     payloads: Sequence[bytes], encoders: Mapping[str, Encoder], prototypes: PrototypeIndex
 ) -> dict[str, list[float]]:
-    """Return microseconds from a message's bytes to the recogniser's answer, ten seconds for each encoder in turn.
+    """Return microseconds from a message's bytes to the recognizer's answer, ten seconds for each encoder in turn.
 
     Of the frames whose decision cuts windows and matches them; under "NAME, all frames" of every one.
     """
@@ -166,8 +166,8 @@ def decision_times(
     return found
 
 
-def enrol(library: Library, label: str, action: str) -> None:
-    """Enrol one of the synthetic performer's actions as `enroll --from` does: cut, checked, embedded, on disk."""
+def enroll(library: Library, label: str, action: str) -> None:
+    """Enroll one of the synthetic performer's actions as `enroll --from` does: cut, checked, embedded, on disk."""
     timestamps_s, joints_m = perform(action, seed=1)
     args = {"timestamps_s": timestamps_s.astype("<f8").tobytes(), "joints_m": joints_m.astype("<f4").tobytes()}
     call(LIBRARY_COMMANDS, library, "enroll.clip", {"label": label, "origin": "bench", "force": True, **args})

@@ -72,7 +72,7 @@ def _sections(measured: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
             ("with the encoder", *_cells(decision, 0)),
             *((name, *_cells(times, 0)) for name, times in frames),
         ],
-        "Enrolment, from an example's bytes to the disk, milliseconds": [
+        "Enrollment, from an example's bytes to the disk, milliseconds": [
             _HEAD,
             _cells(measured["enrolment_ms"], 2),
         ],

@@ -30,11 +30,11 @@ class Effort:
     max_threads: int = min(os.cpu_count() or 1, 64)
     galleries: tuple[int, ...] = (10, 1_000, 100_000)
     num_frames: int = 6_000
-    num_enrolments: int = 100
+    num_enrollments: int = 100
 
 
 QUICK = Effort(
-    seconds=0.1, num_blocks=3, batches=(1, 8), max_threads=1, galleries=(10, 1_000), num_frames=400, num_enrolments=10
+    seconds=0.1, num_blocks=3, batches=(1, 8), max_threads=1, galleries=(10, 1_000), num_frames=400, num_enrollments=10
 )
 
 

@@ -61,7 +61,7 @@ app.command()(bench)
 
 out = Console()
 err = Console(stderr=True)
-# Lines stay lines in a pipe, and only our own markup has colours.
+# Lines stay lines in a pipe, and only our own markup has colors.
 _PLAIN: Any = {"soft_wrap": True, "highlight": False}
 
 ConfigOption = Annotated[
@@ -73,7 +73,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a scrip
 def main() -> None:
     """Run the command line; errors become one message, a hint and an exit code."""
     add_offline_commands()
-    # A closed terminal or a `kill` is to end a recording or an enrolment as Ctrl-C does.
+    # A closed terminal or a `kill` is to end a recording or an enrollment as Ctrl-C does.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
@@ -153,7 +153,7 @@ def serve(
     once: Annotated[bool, typer.Option("--once", help="Play a replay once instead of for ever.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v")] = False,
 ) -> None:
-    """Run the daemon: read a camera, recognise enrolled actions, publish events."""
+    """Run the daemon: read a camera, recognize enrolled actions, publish events."""
     handler: logging.Handler = RichHandler(console=err, show_path=False) if err.is_terminal else logging.StreamHandler()
     logging.basicConfig(
         level=logging.DEBUG if verbose else logging.INFO,

@@ -22,7 +22,7 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="A rough answer in seconds, one thread, small sizes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
 ) -> None:
-    """Measure this machine: encoder by engine, frame to decision, enrolment, gallery match, sizes.
+    """Measure this machine: encoder by engine, frame to decision, enrollment, gallery match, sizes.
 
     Beside it in the same run: the authors' InfoGCN laid out the plain way in ONNX Runtime (where the package
     onnx is installed), whose p50 `ratio` divides ours by. Exit code 1 where the model is larger than it may be.

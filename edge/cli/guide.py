@@ -1,4 +1,4 @@
-"""Guide a person through an enrolment at the terminal: what to do when, beeps, the preview, the question."""
+"""Guide a person through an enrollment at the terminal: what to do when, beeps, the preview, the question."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POLL_S = 0.1
 
 
 def guide(client: ControlClient, console: Console, args: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    """Ask a daemon for an enrolment, lead the person through it, and return how it stands: done or captured.
+    """Ask a daemon for an enrollment, lead the person through it, and return how it stands: done or captured.
 
     Without `quiet` the terminal beeps at each second of the countdown, twice when it is time, and once at the
     end. Raises ControlError with the code of what failed.

@@ -172,7 +172,7 @@ def _clip(timestamps: bytes, joints: bytes) -> Piece:
         raise EnrollError(
             f"a joint is {float(np.nanmax(np.abs(joints_LV3))):.0f} m away: expected at most {MAX_COORDINATE_M:.0f}",
             code="not_metres",
-            hint="Give metres (millimetres / 1000), NaN for a missing joint.",
+            hint="Give meters (millimeters / 1000), NaN for a missing joint.",
         )
     if not (np.isfinite(timestamps_s).all() and (np.diff(timestamps_s) > 0).all()):
         raise EnrollError("the timestamps do not rise: expected finite, rising seconds", code="bad_timestamp")

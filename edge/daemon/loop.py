@@ -131,7 +131,7 @@ class Daemon:
             return
         try:
             classifier = self._fitting.take()
-        except Exception as error:  # the distance alone still recognises
+        except Exception as error:  # the distance alone still recognizes
             self._log("error", f"distribution calibration failed, labels are chosen by cosine: {error}")
             return
         if classifier is not None:
@@ -253,15 +253,15 @@ class Daemon:
             self.tell_enrolled()
 
     def tell_enrolled(self) -> None:
-        """Tell how an enrolment has ended."""
+        """Tell how an enrollment has ended."""
         outcome = self.enrolling.outcome
         if outcome["state"] == "done":
-            # The example itself is still in the windows, and must not be recognised at once.
+            # The example itself is still in the windows, and must not be recognized at once.
             self._tell(self.recognizer.forget())
             self._log("info", f"enrolled {outcome['label']!r}")
         else:
             error = outcome["error"]
-            message = f"enrolment of {outcome['label']!r} failed ({error['code']}): {error['message']}"
+            message = f"enrollment of {outcome['label']!r} failed ({error['code']}): {error['message']}"
             self._log("warning", message)
 
     # Requests.

@@ -1,6 +1,6 @@
 """One example from the live stream or a file: stillness, countdown, capture, trim, quality check.
 
-Shapes: L frames, V = 25 kinect25 joints, C = 3, metres.
+Shapes: L frames, V = 25 kinect25 joints, C = 3, meters.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def check_rate_and_joints(fps: float, joints: float, config: Config) -> None:
 
 
 def _check_fits(duration_s: float, config: Config) -> None:
-    """Refuse an example that no window is compared with: it would be stored and never recognised."""
+    """Refuse an example that no window is compared with: it would be stored and never recognized."""
     lengths_s, stretch = config.windows.lengths_s, config.windows.max_stretch
     if any(1 / stretch <= length_s / duration_s <= stretch for length_s in lengths_s):
         return

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edge.enroll.capture import Example
-from edge.gallery import Gallery, LabelledExample, Prototype, label_key
+from edge.gallery import Gallery, LabeledExample, Prototype, label_key
 from edge.match import Prototypes, is_same_action, likenesses
 from edge.model import BundleInfo
 from edge.motion import on_side
@@ -45,7 +45,7 @@ def draft_example(
     shown, note = on_side(example.timestamps_s, example.joints_m, side)
     drafts = gallery.embedded(
         [
-            LabelledExample(
+            LabeledExample(
                 label=label,
                 timestamps_s=example.timestamps_s,
                 joints_m=joints_m,

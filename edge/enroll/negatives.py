@@ -1,6 +1,6 @@
 """Ordinary movement, in which no action is shown: captured from the live stream, or cut from a recording.
 
-Shapes: L frames of a piece, V = 25 kinect25 joints, C = 3, metres.
+Shapes: L frames of a piece, V = 25 kinect25 joints, C = 3, meters.
 """
 
 from __future__ import annotations

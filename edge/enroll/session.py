@@ -1,4 +1,4 @@
-"""The one enrolment that a daemon has under way: started, captured, perhaps previewed, stored or given up."""
+"""The one enrollment that a daemon has under way: started, captured, perhaps previewed, stored or given up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CONFIRM_S = 60.0
 
 
 class Enrolling:
-    """Lead one enrolment at a time through its states; `outcome` tells how the last one ended."""
+    """Lead one enrollment at a time through its states; `outcome` tells how the last one ended."""
 
     def __init__(self) -> None:
         self.outcome: dict[str, Any] = {"state": "none"}
@@ -40,7 +40,7 @@ class Enrolling:
         """Begin. Raises EnrollError: "busy", "bad_args"; GalleryError; CameraError."""
         if self.label is not None:
             raise EnrollError(
-                f"an enrolment of {self.label!r} is under way", code="busy", hint="Wait for it, or send enroll.cancel."
+                f"an enrollment of {self.label!r} is under way", code="busy", hint="Wait for it, or send enroll.cancel."
             )
         if (args.label is None) == (args.negative_s is None):
             raise EnrollError("expected either a label or negative_s", code="bad_args")
@@ -69,7 +69,7 @@ class Enrolling:
         return {"label": self._capture.label, "countdown_s": countdown_s, "cued": is_cued}
 
     def step(self, frames: Sequence[SkeletonFrame], library: Library, camera: Camera, now_s: float) -> bool:
-        """Go on with frames (kinect25); return whether the enrolment has just ended, as `outcome` says."""
+        """Go on with frames (kinect25); return whether the enrollment has just ended, as `outcome` says."""
         if self._draft is not None and now_s > self._draft_until_s:
             message = f"it was not confirmed within {_CONFIRM_S:g} s"
             return self._fail(EnrollError(message, code="cancelled", hint="Show it again."))
@@ -123,7 +123,7 @@ class Enrolling:
         """Give up what is under way; return what that was."""
         label = self.label
         if label is not None:
-            self._fail(EnrollError("the enrolment was cancelled", code="cancelled"))
+            self._fail(EnrollError("the enrollment was cancelled", code="cancelled"))
         return {"cancelled": label}
 
     def status(self, now_s: float) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class RawExample:
     """Hold movement as it was recorded.
 
     `timestamps_s`: shape (L,), float64, seconds, rising. `joints_m`: shape (L, 25, 3), float32,
-    metres, "LUF", NaN where missing. `origin`: "live:<source>", "file:<name>". `created`: ISO 8601, UTC.
+    meters, "LUF", NaN where missing. `origin`: "live:<source>", "file:<name>". `created`: ISO 8601, UTC.
     """
 
     timestamps_s: Times
@@ -35,13 +35,13 @@ class RawExample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LabelledExample(RawExample):
+class LabeledExample(RawExample):
     """Hold one example of a label."""
 
     label: str
 
 
-def checked_example(example: LabelledExample) -> LabelledExample:
+def checked_example(example: LabeledExample) -> LabeledExample:
     """Return an example with its label as it is stored, its arrays read-only copies.
 
     Raises GalleryError: "bad_label", "bad_example".
@@ -63,7 +63,7 @@ def checked_arrays(example: _RawT) -> _RawT:
     elif not np.isfinite(times).all() or (np.diff(times) <= 0).any():
         problem = "expected finite timestamps in seconds, each after the one before"
     elif (np.abs(joints) > MAX_COORDINATE_M).any():
-        problem = f"a joint is more than {MAX_COORDINATE_M:g} m away; expected metres, or NaN where it is missing"
+        problem = f"a joint is more than {MAX_COORDINATE_M:g} m away; expected meters, or NaN where it is missing"
     elif not np.isfinite(joints).all(axis=2).any():
         problem = "no joint was seen in it"
     if problem:
@@ -73,10 +73,10 @@ def checked_arrays(example: _RawT) -> _RawT:
     return replace(example, timestamps_s=times, joints_m=joints)
 
 
-def labelled(raw: RawExample, label: str) -> LabelledExample:
+def labeled(raw: RawExample, label: str) -> LabeledExample:
     """Return a raw example with a label, checked. Raises as `checked_example`."""
     return checked_example(
-        LabelledExample(
+        LabeledExample(
             label=label,
             timestamps_s=raw.timestamps_s,
             joints_m=raw.joints_m,
@@ -87,7 +87,7 @@ def labelled(raw: RawExample, label: str) -> LabelledExample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Prototype(LabelledExample):
+class Prototype(LabeledExample):
     """Hold one example of a label, and what the model makes of it; the arrays are read-only.
 
     `embedding`: shape (D,), float32, by the model `model_sha256`.

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
-from edge.gallery.examples import LabelledExample, RawExample, checked_arrays, labelled
+from edge.gallery.examples import LabeledExample, RawExample, checked_arrays, labeled
 from streams.errors import GalleryError
 
 
@@ -39,7 +39,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     negatives: list[_Raw] = []
 
 
-def write_export(path: Path, examples: Sequence[LabelledExample], negatives: Sequence[RawExample] = ()) -> None:
+def write_export(path: Path, examples: Sequence[LabeledExample], negatives: Sequence[RawExample] = ()) -> None:
     """Write examples and negatives to a file, whole or not at all. Raises GalleryError("export_failed")."""
     header = _Header(
         export_version=2 if negatives else 1,
@@ -79,7 +79,7 @@ def write_export(path: Path, examples: Sequence[LabelledExample], negatives: Seq
             temporary.unlink()
 
 
-def read_export(path: Path) -> tuple[list[LabelledExample], list[RawExample]]:
+def read_export(path: Path) -> tuple[list[LabeledExample], list[RawExample]]:
     """Read the examples and the negatives of an exported file. Raises GalleryError: "not_found", "bad_import"."""
     try:
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
@@ -95,7 +95,7 @@ def read_export(path: Path) -> tuple[list[LabelledExample], list[RawExample]]:
                 timestamps_s=times[begin:end], joints_m=joints[begin:end], origin=item.origin, created=item.created
             )
             if isinstance(item, _Example):
-                examples.append(labelled(raw, item.label))
+                examples.append(labeled(raw, item.label))
             else:
                 negatives.append(checked_arrays(raw))
         return examples, negatives

@@ -22,14 +22,14 @@ import msgspec
 import numpy as np
 
 from edge.gallery.examples import (
-    LabelledExample,
+    LabeledExample,
     Negative,
     Prototype,
     RawExample,
     Revision,
     checked_arrays,
     checked_example,
-    labelled,
+    labeled,
 )
 from edge.gallery.export import read_export, write_export
 from edge.gallery.labels import checked_label, label_key, spelled
@@ -128,15 +128,15 @@ class Gallery:
         """Store an example and return its prototype.
 
         "new" refuses a label that exists, "add" gives it one more example, "replace" removes its
-        examples first. Shapes, units and `created` as in LabelledExample. Raises GalleryError.
+        examples first. Shapes, units and `created` as in LabeledExample. Raises GalleryError.
         """
-        example = LabelledExample(
+        example = LabeledExample(
             label=label, timestamps_s=timestamps_s, joints_m=joints_m, origin=origin, created=created
         )
         drafts = self.embedded([example])
         return self.add_all(drafts, created=created, mode=mode, expected_revision=expected_revision)[0]
 
-    def embedded(self, examples: Sequence[LabelledExample]) -> list[Prototype]:
+    def embedded(self, examples: Sequence[LabeledExample]) -> list[Prototype]:
         """Return the prototypes that examples would be; nothing is stored. Raises GalleryError."""
         checked = [checked_example(example) for example in examples]
         if not checked:
@@ -326,7 +326,7 @@ class Gallery:
             db.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._load()
 
-    def _prototype(self, id: str, example: LabelledExample, embedding: Array) -> Prototype:
+    def _prototype(self, id: str, example: LabeledExample, embedding: Array) -> Prototype:
         return Prototype(
             id=id,
             label=example.label,
@@ -404,7 +404,7 @@ class Gallery:
         """Read one prototype; its embedding is empty where this model has made none yet."""
         raw, embedding = self._read_raw(id)
         try:
-            return self._prototype(id, labelled(raw, label), np.frombuffer(embedding, "<f4"))
+            return self._prototype(id, labeled(raw, label), np.frombuffer(embedding, "<f4"))
         except (ValueError, GalleryError) as error:
             raise bad_gallery(self.path, f"the example {id} of {label!r} is damaged: {error}") from error
 
@@ -442,7 +442,7 @@ class Gallery:
             raise GalleryError(
                 "the model gives no finite embedding for an example",
                 code="bad_example",
-                hint="Check that the joints are in metres; if they are, the model is at fault.",
+                hint="Check that the joints are in meters; if they are, the model is at fault.",
             )
         embeddings_ND.setflags(write=False)
         return embeddings_ND

@@ -91,7 +91,7 @@ class Recognizer:
         return events
 
     def forget(self) -> list[Event]:
-        """Drop all tracks: what was seen so far is not to be recognised any more. Return the ends of events."""
+        """Drop all tracks: what was seen so far is not to be recognized any more. Return the ends of events."""
         return self._drop(list(self._people.values()))
 
     def lose_silent(self, now_s: float) -> list[Event]:
@@ -220,11 +220,11 @@ class Recognizer:
         is_filled &= len(timestamps_s) - firsts_W >= 4
         if not is_filled.any():
             return []
-        travelled_m = travels_m(joints_LV3, np.append(firsts_W, np.searchsorted(timestamps_s, recent_s)))
-        if travelled_m[-1] < config.min_recent_motion_m:
+        traveled_m = travels_m(joints_LV3, np.append(firsts_W, np.searchsorted(timestamps_s, recent_s)))
+        if traveled_m[-1] < config.min_recent_motion_m:
             self.num_still += 1
             return []
-        chosen = np.flatnonzero(is_filled & (travelled_m[:-1] >= config.min_motion_m))
+        chosen = np.flatnonzero(is_filled & (traveled_m[:-1] >= config.min_motion_m))
         if not len(chosen):
             return []
         windows = windows_from_joints(timestamps_s, joints_LV3, firsts_W[chosen], self.encoder.info.num_frames)

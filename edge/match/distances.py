@@ -66,7 +66,7 @@ def distances_between(
     """Return how far each of `a` is from each of `b`, shape (N, P): 1 - cosine, and the weighted cost of alignment.
 
     With `cohort_weight`, more of it the nearer both lie to what many actions have in common: adaptive symmetric
-    score normalisation, as speaker verification has it (Matejka et al., Interspeech 2017), here by the distance to
+    score normalization, as speaker verification has it (Matejka et al., Interspeech 2017), here by the distance to
     a cohort of known actions. With `max_aligned`, only so many of `b`, those nearest to any of `a` by the cosine, are
     aligned; the others are infinitely far.
     """

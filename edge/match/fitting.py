@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 
 import numpy as np
 
-from edge.gallery import LabelledExample
+from edge.gallery import LabeledExample
 from edge.match.distribution import Classifier, fit
 from edge.model import Encoder
 from edge.motion import window_from_joints
@@ -17,9 +17,9 @@ _BATCH = 4
 
 
 def fit_gallery(
-    examples: Sequence[LabelledExample], encoder: Encoder, is_cancelled: Callable[[], bool] = lambda: False
+    examples: Sequence[LabeledExample], encoder: Encoder, is_cancelled: Callable[[], bool] = lambda: False
 ) -> Classifier:
-    """Return the classifier of labelled examples; the same examples give the same one. Raises BundleError."""
+    """Return the classifier of labeled examples; the same examples give the same one. Raises BundleError."""
     assert encoder.statistics is not None
     features = []
     for start in range(0, len(examples), _BATCH):

@@ -61,7 +61,7 @@ def window_from_joints(
 ) -> Array:
     """Return a window: missing joints filled, resampled, paced by motion, turned into the body's frame.
 
-    `timestamps_s`: shape (L,), rising, seconds. `joints_LV3`: shape (L, 25, 3), float32, metres,
+    `timestamps_s`: shape (L,), rising, seconds. `joints_LV3`: shape (L, 25, 3), float32, meters,
     "LUF", NaN where missing. `motion_share`: see `pace_by_motion`. Returns shape (T, 25, 3), float32, in
     the unit of `to_body_frame`.
     Raises CrossGLGError("no_joints") if no joint was ever seen.
@@ -138,14 +138,14 @@ def pace_by_motion(joints_WTVC: Array, motion_share: float) -> Array:
     """
     num_windows, num_frames = joints_WTVC.shape[:2]
     flat_WTK = joints_WTVC.reshape(num_windows, num_frames, -1)
-    # The median of three neighbours, so that a joint that leaps away for one frame makes no way.
+    # The median of three neighbors, so that a joint that leaps away for one frame makes no way.
     padded = np.concatenate((flat_WTK[:, 1:2], flat_WTK, flat_WTK[:, -2:-1]), axis=1)
     before, after = padded[:, :-2], padded[:, 2:]
     middle = np.maximum(np.minimum(before, after), np.minimum(np.maximum(before, after), flat_WTK))
     ways_WTK = middle[:, 1:] - middle[:, :-1]
     way_WT = np.sqrt(np.einsum("wtk,wtk->wt", ways_WTK, ways_WTK))
     mean_W1 = way_WT.mean(axis=1, keepdims=True)
-    # Below a millimetre a frame over all joints there is nothing to go by.
+    # Below a millimeter a frame over all joints there is nothing to go by.
     pace_WT = np.where(mean_W1 > 1e-3, way_WT / np.maximum(mean_W1, 1e-3), 1.0)
     ends_WT = np.cumsum((1 - motion_share) + motion_share * pace_WT, axis=1, dtype=np.float64)
     passed_WT = np.concatenate((np.zeros((num_windows, 1)), ends_WT / ends_WT[:, -1:]), axis=1)
@@ -163,10 +163,10 @@ def to_body_frame(joints_WTVC: Array) -> Array:
     """Turn windows into the body's own frame: where it stands, which way is up and it faces, how big it is.
 
     Origin: the median SpineBase, so that jumping and walking stay visible. Upright: the median direction from
-    the ankles to the neck becomes y, as far as that is the sensor's tilt (`_levelling`). Turn about the vertical
+    the ankles to the neck becomes y, as far as that is the sensor's tilt (`_leveling`). Turn about the vertical
     axis: the median direction from left to right shoulder and hip becomes x. Unit: a fifth of the
     summed median lengths of ten long bones. Medians, so that a noisy first frame or a bend does
-    not tilt the whole window. `joints_WTVC`: shape (W, T, 25, 3), float32, metres, no NaN.
+    not tilt the whole window. `joints_WTVC`: shape (W, T, 25, 3), float32, meters, no NaN.
     """
     num_windows, num_frames = joints_WTVC.shape[:2]
     flat_WTK = joints_WTVC.reshape(num_windows, num_frames, 75)
@@ -174,7 +174,7 @@ def to_body_frame(joints_WTVC: Array) -> Array:
     bones = measures[:, :, 9:].reshape(num_windows, num_frames, len(_BONES), 3)
     lengths = np.sqrt(np.einsum("wtbc,wtbc->wtb", bones, bones))
     medians_WK = _median(np.concatenate((measures[:, :, :9], lengths), axis=2))
-    level_W33 = _levelling(medians_WK[:, 6:9])
+    level_W33 = _leveling(medians_WK[:, 6:9])
     x, _, z = (medians_WK[:, None, 3:6] @ level_W33)[:, 0].T
     scale = _UNITS_PER_BONE_SUM / np.maximum(medians_WK[:, 9:].sum(axis=1), _MIN_BONE_SUM_M)
     width = np.sqrt(x * x + z * z)
@@ -185,11 +185,11 @@ def to_body_frame(joints_WTVC: Array) -> Array:
     turn[:, 2, 0] = z * unit
     turn[:, 0, 2] = -turn[:, 2, 0]
     turn[:, 1, 1] = scale
-    centred = (flat_WTK - np.tile(medians_WK[:, None, :3], 25)).reshape(num_windows, num_frames * 25, 3)
-    return np.asarray((centred @ (level_W33 @ turn)).reshape(joints_WTVC.shape), np.float32)
+    centered = (flat_WTK - np.tile(medians_WK[:, None, :3], 25)).reshape(num_windows, num_frames * 25, 3)
+    return np.asarray((centered @ (level_W33 @ turn)).reshape(joints_WTVC.shape), np.float32)
 
 
-def _levelling(up_W3: Array) -> Array:
+def _leveling(up_W3: Array) -> Array:
     """Return rotations (W, 3, 3) of points in rows, which set upright what points along `up_W3`, as far as it leans."""
     x, y, z = up_W3.T
     across = np.sqrt(x * x + z * z)

@@ -1,6 +1,6 @@
 """What moves in an example: which joints, how far, on which side; and the example as of the other side.
 
-Shapes: L frames, V = 25 kinect25 joints, C = 3, metres.
+Shapes: L frames, V = 25 kinect25 joints, C = 3, meters.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MIN_DIFFERENCE = 0.15
 
 
 def moved_most(timestamps_s: Times, joints_LV3: Array, limit: int = 4) -> list[tuple[str, float]]:
-    """Return the joints that moved most, (name, length of its path in metres), the longest path first."""
+    """Return the joints that moved most, (name, length of its path in meters), the longest path first."""
     paths_V = _paths_m(timestamps_s, joints_LV3)
     longest = sorted(_TOLD, key=lambda joint: -paths_V[joint])[:limit]
     return [(KINECT25_JOINTS[i], float(paths_V[i])) for i in longest if paths_V[i] >= _MIN_SHARE * paths_V[longest[0]]]

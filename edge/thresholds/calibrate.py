@@ -20,7 +20,7 @@ from edge.model import Calibration, Encoder, Rates
 from edge.thresholds.file import Limit, Thresholds
 from edge.thresholds.replay import Decisions, decisions_of, frames_of, score_offset, spells
 
-# An action missed so often cannot be called recognised.
+# An action missed so often cannot be called recognized.
 MAX_MISSED = 0.9
 
 

@@ -206,7 +206,7 @@ def _set_compute_capabilities(library: Any, config: Any, wanted: Sequence[str]) 
         raise EngineError(
             f"compute capability {', '.join(unknown)}: TensorRT for RTX {library.__version__} builds for "
             f"{', '.join(known)}",
-            hint="A Jetson or a GPU of a data centre takes `--to tensorrt`, run on that machine.",
+            hint="A Jetson or a GPU of a data center takes `--to tensorrt`, run on that machine.",
         )
     config.num_compute_capabilities = len(wanted)
     for index, name in enumerate(wanted):

@@ -47,7 +47,7 @@ def one_shot(
     calibrated: _Calibrated = False,
     as_json: _AsJson = False,
 ) -> None:
-    """Enrol one clip a class from one person, name the clips of the others; all classes at once."""
+    """Enroll one clip a class from one person, name the clips of the others; all classes at once."""
     onnx = _encoder(encoder, calibrated)
     with _progress() as report:
         results = evaluate_archives(archives, onnx, num_draws=draws, by=by, report=report, calibrated=calibrated)
@@ -103,7 +103,7 @@ def stream(
     encoder: _Bundle = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
 ) -> None:
-    """Recognise live: streams made of clips, one person acts what another enrolled; sliding DTW beside it."""
+    """Recognize live: streams made of clips, one person acts what another enrolled; sliding DTW beside it."""
     known = list(SLICES)[1:]
     names = known if slices and "all" in slices else list(dict.fromkeys(slices or []))
     if unknown := [name for name in names if name not in known]:

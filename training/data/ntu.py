@@ -67,7 +67,7 @@ _MIN_WIDE_SHARE = 0.69754
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Track:
-    """Hold one body: the frames it is in, shape (F,), rising, and its joints there, shape (F, 25, 3), metres."""
+    """Hold one body: the frames it is in, shape (F,), rising, and its joints there, shape (F, 25, 3), meters."""
 
     frames: npt.NDArray[np.int64]
     joints: Array
@@ -184,7 +184,7 @@ def read_skeleton(path: Path) -> tuple[list[Track], int]:
         num_bodies = lines.count("a body count")
         for _ in range(num_bodies):
             lines.numbers(10, "the fields of a body")
-            # An id has 17 digits: as a float it would be that of its neighbours, too.
+            # An id has 17 digits: as a float it would be that of its neighbors, too.
             frames, joints = found.setdefault(lines.fields[0], ([], []))
             if frames and frames[-1] == frame:
                 raise lines.error("the same body is twice in one frame")

@@ -20,7 +20,7 @@ from streams.errors import ArchiveError
 from streams.layouts import mirrored_view
 
 Labels = npt.NDArray[np.int64]
-# Timestamps (L,), seconds, and the joints of one person or two, (L, 25, 3), metres, without NaN.
+# Timestamps (L,), seconds, and the joints of one person or two, (L, 25, 3), meters, without NaN.
 ClipOfPersons = tuple[npt.NDArray[np.float64], *tuple[Array, ...]]
 
 NUM_TWINS = 4

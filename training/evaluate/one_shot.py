@@ -1,4 +1,4 @@
-"""One-shot recognition on archives: a draw enrols one clip a class, the other clips are then named.
+"""One-shot recognition on archives: a draw enrolls one clip a class, the other clips are then named.
 
 Shapes: N clips, P persons of a clip, W windows (one a person), L frames of one, D embedding size.
 """
@@ -55,7 +55,7 @@ class ClipSet:
 
     `labels`: shape (N,), an index into `classes`. `subjects`: shape (N,), a number per archive and
     person, -1 unknown. `tracks`: per window its timestamps (L,), seconds, and joints (L, 25, 3),
-    metres. `persons`: shape (N, P), a clip's tracks; where fewer persons were seen, the last again.
+    meters. `persons`: shape (N, P), a clip's tracks; where fewer persons were seen, the last again.
     `sources`: the name of each clip.
     """
 
@@ -106,7 +106,7 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True):
 def evaluate_archives(
     paths: Sequence[Path], encoder: Encoder, *, num_draws: int, by: By, report: Report, calibrated: bool = False
 ) -> list[Result]:
-    """Evaluate each archive alone: one subject enrols, the others' clips are named.
+    """Evaluate each archive alone: one subject enrolls, the others' clips are named.
 
     All are read before the first is evaluated, so that a bad one is refused before the long work.
     `calibrated`: by distribution calibration too, for an encoder with statistics. Raises ArchiveError.
@@ -287,7 +287,7 @@ def _check(clips: ClipSet, draws: Sequence[Draw]) -> None:
         )
     if not any(len(draw.queries) for draw in draws):
         raise ArchiveError(
-            f"{clips.name}: nothing to recognise: {len(clips)} clips of {len(clips.classes)} classes "
+            f"{clips.name}: nothing to recognize: {len(clips)} clips of {len(clips.classes)} classes "
             "leave no clip of an enrolled class beside the exemplars",
             hint="At least one class needs a second clip, of another subject where subjects are known.",
         )

@@ -30,7 +30,7 @@ _NUM_JOINTS = 25
 
 
 class PersonClip(NamedTuple):
-    """Hold one person of a clip: "archive:number", timestamps (T,), seconds, joints (T, V, C), metres, no NaN."""
+    """Hold one person of a clip: "archive:number", timestamps (T,), seconds, joints (T, V, C), meters, no NaN."""
 
     name: str
     timestamps_s: npt.NDArray[np.float64]

@@ -24,8 +24,8 @@ from training.explain.explain import Explanation
 _DPI = 150
 # Height of a strip; width and height of a skeleton; area, in square points, of a sphere with all the attention.
 _STRIP, _PANEL, _POINTS2 = 0.23, (2.2, 2.7), 1500.0
-# One hue from light to dark, and colours of Okabe and Ito: the colour-blind tell them apart.
-_COLOURS, _SPHERES, _BONES = "Blues", "#F0A56E", "#777777"
+# One hue from light to dark, and colors of Okabe and Ito: the color-blind tell them apart.
+_ColorS, _SPHERES, _BONES = "Blues", "#F0A56E", "#777777"
 _PARTS = {
     "trunk and head": "#444444", "left arm": "#0072B2", "right arm": "#D55E00", "left leg": "#009E73",
     "right leg": "#B0558A",
@@ -76,8 +76,8 @@ def joint_importance(
     _head(figure, "Joint importance: K from the text (above), JID's mean k_out (below)", of + note)
     _draw_body(figure)
     for number, name in enumerate(KINECT25_JOINTS):
-        x, colour = left + width * (number + 0.5) / 25, _PARTS[_part(name)]
-        _text(figure, x, top - 0.08, f"{name} {number + 1}", rotation=90, ha="center", va="bottom", color=colour)
+        x, color = left + width * (number + 0.5) / 25, _PARTS[_part(name)]
+        _text(figure, x, top - 0.08, f"{name} {number + 1}", rotation=90, ha="center", va="bottom", color=color)
     _text(figure, left + width + 0.1, top - 0.08, "largest", va="bottom")
     _text(figure, left + width + 0.75, top - 0.08, "on key joints\n(even share)", va="bottom")
     for a, action in enumerate(actions):
@@ -87,13 +87,13 @@ def joint_importance(
         axes = _axes(figure, left, y + 0.24, width, _STRIP * len(values_SV))
         image = _draw_strips(axes, values_SV, ["K", *(f"JID, {_short(run, 20)}" for run, _ in with_jid)])
     label = "share of the importance, over the largest of the strip"
-    _colour_bar(figure, image, left, top + block * len(actions) + 0.15, label)
+    _color_bar(figure, image, left, top + block * len(actions) + 0.15, label)
     return figure
 
 
 def _draw_strips(axes: Axes, values_SV: Array, names: Sequence[str]) -> AxesImage:
     """Draw K and what JID makes of it, one strip each, the numbers at their right."""
-    image = axes.imshow(values_SV / values_SV.max(axis=1, keepdims=True), _COLOURS, vmin=0, vmax=1, aspect="auto")
+    image = axes.imshow(values_SV / values_SV.max(axis=1, keepdims=True), _ColorS, vmin=0, vmax=1, aspect="auto")
     axes.set_yticks(range(len(names)), names)
     axes.set_xticks([])
     axes.tick_params(length=0)
@@ -132,13 +132,13 @@ def spatial_attention(of: str, actions: Sequence[str], explanations: Sequence[Ex
             image = _draw_matrix(axes, shares_RALV[r, a], limits, is_named=r == 0)
             if explanation.importance_AV is not None:
                 axes.axvline(explanation.num_pre - 0.5, color="black", linewidth=0.9, linestyle="--")
-    _colour_bar(figure, image, 0.4, 5.25, "times an even share (1/25)", width=2.3)
+    _color_bar(figure, image, 0.4, 5.25, "times an even share (1/25)", width=2.3)
     return figure
 
 
 def _draw_matrix(axes: Axes, shares_LV: Array, limits: tuple[float, float], *, is_named: bool) -> AxesImage:
     order = sorted(range(25), key=lambda v: [*_PARTS].index(_part(KINECT25_JOINTS[v])))
-    image = axes.imshow(shares_LV[:, order].T, _COLOURS, vmin=limits[0], vmax=limits[1], aspect="auto")
+    image = axes.imshow(shares_LV[:, order].T, _ColorS, vmin=limits[0], vmax=limits[1], aspect="auto")
     axes.set_xticks(range(len(shares_LV)), [str(number + 1) for number in range(len(shares_LV))])
     axes.set_xlabel("block", labelpad=1)
     axes.set_yticks(range(25), [f"{KINECT25_JOINTS[v]} {v + 1}" if is_named else "" for v in order])
@@ -198,7 +198,7 @@ def _draw_spheres(axes: Axes, x_V: Array, y_V: Array, shares_V: Array) -> None:
 
 
 def _draw_body(figure: Figure) -> None:
-    """Draw the schematic body with the joints' numbers, coloured by part."""
+    """Draw the schematic body with the joints' numbers, colored by part."""
     axes = _axes(figure, 0.2, 1.2, 2.7, 3.9)
     places = [_place(name) for name in KINECT25_JOINTS]
     for joint, parent in enumerate(KINECT25_PARENTS):
@@ -208,9 +208,9 @@ def _draw_body(figure: Figure) -> None:
         axes.scatter(x, y, 130, _PARTS[_part(name)], zorder=2)
         axes.text(x, y, str(number), color="white", ha="center", va="center_baseline", fontsize=6.5, zorder=3)
     axes.set(xticks=[], yticks=[], aspect="equal", frame_on=False, xlim=(-6.2, 6.2), ylim=(-3.2, 15.8))
-    for part, colour in _PARTS.items():
+    for part, color in _PARTS.items():
         row = ["head", "arm", "leg"].index(part.split()[-1])
-        axes.text(0.6 if "left" in part else -5.8, -0.9 - 0.9 * row, part, color=colour, fontweight="bold")
+        axes.text(0.6 if "left" in part else -5.8, -0.9 - 0.9 * row, part, color=color, fontweight="bold")
 
 
 def _place(joint: str) -> tuple[float, float]:
@@ -247,7 +247,7 @@ def _head(figure: Figure, title: str, of: str) -> None:
     _text(figure, 0.2, 0.42, "\n".join(lines), va="top")
 
 
-def _colour_bar(figure: Figure, image: AxesImage, left: float, top: float, label: str, width: float = 3.0) -> None:
+def _color_bar(figure: Figure, image: AxesImage, left: float, top: float, label: str, width: float = 3.0) -> None:
     figure.colorbar(image, cax=_axes(figure, left, top, width, 0.12), orientation="horizontal", label=label)
 
 

@@ -100,7 +100,7 @@ class InfoGCN(nn.Module):
     def embed_joints(self, x_NMTVC: Tensor) -> Tensor:
         """Return what the first block takes, shape (B, C, T, V)."""
         n, m, t, v, _ = x_NMTVC.shape
-        # In bfloat16 metres would be rounded to 4 mm before neighbours are subtracted.
+        # In bfloat16 meters would be rounded to 4 mm before neighbors are subtracted.
         with torch.autocast(x_NMTVC.device.type, enabled=False):
             x = self.to_joint_embedding(self.inputs(x_NMTVC)) + self.pos_embedding
             # One statistic for each person, joint and channel.
@@ -165,7 +165,7 @@ class EncodingBlock(nn.Module):
     def forward(self, x_NCTV: Tensor, importance_NV: Tensor | None = None) -> Tensor:
         """Return the block's output; `importance_NV` weighs the spatially mixed features (CrossGLG, Eq. 1).
 
-        It has to come before the TCN: after the block's last normalisation it would be inert, and on
+        It has to come before the TCN: after the block's last normalization it would be inert, and on
         the block's output it would make the features collapse.
         """
         mixed = self.agcn(x_NCTV)
@@ -255,7 +255,7 @@ class MultiScaleTCN(nn.Module):
         )
 
     def forward(self, x_NCTV: Tensor) -> Tensor:
-        # Layer by layer across the branches: one product and one normalisation where there were three or four.
+        # Layer by layer across the branches: one product and one normalization where there were three or four.
         dilated_1, dilated_2, pooled, point = (cast(nn.Sequential, branch) for branch in self.branches)
         entries = (dilated_1, dilated_2, pooled)
         entered = _project([branch[0] for branch in entries], x_NCTV)
@@ -277,14 +277,14 @@ def _project(layers: Sequence[nn.Module], x_NCTV: Tensor) -> Tensor:
 
 
 def _convolve(layer: nn.Module, x_NCTV: Tensor) -> Tensor:
-    """Convolve without a gradient for the bias: a normalisation follows, so it is zero, but costs a pass."""
+    """Convolve without a gradient for the bias: a normalization follows, so it is zero, but costs a pass."""
     conv = cast(nn.Conv2d, layer)
     bias = cast(Tensor, conv.bias).detach()
     return nn.functional.conv2d(x_NCTV, conv.weight, bias, conv.stride, conv.padding, conv.dilation)
 
 
 def _normalize(layers: Sequence[nn.Module], x_NCTV: Tensor) -> Tensor:
-    """Run batch normalisations of neighbouring channels as one."""
+    """Run batch normalizations of neighboring channels as one."""
     norms = [cast(nn.BatchNorm2d, layer) for layer in layers]
     weight, bias, mean, var = (
         torch.cat([getattr(norm, name) for norm in norms]) for name in ("weight", "bias", "running_mean", "running_var")

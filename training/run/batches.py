@@ -29,7 +29,7 @@ def batches(data: TrainingSet, config: TrainConfig, epoch: int, rank: int = 0, n
     """Yield an epoch's batches, the same for the same seed and epoch; of `num_ranks` processes, each its share.
 
     The last batch is cut to a multiple of `num_ranks`, so that all weigh the same; one of fewer than two
-    windows a process is left out: batch normalisation needs two.
+    windows a process is left out: batch normalization needs two.
     """
     order = sampling_order(data.labels, config.balance, np.random.default_rng((config.seed, epoch)))
     rng = np.random.default_rng((config.seed, epoch, rank))

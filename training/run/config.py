@@ -20,14 +20,14 @@ Preset = Literal["paper", "2-cores"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """Name each choice of a training run; the defaults are the paper's, with InfoGCN's optimiser (stnoah1/infogcn).
+    """Name each choice of a training run; the defaults are the paper's, with InfoGCN's optimizer (stnoah1/infogcn).
 
     Encoder: `num_persons` 2 takes both persons of a clip as one sample, a missing one as zeros;
     `width`, `strides`, `k`, `inputs` are InfoGCNConfig's. Texts: `descriptions`, an LLM whose texts are shipped or
     a folder, and the `text_encoder` that embedded them. `classifier`, shared by both branches: "latent" is
     InfoGCN's, of the features' mean; "cosine" (ours) takes `embedding_scale` times the cosines between the
     embedding, `place_channels` for each joint in each quarter of the window, and a learned proxy of each
-    class, and so trains what the device compares. Optimiser: the learning rate rises over `warmup_share` of
+    class, and so trains what the device compares. Optimizer: the learning rate rises over `warmup_share` of
     the epochs; then "step" divides it by ten at each of `milestones`, shares of the epochs (5, 90 and 100
     of 110), and "cosine" lets it fall to zero. `grad_clip`: the largest norm of a gradient, 0 for any.
     `balance`: see `sampling_order`. `lambda_teacher` (ours): the weight of imitating a teacher, where there is

@@ -195,7 +195,7 @@ class _Training:
         text_channels = self.guidance.texts_AVC.shape[2] if self.guidance else 0
         self.learner = Learner(config, len(data.classes), text_channels, imitated_channels)
         if ranks.num_ranks > 1 and ranks.device.type == "cuda":
-            # It exists for CUDA only: elsewhere each process normalises by its own share of a batch.
+            # It exists for CUDA only: elsewhere each process normalizes by its own share of a batch.
             nn.SyncBatchNorm.convert_sync_batchnorm(self.learner)
         self.learner.to(ranks.device)
         self.parameters = [parameter for parameter in self.learner.parameters() if parameter.requires_grad]

@@ -1,4 +1,4 @@
-"""What training minimises: Eq. 8 of CrossGLG over the loss of InfoGCN's authors.
+"""What training minimizes: Eq. 8 of CrossGLG over the loss of InfoGCN's authors.
 
 Shapes: N windows, B = N * persons, V joints, A classes, D the latent's channels, K classes of a batch, E values of an
 embedding.

@@ -187,9 +187,9 @@ def _is_noun(span: Span) -> bool:
         return any(opener in _DETERMINERS for opener in openers) or openers[-1:] in (["lower"], ["upper"])
     if openers or word not in _ALSO_VERBS:
         return True
-    before, after = _neighbours(span.doc, span.start, span.end)
+    before, after = _neighbors(span.doc, span.start, span.end)
     # "A steady hand": no adjective that the grammar knows, and the person is no adjective.
-    opens = before not in _PERSONS and _neighbours(span.doc, span.start - 1, span.end)[0] in _DETERMINERS
+    opens = before not in _PERSONS and _neighbors(span.doc, span.start - 1, span.end)[0] in _DETERMINERS
     return (opens or before in _JOINERS | _PREPOSITIONS | {"", "."}) and after not in _AFTER_VERBS
 
 
@@ -207,7 +207,7 @@ def _parts(phrases: list[tuple[Span, Token | None]]) -> Iterator[tuple[str, str]
         if word is None or part is None:
             continue
         first = phrase[0].lower_
-        of = following.get(word.i + 2) if _neighbours(word.doc, word.i, word.i + 1)[1] == "of" else None
+        of = following.get(word.i + 2) if _neighbors(word.doc, word.i, word.i + 1)[1] == "of" else None
         stated = _sides(phrase) or _sides(of)
         seen_of_limb = seen[any(joint in _LEG or joint == "Foot*" for joint in _JOINTS_OF[part])]
         side = "".join(stated) if len(stated) == 1 else ""
@@ -238,9 +238,9 @@ def _sides(phrase: Span | None) -> frozenset[str]:
 def _is_meant(phrase: Span, word: Token, following: dict[int, Span]) -> bool:
     """Tell a part of the person who acts from a measure, a thing's part, another person's, and an idiom."""
     doc = word.doc
-    before, after = _neighbours(doc, phrase.start, word.i + 1)
-    second_after = _neighbours(doc, word.i, word.i + 2)[1]
-    if "-" in (after, _neighbours(doc, word.i, word.i)[0]) or after in _NOT_A_PART | {"'s", "'"}:
+    before, after = _neighbors(doc, phrase.start, word.i + 1)
+    second_after = _neighbors(doc, word.i, word.i + 2)[1]
+    if "-" in (after, _neighbors(doc, word.i, word.i)[0]) or after in _NOT_A_PART | {"'s", "'"}:
         return False
     if (word.lower_, after, second_after) == ("back", "and", "forth"):
         return False
@@ -263,6 +263,6 @@ def _is_person(words: Span) -> bool:
     return words[-1].lower_ in _SINGULAR or (words[-1].lower_ in _PERSONS and not is_another)
 
 
-def _neighbours(doc: Doc, start: int, end: int) -> tuple[str, str]:
+def _neighbors(doc: Doc, start: int, end: int) -> tuple[str, str]:
     """Return the words before and after, in lower case, "" where there is none."""
     return doc[start - 1].lower_ if start > 0 else "", doc[end].lower_ if end < len(doc) else ""

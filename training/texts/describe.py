@@ -44,8 +44,8 @@ _MAX_NAME, _MAX_SLUG_BYTES = 100, 200
 # Joint names that are not spoken as they are written, without their side; {} is the side.
 _SPOKEN = {
     "spinebase": "base of the spine", "spinemid": "middle of the spine", "spineshoulder": "spine at the shoulders",
-    "spinenavel": "spine at the navel", "spinechest": "spine at the chest", "hipcenter": "centre of the hips",
-    "shouldercenter": "centre of the shoulders", "handtip": "tip of the {} hand", "clavicle": "{} collarbone",
+    "spinenavel": "spine at the navel", "spinechest": "spine at the chest", "hipcenter": "center of the hips",
+    "shouldercenter": "center of the shoulders", "handtip": "tip of the {} hand", "clavicle": "{} collarbone",
     "pinky": "{} little finger", "index": "{} index finger", "footindex": "tip of the {} foot",
     "mouth": "{} corner of the mouth", "eyeinner": "inner corner of the {} eye",
     "eyeouter": "outer corner of the {} eye",

@@ -1,6 +1,6 @@
-"""Sliding DTW, the baseline beside the recogniser: the same windows, motion gate and event rules, another distance.
+"""Sliding DTW, the baseline beside the recognizer: the same windows, motion gate and event rules, another distance.
 
-Its threshold is set in two ways. Calibrated, as the recogniser's is: by its false alarms an hour on streams of the sets
+Its threshold is set in two ways. Calibrated, as the recognizer's is: by its false alarms an hour on streams of the sets
 that the bundle was calibrated on. Tuned: on the very sets that it is tested on, which is better than a user has.
 
 Shapes: N windows, P prototypes, T frames, D = 75 coordinates of one, V = 25, C = 3.

@@ -1,4 +1,4 @@
-"""Live recognition measured: the recogniser and sliding DTW over the same streams, windows and event rules."""
+"""Live recognition measured: the recognizer and sliding DTW over the same streams, windows and event rules."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class StreamReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """Hold a way to recognise: an encoder with its prototypes' index, and the configuration."""
+    """Hold a way to recognize: an encoder with its prototypes' index, and the configuration."""
 
     encoder: Encoder
     config: Config
@@ -56,7 +56,7 @@ class Method:
 
 
 def dtw_method(info: BundleInfo, config: Config, midpoint: float) -> Method:
-    """Return sliding DTW with a threshold calibrated as the recogniser's is, in all else as the recogniser."""
+    """Return sliding DTW with a threshold calibrated as the recognizer's is, in all else as the recognizer."""
     return Method(encoder=JointsEncoder(info, midpoint), config=config, make_index=DtwIndex)
 
 
@@ -74,7 +74,7 @@ def tuned_dtw_method(
 
 
 def play(stream: Stream, method: Method) -> list[Emitted]:
-    """Run the recogniser over a stream as fast as it goes; return its events, in the order of their onsets.
+    """Run the recognizer over a stream as fast as it goes; return its events, in the order of their onsets.
 
     Time is the stream's own; what each step really took is measured beside it.
     """
@@ -123,7 +123,7 @@ def evaluate_streams(
     negatives: Sequence[Archive] = (),
     report: Report = lambda what, done, total: None,
 ) -> StreamReport:
-    """Make streams of each archive and run the recogniser and sliding DTW over them.
+    """Make streams of each archive and run the recognizer and sliding DTW over them.
 
     `negatives`: archives in which nothing enrolled is done, played to the gallery of each stream. "dtw" has the
     threshold that the bundle was given for it; "dtw_tuned" for each stream the factor of the best F1 over the other

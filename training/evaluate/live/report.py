@@ -20,7 +20,7 @@ def stream_json(report: StreamReport) -> dict[str, Any]:
     """Return the figures over all archives with those of DTW; then the same by archive and by slice.
 
     "dtw": with a threshold calibrated as ours; "dtw_tuned": tuned on these archives.
-    Null: there is no such figure, as a delay where nothing was recognised.
+    Null: there is no such figure, as a delay where nothing was recognized.
     """
 
     def row(scores: Scores) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Emitted:
 class Outcome:
     """Hold what one stream gave.
 
-    `pairs`: the actions recognised, each with its one event. `false`: the events without an action, by what
+    `pairs`: the actions recognized, each with its one event. `false`: the events without an action, by what
     was being done when their onset was told: an action that is "enrolled", an "other" one, or "rest" and what leads
     from one action to the next. `hours`: how long persons were seen doing each of the three, added up.
     """
@@ -180,7 +180,7 @@ def score_streams(outcomes: Sequence[Outcome]) -> StreamScore:
 
 
 def f1_of(outcomes: Sequence[Outcome]) -> float:
-    """Return the F1 over streams: 0 where nothing was to be recognised and nothing was."""
+    """Return the F1 over streams: 0 where nothing was to be recognized and nothing was."""
     num_right = sum(len(o.pairs) for o in outcomes)
     return 2 * num_right / max(1, sum(2 * len(o.pairs) + o.num_missed + o.num_false for o in outcomes))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge.gallery import LabelledExample, Prototype
+from edge.gallery import LabeledExample, Prototype
 from edge.model import Encoder
 from edge.motion import window_from_joints
 from streams.arrays import Array, Times
@@ -36,7 +36,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Person:
-    """Hold one person's part: `joints_m`, shape (L, 25, 3), float32, metres; `ids`, shape (L,), -1 while unseen."""
+    """Hold one person's part: `joints_m`, shape (L, 25, 3), float32, meters; `ids`, shape (L,), -1 while unseen."""
 
     joints_m: Array
     ids: npt.NDArray[np.int64]
@@ -47,7 +47,7 @@ class Stream:
     """Hold one continuous recording: `timestamps_s`, shape (L,), rising; who is seen; what is true.
 
     `actions`: everything that was done, in the order of time; those whose label is among `examples` are to
-    be recognised. `enrolled`: these labels, and their actions in the vocabulary over all data sets. `group`: whose
+    be recognized. `enrolled`: these labels, and their actions in the vocabulary over all data sets. `group`: whose
     recording it is, "archive/subject"; streams of one group are not independent.
     """
 
@@ -55,7 +55,7 @@ class Stream:
     archive: str
     group: str
     fps: float
-    examples: tuple[LabelledExample, ...]
+    examples: tuple[LabeledExample, ...]
     enrolled: frozenset[str]
     timestamps_s: Times
     people: tuple[Person, ...]
@@ -63,7 +63,7 @@ class Stream:
 
     @property
     def truth(self) -> tuple[Action, ...]:
-        """Return the actions that are to be recognised."""
+        """Return the actions that are to be recognized."""
         labels = {example.label for example in self.examples}
         return tuple(action for action in self.actions if action.label in labels)
 

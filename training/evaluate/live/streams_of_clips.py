@@ -18,7 +18,7 @@ import numpy as np
 
 from edge.config import Config
 from edge.enroll import example_from_capture
-from edge.gallery import LabelledExample
+from edge.gallery import LabeledExample
 from edge.motion import trim_rest
 from streams.archive import Archive, Clip
 from streams.arrays import Array
@@ -80,13 +80,13 @@ def build_streams(
     if not streams:
         raise ArchiveError(
             f"{archive.path}: no stream can be made of its {len(clips)} clips of {len(archive.class_names)} classes by "
-            f"{len(subjects)} people: expected two classes that one person does and another can enrol",
+            f"{len(subjects)} people: expected two classes that one person does and another can enroll",
         )
     notes = [f"{len(streams)} of {len(subjects)} people make a stream"] if len(streams) < len(subjects) else []
     if num_far := sum(c.subject in subjects for c in clips) - sum(len(p.clips) for p in performers.values()):
         notes.append(f"left out: {num_far} of {len(clips)} clips that begin or end far from the person's rest")
     if len(subjects) == 1:
-        notes.append("one person alone, or none known: who enrols may be who acts")
+        notes.append("one person alone, or none known: who enrolls may be who acts")
     return streams, notes
 
 
@@ -110,7 +110,7 @@ def recordings_as_stream(archive: Archive, stream: Stream) -> Stream:
 def _stream(
     archive: Archive,
     subject: int,
-    examples: Sequence[LabelledExample],
+    examples: Sequence[LabeledExample],
     parts: Sequence[tuple[Array, list[Action]]],
 ) -> Stream:
     action_of = dict(zip(archive.class_names, archive.actions, strict=True))
@@ -158,18 +158,18 @@ def _performer(clips: Sequence[Clip]) -> _Performer:
 
 def _enrol(
     performer: _Performer, clips: Sequence[Clip], others: Sequence[int], num_labels: int, rng: np.random.Generator
-) -> tuple[int, list[LabelledExample]]:
-    """Draw who enrols, which labels, and one clip of each; nothing where nobody can."""
+) -> tuple[int, list[LabeledExample]]:
+    """Draw who enrolls, which labels, and one clip of each; nothing where nobody can."""
     acted = {clip.label for clip in performer.clips}
     # At least one class is left that is never enrolled.
     num_wanted = min(num_labels, len(acted) - 1)
-    best: tuple[int, list[LabelledExample]] = (-1, [])
+    best: tuple[int, list[LabeledExample]] = (-1, [])
     for subject in rng.permutation(others).tolist():
         by_label: dict[str, list[Clip]] = {}
         for clip in clips:
             if clip.subject == subject and clip.label in acted:
                 by_label.setdefault(clip.label, []).append(clip)
-        found: list[LabelledExample] = []
+        found: list[LabeledExample] = []
         for label in rng.permutation(sorted(by_label)).tolist():
             candidates = [by_label[label][i] for i in rng.permutation(len(by_label[label]))]
             if len(found) < num_wanted and (example := _first_example(candidates)) is not None:
@@ -181,12 +181,12 @@ def _enrol(
     return best
 
 
-def _first_example(clips: Sequence[Clip]) -> LabelledExample | None:
-    """Return the first clip that a live enrolment would accept, trimmed as it would be."""
+def _first_example(clips: Sequence[Clip]) -> LabeledExample | None:
+    """Return the first clip that a live enrollment would accept, trimmed as it would be."""
     for clip in clips:
         with suppress(EnrollError):
             example = example_from_capture(clip.timestamps_s, clip.persons[0], Config())
-            return LabelledExample(
+            return LabeledExample(
                 label=clip.label,
                 timestamps_s=example.timestamps_s - example.timestamps_s[0],
                 joints_m=example.joints_m,
@@ -197,12 +197,12 @@ def _first_example(clips: Sequence[Clip]) -> LabelledExample | None:
 
 
 def _perform(
-    performer: _Performer, examples: Sequence[LabelledExample], body: int, speed: float, rng: np.random.Generator
+    performer: _Performer, examples: Sequence[LabeledExample], body: int, speed: float, rng: np.random.Generator
 ) -> tuple[Array, list[Action]]:
     """Play a person's clips in random order with rests and bridges; return joints (L, 25, 3) and what was done."""
     fps = performer.clips[0].fps
     labels = {example.label for example in examples}
-    # Where who enrols is who acts, the example is not acted again.
+    # Where who enrolls is who acts, the example is not acted again.
     clips = [c for c in performer.clips if f"file:{c.source}" not in {example.origin for example in examples}]
     clips = [clips[i] for i in rng.permutation(len(clips))]
     chosen = [c for label in sorted(labels) for c in [c for c in clips if c.label == label][:_MAX_REPEATS]]

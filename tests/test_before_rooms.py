@@ -1,0 +1,110 @@
+"""Files that the version before the rooms wrote (commit a095a39) open, and its recording gives the same events.
+
+tests/fixtures/before_rooms: the performer's people at 15 fps, recorded as MCAP; a gallery of five labels enrolled from
+other people of hers, with negatives, a rename, a removal that was undone and thresholds; what its commands answered.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from edge.config import Config, GalleryFile, read_config
+from edge.daemon.commands import LIBRARY_COMMANDS, call
+from edge.gallery.schema import SCHEMA_VERSION
+from edge.library import Library, open_library
+from edge.live.intake import Intake
+from edge.live.recognizer import Recognizer
+from edge.match.index import PrototypeIndex
+from edge.model.bundle import read_bundle
+from edge.model.choose import open_encoder
+from edge.thresholds.report import midpoints_in_force
+from streams.event import Event
+from streams.recording import describe_recording, read_recording
+
+BEFORE = Path(__file__).parent / "fixtures" / "before_rooms"
+# Another processor adds up in another order, and distances differ in their last digits.
+TOLERANCE = 2e-3
+
+
+def opened(folder: Path, gallery: str = "gallery.db") -> Library:
+    shutil.copy(BEFORE / gallery, folder / "gallery.db")
+    shutil.copy(BEFORE / "gallery.db.thresholds.json", folder)
+    return open_library(Config(gallery=GalleryFile(path=str(folder / "gallery.db"))))
+
+
+def about(value: Any) -> Any:
+    """Return a value as it compares with another: numbers to within TOLERANCE."""
+    if isinstance(value, dict):
+        return {key: about(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [about(item) for item in value]
+    return pytest.approx(value, abs=TOLERANCE) if isinstance(value, float) else value
+
+
+def test_the_recording_gives_the_events_that_it_gave(tmp_path: Path) -> None:
+    library = opened(tmp_path)
+    intake = Intake(library.config.stream)
+    recognizer = Recognizer(library.config, library.encoder, intake, clock=lambda: 0.0)
+    gallery, info = library.gallery, library.encoder.info
+    recognizer.prototypes = PrototypeIndex(
+        gallery.prototypes, info, gallery.revision, midpoints_in_force(gallery, info, library.config)
+    )
+    events: list[Event] = []
+    for frame in read_recording(BEFORE / "recording.mcap"):
+        if intake.accept(frame, frame.timestamp_s):
+            events += recognizer.step([frame.to_kinect25()], frame.timestamp_s)
+    events += recognizer.forget()
+    ids: dict[str, str] = {}
+    got = [{**msgspec.to_builtins(event), "id": ids.setdefault(event.id, f"event-{len(ids)}")} for event in events]
+    lines = (BEFORE / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    expected = [json.loads(line) for line in lines]
+    assert len(got) == len(expected)
+    for ours, theirs in zip(got, expected, strict=True):
+        assert {key: ours[key] for key in theirs} == about(theirs)
+
+
+@pytest.mark.parametrize("command", ["gallery.list", "gallery.get", "gallery.history", "threshold.get"])
+def test_the_gallery_answers_as_it_did(tmp_path: Path, command: str) -> None:
+    library = opened(tmp_path)
+    expected = json.loads((BEFORE / "answers.json").read_text(encoding="utf-8"))[command]
+    assert call(LIBRARY_COMMANDS, library, command, {}) == about(expected)
+    assert library.gallery.num_reembedded == 0
+
+
+def test_a_gallery_of_schema_1_is_taken_over(tmp_path: Path) -> None:
+    library = opened(tmp_path, "gallery-schema1.db")
+    assert SCHEMA_VERSION > 1
+    assert library.gallery.labels() == ("wave", "squat", "Kick", "clap", "bow")
+    assert not library.gallery.negatives
+    library.gallery.close()
+    again = open_library(library.config)
+    assert again.gallery.labels() == library.gallery.labels()
+
+
+def test_an_export_is_imported(tmp_path: Path) -> None:
+    library = open_library(Config(gallery=GalleryFile(path=str(tmp_path / "new.db"))))
+    answer = call(LIBRARY_COMMANDS, library, "gallery.import", {"path": str(BEFORE / "export.npz")})
+    assert answer["labels"] == ["wave", "squat", "Kick", "clap", "bow"]
+    assert answer["negatives"] == 3
+
+
+def test_a_config_is_read() -> None:
+    assert read_config(BEFORE / "config.toml") == Config(gallery=GalleryFile(path="gallery.db"))
+
+
+def test_a_recording_is_read() -> None:
+    about_it = describe_recording(BEFORE / "recording.mcap")
+    assert (about_it.num_frames, about_it.sources, about_it.complete) == (1125, ("demo",), True)
+
+
+def test_a_bundle_is_opened() -> None:
+    info, _ = read_bundle(BEFORE / "bundle")
+    encoder = open_encoder(BEFORE / "bundle")
+    assert encoder.info == info
+    assert encoder.statistics is not None
