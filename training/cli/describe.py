@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from streams.archive import read_archive
 from streams.errors import CrossGLGError
 from streams.layouts import layout_by_name
-from training.texts import DescriptionError, slug
+from training.texts import Chat, DescriptionError, LlmError, describe_actions, slug
 
 
 def describe(
@@ -34,20 +34,19 @@ def describe(
 
     Run again, it goes on where it stopped. The API key is read from OPENAI_API_KEY.
     """
+    named = [*(actions or ()), *(name for path in actions_of or () for name in _actions_of(path))]
+    wanted = list(dict.fromkeys(named))
+    if not wanted:
+        raise DescriptionError("no action is named", code="bad_name", hint="Name some, or a file with --actions-of.")
+    folder, console, num_retries = out / slug(model), Console(stderr=True), 0
     try:
-        from training.texts import Chat, LlmError, describe_actions
+        chat = Chat(llm, model, api_key=os.environ.get("OPENAI_API_KEY", "").strip(), timeout_s=timeout)
     except ImportError as missing:
         raise CrossGLGError(
             f"describing needs a package that is not installed: {missing.name}",
             code="not_installed",
             hint="Install it with `pip install 'crossglg-edge[text]'`.",
         ) from missing
-    named = [*(actions or ()), *(name for path in actions_of or () for name in _actions_of(path))]
-    wanted = list(dict.fromkeys(named))
-    if not wanted:
-        raise DescriptionError("no action is named", code="bad_name", hint="Name some, or a file with --actions-of.")
-    folder, console, num_retries = out / slug(model), Console(stderr=True), 0
-    chat = Chat(llm, model, api_key=os.environ.get("OPENAI_API_KEY", "").strip(), timeout_s=timeout)
     columns = TextColumn("describing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     try:
         with Progress(*columns, console=console) as progress:

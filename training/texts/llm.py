@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx2
 import msgspec
 
 from streams.errors import CrossGLGError
@@ -27,6 +27,9 @@ from training.texts.describe import (
     write_description,
     write_origin,
 )
+
+if TYPE_CHECKING:
+    import httpx2
 
 ATTEMPTS = 5
 _CONNECT_S, _LONGEST_PAUSE_S = 10.0, 60.0
@@ -72,6 +75,9 @@ class Chat:
     """Hold the connection to one model; remember whether its server takes a JSON schema."""
 
     def __init__(self, url: str, model: str, *, api_key: str = "", timeout_s: float = 600.0) -> None:
+        # Not with the module: without the extra `text` the command line still names its commands.
+        import httpx2
+
         try:
             self.url = httpx2.URL(url.strip().rstrip("/").removesuffix("/chat/completions") + "/chat/completions")
         except httpx2.InvalidURL as error:
@@ -91,6 +97,8 @@ class Chat:
 
     def ask(self, messages: Sequence[Message], schema: dict[str, Any]) -> str:
         """Return the model's answer. Raises LlmError where asking again is no use, otherwise _Again."""
+        import httpx2
+
         body: dict[str, Any] = {"model": self.model, "messages": list(messages)}
         if self._takes_schema:
             described = {"name": "description", "strict": True, "schema": schema}
@@ -106,7 +114,7 @@ class Chat:
             ) from error
         except httpx2.RequestError as error:
             raise _Again(f"{self._where} cannot be reached: {error}") from error
-        if response.status_code == httpx2.codes.OK:
+        if response.status_code == HTTPStatus.OK:
             return self._content(response)
         said = _said(response)
         if self._takes_schema and (response.status_code in (400, 422, 501) or "response_format" in said):
