@@ -61,9 +61,10 @@ def open_torch(bundle: Path | None) -> Encode:
 
 def open_half(info: BundleInfo, bundle: Path, folder: Path) -> Encode:
     """Write the fp16 graph and open it in ONNX Runtime, on the CPU. Raises CrossGLGError, ImportError."""
-    from export.engines import write_fp16
 
-    return OnnxRuntime(write_fp16(info, bundle, folder)).run
+    from export.engines import onnx_fp16
+
+    return OnnxRuntime(onnx_fp16.write_fp16(info, bundle, folder)).run
 
 
 def encoded(encode: Encode, windows_NTVC: Array) -> tuple[Array, Array]:

@@ -92,9 +92,9 @@ def _export_bundle(source: Path | None, to: Target, out: Path | None, compute_ca
     _make_folder(folder)
     console = Console(stderr=True)
     if to == "triton":
-        from export.engines import write_triton_repository
+        from export.engines import triton
 
-        _, model = write_triton_repository(source, folder)
+        _, model = triton.write_triton_repository(source, folder)
         console.print(f"{model}: the model {info.name}, sha256 {info.onnx_sha256[:12]}...", soft_wrap=True)
         return
     path = _write_engine(info, bundle, to, folder, compute_capabilities, console)
@@ -118,17 +118,17 @@ def _write_engine(
     if to == "onnx":
         return _write_fp32(info, bundle, folder)
     if to == "onnx-fp16":
-        from export.engines import write_fp16
+        from export.engines import onnx_fp16
 
-        return write_fp16(info, bundle, folder)
+        return onnx_fp16.write_fp16(info, bundle, folder)
     if to == "openvino":
-        from export.engines import write_ir
+        from export.engines import open_vino
 
-        return write_ir(info, bundle, folder)
+        return open_vino.write_ir(info, bundle, folder)
     if to == "torch-tensorrt":
-        from export.engines import write_engine
+        from export.engines import torch_tensor_rt
 
-        return write_engine(info, bundle, folder)
+        return torch_tensor_rt.write_engine(info, bundle, folder)
     from export.engines import tensor_rt
 
     with Progress(console=console, transient=True) as progress:

@@ -22,7 +22,7 @@ from edge.model.engines.onnx_runtime import OnnxRuntime
 from streams.errors import BundleError
 from streams.performer import perform
 
-NEEDS_TWO = f"calibrated: cosine, as 2 to {MAX_LABELS} labels can be fit_gallery, not "
+NEEDS_TWO = f"calibrated: cosine, as 2 to {MAX_LABELS} labels can be fitted, not "
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_the_classifier_is_that_of_the_examples_and_is_given_once(fitting: Fitti
     examples = [example("wave"), example("bow", "bow"), example("wave", seed=1)]
     assert fitting.take() is None
     fitting.begin(examples)
-    assert fitting.state == "calibrated: being fit_gallery, cosine until then"
+    assert fitting.state == "calibrated: being fitted, cosine until then"
     classifier = taken(fitting)
     assert fitting.state == "calibrated"
     assert fitting.take() is None
@@ -101,7 +101,7 @@ def test_what_stopped_a_fit_is_raised_once_and_the_next_fit_is_another(fitting: 
         failing.begin(examples)
         with pytest.raises(BundleError, match="not negative"):
             taken(failing)
-        assert failing.state == "calibrated: it could not be fit_gallery, cosine instead"
+        assert failing.state == "calibrated: it could not be fitted, cosine instead"
         assert failing.take() is None
         failing.begin(examples[:1])
         assert failing.state == f"{NEEDS_TWO}1"

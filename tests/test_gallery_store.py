@@ -866,7 +866,7 @@ def test_a_negative_that_is_damaged_is_named(path: Path) -> None:
 
 CHILD = """
 import sys
-from test_gallery import example, open_gallery
+from test_gallery_store import example, open_gallery
 path, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -169,7 +169,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 import msgspec
-from edge.engines import engine_file
+from edge.model.engines import engine_file
 path, about = Path(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=engine_file.EngineFile)
 for number in range(1_000_000):
     engine_file.write(path, bytes([number % 256]) * 300_000, about)

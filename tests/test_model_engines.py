@@ -202,7 +202,7 @@ import sys
 sys.modules["openvino"] = None
 from pathlib import Path
 from edge.config import Model
-from edge.engines.choose import open_encoder
+from edge.model import open_encoder
 bundle = Path(sys.argv[1])
 print(open_encoder(bundle).report()["runs"])
 for model in (Model(engine="openvino"), Model(precision="bf16")):

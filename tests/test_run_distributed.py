@@ -23,9 +23,9 @@ import torch
 
 from edge.motion.preprocess import fill_missing
 from streams.performer import perform
-from training.crossglg import Guidance, GuidanceConfig
+from training.model import Guidance, GuidanceConfig
 from training.data import Augmentation, TrainingSet
-from training.train import TrainConfig, train
+from training.run import TrainConfig, train
 
 out, stop_after = Path(sys.argv[1]), int(sys.argv[2])
 actions = ("wave", "squat", "kick", "bow")

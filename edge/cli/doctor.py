@@ -127,7 +127,7 @@ def _loaded(*, name: str, remedy: str, module: str = "", code: str = "") -> Find
 def _apart(what: str, look: str, config_path: Path | None) -> Finding:
     """Return what a function of this module finds, in a process of its own."""
     code = (
-        "import json, sys\nfrom pathlib import Path\nfrom edge import doctor\n"
+        "import json, sys\nfrom pathlib import Path\nfrom edge.cli import doctor\n"
         f"print(json.dumps(doctor.{look}(*map(Path, sys.argv[1:])).as_dict()))"
     )
     printed, reason = _printed(code, *([] if config_path is None else [str(config_path)]))
