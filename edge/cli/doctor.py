@@ -1,4 +1,4 @@
-"""What a machine has and lacks: packages, engines, model, gallery, sockets, sensor."""
+"""The command `crossglg-edge doctor`: what a machine has and lacks."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
+import typer
 
+from edge.cli.ask import daemon
+from edge.cli.exit_codes import ExitCode
+from edge.cli.options import ConfigOption, JsonOption
+from edge.cli.terminal import escape, out, print_json, table
 from edge.config import DEFAULT_PATH, Config, read_config
-from edge.library import open_library
-from edge.model import BundleInfo, open_encoder, read_bundle
-from edge.model.engines import engine_file, tensor_rt
 from edge.protocol import VERSION
-from streams.cameras import open_k4a
 from streams.errors import ControlError, CrossGLGError, EngineError
-from streams.sockets import ControlClient, ControlServer, EventPublisher, FrameSubscriber
+from streams.sockets import ControlServer, EventPublisher, FrameSubscriber
+
+if TYPE_CHECKING:
+    from edge.model import BundleInfo
+    from edge.model.engines import engine_file
 
 # What the engines need: tried in a process of its own, since a broken native library may crash the one that loads it.
 _LIBRARIES: tuple[dict[str, str], ...] = (
@@ -60,6 +65,7 @@ _LIBRARIES: tuple[dict[str, str], ...] = (
     },
 )
 _TIMEOUT_S = 60.0
+_MARKS = {"ok": "[green]ok[/]", "missing": "[yellow]missing[/]", "broken": "[bold red]broken[/]"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +79,20 @@ class Finding:
 
     def as_dict(self) -> dict[str, str]:
         return dataclasses.asdict(self)
+
+
+def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check packages, model, gallery, sockets and sensor, and say what is missing and how to get it."""
+    findings = examine(config)
+    if as_json:
+        print_json([finding.as_dict() for finding in findings])
+    else:
+        rows = table("", "what", "found", "what to do")
+        for finding in findings:
+            rows.add_row(_MARKS[finding.state], finding.what, escape(finding.found), escape(finding.remedy))
+        out().print(rows)
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(ExitCode.BAD_NEWS)
 
 
 def examine(config_path: Path | None) -> list[Finding]:
@@ -127,8 +147,8 @@ def _loaded(*, name: str, remedy: str, module: str = "", code: str = "") -> Find
 def _apart(what: str, look: str, config_path: Path | None) -> Finding:
     """Return what a function of this module finds, in a process of its own."""
     code = (
-        "import json, sys\nfrom pathlib import Path\nfrom edge.cli import doctor\n"
-        f"print(json.dumps(doctor.{look}(*map(Path, sys.argv[1:])).as_dict()))"
+        f"import json, sys\nfrom pathlib import Path\nfrom edge.cli.doctor import {look}\n"
+        f"print(json.dumps({look}(*map(Path, sys.argv[1:])).as_dict()))"
     )
     printed, reason = _printed(code, *([] if config_path is None else [str(config_path)]))
     if reason:
@@ -159,6 +179,7 @@ def _tried(what: str, look: Callable[[], str]) -> Finding:
 
 def library(config_path: Path | None = None) -> Finding:
     """Load the model and open the gallery as `serve` does."""
+    from edge.library import open_library
 
     def look() -> str:
         library = open_library(read_config(config_path))
@@ -171,6 +192,9 @@ def library(config_path: Path | None = None) -> Finding:
 
 def tensorrt_engine(config_path: Path | None = None) -> Finding:
     """Look for engine files of this model, and run the one that fits this machine."""
+    from edge.model import open_encoder, read_bundle
+    from edge.model.engines import engine_file, tensor_rt
+
     model = read_config(config_path).model
     bundle = Path(model.bundle).expanduser() if model.bundle else None
     files = "no engine file"
@@ -187,6 +211,8 @@ def tensorrt_engine(config_path: Path | None = None) -> Finding:
 
 
 def _engine_file(path: Path, info: BundleInfo, kind: engine_file.Kind) -> str:
+    from edge.model.engines import engine_file
+
     try:
         about = engine_file.verify(path, info, kind)
     except EngineError as error:
@@ -195,14 +221,12 @@ def _engine_file(path: Path, info: BundleInfo, kind: engine_file.Kind) -> str:
 
 
 def _daemon_or_sockets(config: Config) -> list[Finding]:
-    client = ControlClient(config.sockets.control, timeout_s=0.5)
     try:
-        return [_ok("daemon", f"running, process {client.ask('ping')['pid']}")]
+        with daemon(config, timeout_s=0.5) as client:
+            return [_ok("daemon", f"running, process {client.ask('ping')['pid']}")]
     except ControlError as error:
         if error.code != "unreachable":
             return [Finding(what="daemon", state="broken", found=error.message, remedy=error.hint)]
-    finally:
-        client.close()
     opened = (
         ("frames", FrameSubscriber, config.sockets.frames),
         ("events", EventPublisher, config.sockets.events),
@@ -220,6 +244,8 @@ def _daemon_or_sockets(config: Config) -> list[Finding]:
 
 
 def _sensor() -> Finding:
+    from streams.cameras import open_k4a
+
     try:
         open_k4a().close()
         return _ok("Azure Kinect", "opened")

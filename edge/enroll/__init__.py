@@ -1,8 +1,9 @@
 """From a movement, live or recorded, to a stored example; what will be refused is refused before anybody moves."""
 
-from edge.enroll.capture import Example, example_from_capture, one_body
+from edge.enroll.capture import Example, example_from_capture
 from edge.enroll.draft import commit_draft, draft_example
-from edge.enroll.negatives import Piece, checked_pieces, pieces_of, store_negatives
+from edge.enroll.files import clip_request, negative_request
+from edge.enroll.negatives import Piece, checked_pieces, store_negatives
 from edge.enroll.session import Enrolling
 
 __all__ = [
@@ -10,10 +11,10 @@ __all__ = [
     "Example",
     "Piece",
     "checked_pieces",
+    "clip_request",
     "commit_draft",
     "draft_example",
     "example_from_capture",
-    "one_body",
-    "pieces_of",
+    "negative_request",
     "store_negatives",
 ]

@@ -1,0 +1,41 @@
+"""A request to the daemon, or, where none runs, the same command on the gallery file itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from edge.config import Config
+from streams.errors import ControlError
+from streams.sockets import ControlClient
+
+
+@contextmanager
+def daemon(config: Config, timeout_s: float = 5.0) -> Iterator[ControlClient]:
+    """Connect to the daemon."""
+    client = ControlClient(config.sockets.control, timeout_s=timeout_s)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def ask_gallery(config: Config, cmd: str, **args: Any) -> dict[str, Any]:
+    """Ask the daemon, or, where none runs, do it on the gallery file itself, which loads the model."""
+    with daemon(config, timeout_s=0.5) as client:
+        try:
+            client.ask("ping")
+        except ControlError as error:
+            if error.code != "unreachable":
+                raise
+        else:
+            client.timeout_s = 30.0
+            return client.ask(cmd, **args)
+
+    from edge.daemon import LIBRARY_COMMANDS, call
+    from edge.library import open_library
+
+    library = open_library(config)
+    with library.gallery:
+        return call(LIBRARY_COMMANDS, library, cmd, args)

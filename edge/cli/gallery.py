@@ -1,0 +1,213 @@
+"""The commands `crossglg-edge gallery`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edge.cli.ask import ask_gallery
+from edge.cli.options import ConfigOption, JsonOption
+from edge.cli.terminal import escape, out, print_answer, print_json, say, table
+from edge.config import read_config
+from edge.protocol import Mode
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+gallery = typer.Typer(no_args_is_help=True, help="List, show, change and move the enrolled actions.")
+
+
+@gallery.command("list")
+def list_actions(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the enrolled actions."""
+    answer = ask_gallery(read_config(config), "gallery.list")
+    if as_json:
+        print_json(answer)
+        return
+    rows = table("action", "examples", "seconds", "from", title=f"revision {answer['gallery_revision']}")
+    for label in answer["labels"]:
+        examples = label["examples"]
+        origins = sorted({example["origin"] for example in examples})
+        rows.add_row(escape(label["label"]), str(len(examples)), _seconds(examples), escape(", ".join(origins)))
+    out().print(rows)
+    if answer["negatives"]:
+        out().print(example_table("ordinary movement", answer["negatives"]))
+
+
+@gallery.command()
+def show(
+    label: Annotated[str | None, typer.Argument(help="The action to show. Default: all actions.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the examples, how far apart the actions are, and which will be confused."""
+    answer = ask_gallery(read_config(config), "gallery.get", label=label)
+    if as_json:
+        print_json(answer)
+    elif label is None:
+        _print_actions(answer["labels"])
+    else:
+        _print_action(answer)
+
+
+def _print_actions(actions: list[dict[str, Any]]) -> None:
+    rows = table("action", "seconds", "moves", "most like", "distance", "margin")
+    for action in actions:
+        nearest = action["nearest"][0] if action["nearest"] else None
+        rows.add_row(
+            escape(action["label"]),
+            _seconds(action["examples"]),
+            _moves(action),
+            escape(nearest["label"]) if nearest else "",
+            f"{nearest['distance']:.2f}" if nearest else "",
+            f"{action['margin']:.2f}",
+        )
+    out().print(rows)
+    for action in actions:
+        _tell_confused(action)
+
+
+def _print_action(action: dict[str, Any]) -> None:
+    out().print(example_table(action["label"], action["examples"]))
+    rows = table("most like it", "distance", "score")
+    for other in action["nearest"]:
+        rows.add_row(escape(other["label"]), f"{other['distance']:.2f}", f"{other['score']:.2f}")
+    out().print(rows)
+    apart = "" if action["apart"] is None else f"; its own examples are {action['apart']:.2f} apart"
+    say(f"moves {_moves(action)}; margin to the others {action['margin']:.2f}{apart}")
+    _tell_confused(action)
+
+
+def _tell_confused(action: dict[str, Any]) -> None:
+    if action["confused_with"]:
+        others = escape(", ".join(action["confused_with"]))
+        say(f"[yellow][bold]{escape(action['label'])}[/] will be confused with [bold]{others}[/][/]")
+
+
+def _seconds(examples: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{example['duration_s']:.1f}" for example in examples)
+
+
+def _moves(action: dict[str, Any]) -> str:
+    return ", ".join(dict.fromkeys(joint for example in action["examples"] for joint in example["moved"]))
+
+
+def example_table(title: str, examples: list[dict[str, Any]]) -> Table:
+    """Return a table of examples or of ordinary movement."""
+    rows = table("id", "seconds", "frames", "joints", "from", "enrolled", title=escape(title))
+    for example in examples:
+        rows.add_row(
+            example["id"][:8], f"{example['duration_s']:.2f}", str(example["frames"]),
+            f"{100 * example['joints']:.0f} %", escape(example["origin"]), escape(example["created"]),
+        )  # fmt: skip
+    return rows
+
+
+@gallery.command()
+def remove(
+    label: Annotated[str | None, typer.Argument(help="The action to remove, with all its examples.")] = None,
+    id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Remove the one example whose id begins like this. `gallery show` has ids."),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove an action or one example. `gallery undo` brings it back."""
+    if (label is None) == (id is None):
+        raise typer.BadParameter("expected either an action or --id")
+    answer = ask_gallery(read_config(config), "gallery.remove", label=label, id=id)
+    print_answer(answer, f"removed {label or id}; `crossglg-edge gallery undo` brings it back", as_json=as_json)
+
+
+@gallery.command()
+def rename(
+    old: Annotated[str, typer.Argument(help="The action's name now.")],
+    new: Annotated[str, typer.Argument(help="Its new name.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rename an action."""
+    answer = ask_gallery(read_config(config), "gallery.rename", old=old, new=new)
+    print_answer(answer, f"{old} is now {new}", as_json=as_json)
+
+
+@gallery.command()
+def undo(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Undo the latest change. Run it again to undo the change before it."""
+    answer = ask_gallery(read_config(config), "gallery.undo")
+    print_answer(answer, f"undone: {answer['undone']}", as_json=as_json)
+
+
+@gallery.command()
+def history(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    limit: Annotated[int, typer.Option(min=1, help="List this many changes.")] = 20,
+) -> None:
+    """List the latest changes."""
+    answer = ask_gallery(read_config(config), "gallery.history", limit=limit)
+    if as_json:
+        print_json(answer)
+        return
+    rows = table("revision", "when", "what", "action")
+    for change in answer["history"]:
+        rows.add_row(str(change["revision"]), *(escape(change[key]) for key in ("created", "action", "label")))
+    out().print(rows)
+
+
+@gallery.command()
+def revert(
+    revision: Annotated[int, typer.Argument(help="A revision that `gallery history` lists; 0 is the empty gallery.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to the actions of an earlier revision. This is a new change that can be undone."""
+    answer = ask_gallery(read_config(config), "gallery.revert", revision=revision)
+    text = f"now as in revision {revision}: {', '.join(answer['labels']) or 'nothing enrolled'}"
+    print_answer(answer, text, as_json=as_json)
+
+
+@gallery.command()
+def vacuum(
+    keep: Annotated[
+        int, typer.Option(min=0, help="Keep this many of the latest changes, so that you can undo them.")
+    ] = 0,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete removed examples for good. Until then the file keeps them, so that you can undo."""
+    answer = ask_gallery(read_config(config), "gallery.vacuum", keep_revisions=keep)
+    print_answer(answer, f"{answer['deleted']} examples deleted for good", as_json=as_json)
+
+
+@gallery.command("export")
+def export_actions(
+    path: Annotated[Path, typer.Argument(help="The .npz file to write.")],
+    label: Annotated[list[str] | None, typer.Option(help="Export only this action. Repeat it for more.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the actions to one portable file."""
+    answer = ask_gallery(read_config(config), "gallery.export", path=str(path.absolute()), labels=label)
+    negatives = f" and {answer['negatives']} of ordinary movement" if answer["negatives"] else ""
+    print_answer(answer, f"{answer['examples']} examples{negatives} in {path}", as_json=as_json)
+
+
+@gallery.command("import")
+def import_actions(
+    path: Annotated[Path, typer.Argument(help="The .npz file to read.")],
+    add: Annotated[bool, typer.Option("--add", help="Add to actions that exist.")] = False,
+    replace_: Annotated[bool, typer.Option("--replace", help="Replace actions that exist.")] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the actions of a file that `gallery export` wrote."""
+    if add and replace_:
+        raise typer.BadParameter("--add and --replace exclude each other")
+    mode: Mode = "add" if add else "replace" if replace_ else "new"
+    answer = ask_gallery(read_config(config), "gallery.import", path=str(path.absolute()), mode=mode)
+    negatives = f"; {answer['negatives']} of ordinary movement are here now" if answer["negatives"] else ""
+    print_answer(answer, f"imported: {', '.join(answer['labels']) or 'no action'}{negatives}", as_json=as_json)

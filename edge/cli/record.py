@@ -1,0 +1,71 @@
+"""The command `crossglg-edge record`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge.cli.ask import daemon
+from edge.cli.options import ConfigOption
+from edge.cli.terminal import clock_progress, escape, note, say
+from edge.config import Config, read_config
+
+
+def record(
+    path: Annotated[Path, typer.Argument(help="The .mcap file to write.")],
+    camera: Annotated[
+        str | None,
+        typer.Option(help="Record this camera without a daemon: demo[:SEED], zmq, replay:PATH or k4a."),
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds. Default: at Ctrl-C.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Record skeleton frames as MCAP, for Foxglove, the mcap tools, `publish` and `enroll --from`."""
+    settings = read_config(config)
+    path = path.absolute()
+    end_s = time.monotonic() + seconds if seconds is not None else float("inf")
+    if camera is None:
+        num_frames = _by_the_daemon(settings, path, end_s, overwrite=overwrite)
+    else:
+        num_frames = _from_camera(settings, camera, path, end_s, overwrite=overwrite)
+    say(f"{num_frames} frames in {escape(str(path))}")
+
+
+def _by_the_daemon(config: Config, path: Path, end_s: float, *, overwrite: bool) -> int:
+    with daemon(config) as client:
+        client.ask("record.start", path=str(path), overwrite=overwrite)
+        note(f"[dim]the daemon records to {escape(str(path))}; Ctrl-C stops[/]")
+        try:
+            while time.monotonic() < end_s:
+                time.sleep(min(0.2, max(0.0, end_s - time.monotonic())))
+        except KeyboardInterrupt:
+            pass
+        return int(client.ask("record.stop")["frames"])
+
+
+def _from_camera(config: Config, name: str, path: Path, end_s: float, *, overwrite: bool) -> int:
+    from streams.cameras import Refused, open_camera
+    from streams.pace import frames_until
+    from streams.recording import RecordingWriter
+
+    opened = open_camera(name, frames_endpoint=config.sockets.frames, loop=False)
+    num_refused = 0
+    try:
+        with clock_progress() as progress, RecordingWriter(path, overwrite=overwrite) as writer:
+            task = progress.add_task("recording")
+            try:
+                for frame in frames_until(opened, end_s):
+                    if isinstance(frame, Refused):
+                        num_refused += 1
+                    else:
+                        writer.write(frame, log_time_ns=time.time_ns())
+                    progress.update(task, description=f"{writer.num_frames} frames, {num_refused} refused")
+            except KeyboardInterrupt:
+                pass
+        return writer.num_frames
+    finally:
+        opened.close()

@@ -1,0 +1,78 @@
+"""The terminal: lines, tables and progress. rich is imported once one of them is printed."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+# Lines stay lines in a pipe, and only our own markup has colors.
+_PLAIN: Any = {"soft_wrap": True, "highlight": False}
+
+
+@functools.cache
+def out() -> Console:
+    """Return the console of stdout."""
+    from rich.console import Console
+
+    return Console()
+
+
+@functools.cache
+def err() -> Console:
+    """Return the console of stderr."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def escape(text: str) -> str:
+    """Return text in which rich finds no markup."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def say(markup: str) -> None:
+    """Print a line of rich markup, the answer."""
+    out().print(markup, **_PLAIN)
+
+
+def note(markup: str) -> None:
+    """Print a line of rich markup to stderr, beside the answer."""
+    err().print(markup, **_PLAIN)
+
+
+def print_json(value: object) -> None:
+    """Print one line of JSON."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def print_answer(answer: object, text: str, *, as_json: bool) -> None:
+    """Print an answer as JSON, or else its text, which holds no markup."""
+    if as_json:
+        print_json(answer)
+    else:
+        say(escape(text))
+
+
+def table(*columns: str, **settings: Any) -> Table:
+    """Return an empty table."""
+    from rich.table import Table
+
+    return Table(*columns, **settings)
+
+
+def clock_progress() -> Progress:
+    """Return a spinner with a clock, on stderr; nothing where that is no terminal."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    return Progress(*columns, console=err(), transient=True, disable=not err().is_terminal)

@@ -1,0 +1,103 @@
+"""The commands `crossglg-edge threshold`."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from edge.cli.ask import ask_gallery
+from edge.cli.options import ConfigOption, JsonOption
+from edge.cli.terminal import clock_progress, escape, out, print_json, say, table
+from edge.config import read_config
+from streams.errors import ControlError
+
+_ORIGINS = {"bundle": "the model", "hand": "hand", "rates": "the model's rates", "negatives": "your movement"}
+
+threshold = typer.Typer(no_args_is_help=True, help="Set how near a match must be, by false alarms per hour or by hand.")
+
+
+@threshold.command()
+def calibrate(
+    false_alarms_per_hour: Annotated[
+        float, typer.Option(metavar="NUMBER", help="False alarms per hour of all actions together.")
+    ],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find a threshold for each action by false alarms per hour, and report how many performances it will miss.
+
+    The false alarms are those of the rates that ship with the model, and of your own ordinary movement. Actions
+    that you enroll later get their thresholds in the same way.
+    """
+    settings = read_config(config)
+    answer = ask_gallery(settings, "threshold.calibrate", false_alarms_per_hour=false_alarms_per_hour)
+    if answer["state"] == "calibrating":
+        with clock_progress() as progress:
+            progress.add_task("looking through your ordinary movement")
+            while answer["state"] == "calibrating":
+                time.sleep(0.1)
+                answer = ask_gallery(settings, "threshold.get")
+    if answer["state"]:
+        raise ControlError(f"the calibration {answer['state']}", code="not_calibrated")
+    _print_thresholds(answer, as_json=as_json)
+
+
+@threshold.command("get")
+def get_thresholds(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show the threshold of each action, its origin and its cost."""
+    _print_thresholds(ask_gallery(read_config(config), "threshold.get"), as_json=as_json)
+
+
+@threshold.command("set")
+def set_threshold(
+    label: Annotated[str, typer.Argument(help="The action.")],
+    distance: Annotated[float, typer.Argument(help="The largest distance at which a match begins an event.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set the threshold of one action by hand."""
+    answer = ask_gallery(read_config(config), "threshold.set", label=label, distance=distance)
+    _print_thresholds(answer, as_json=as_json)
+
+
+@threshold.command()
+def reset(
+    label: Annotated[
+        str | None, typer.Argument(help="Forget what you set by hand for it. Default: everything.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to the calibrated threshold of an action, or, without an action, to the model's own thresholds."""
+    _print_thresholds(ask_gallery(read_config(config), "threshold.reset", label=label), as_json=as_json)
+
+
+def _print_thresholds(answer: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+        return
+    per_hour = answer["false_alarms_per_hour"]
+    asked = "" if per_hour is None else f"at most {per_hour:g} false alarms an hour, all actions together"
+    rows = table("action", "threshold", "from", "false alarms/h", "missed", "your own movement", title=asked)
+    for label in answer["labels"]:
+        told = label["false_alarms_per_hour"] is not None
+        rows.add_row(
+            escape(label["label"]),
+            f"{label['distance']:.3f}",
+            _ORIGINS[label["origin"]],
+            f"{label['false_alarms_per_hour']:.2f}" if told else "",
+            f"{100 * label['missed']:.0f} %" if told else "",
+            label["negatives"],
+        )
+    out().print(rows)
+    for label in answer["labels"]:
+        if label["warning"]:
+            say(f"[yellow][bold]{escape(label['label'])}[/]: {escape(label['warning'])}[/]")
+    if answer["negative_hours"]:
+        say(f"your ordinary movement speaks for {60 * answer['negative_hours']:.1f} minutes: it can only forbid")
+    if answer["unused"]:
+        say(escape(f"thresholds of actions that are not enrolled: {', '.join(answer['unused'])}"))
+    for note in answer["notes"]:
+        say(f"[dim]{escape(note)}[/]")
