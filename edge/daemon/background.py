@@ -12,7 +12,7 @@ from edge.model import Encoder
 from edge.thresholds import Job
 from streams.errors import ControlError, CrossGLGError
 
-# 100 labels take 320 MB while they are fit_gallery, and the memory grows with their number.
+# 100 labels take 320 MB while they are fitted, and the memory grows with their number.
 MAX_LABELS = 100
 
 
