@@ -10,7 +10,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
-from streams import sockets
+from streams import clients
 from streams.errors import ConfigError
 
 _APP = "crossglg-edge"
@@ -24,9 +24,9 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Sockets(_Section, frozen=True):
     """ZeroMQ endpoints. They carry no authentication: keep them on loopback or a trusted network."""
 
-    frames: Annotated[str, Meta(description="skeleton frames in; publishers connect")] = sockets.FRAMES
-    events: Annotated[str, Meta(description="events, status and log out")] = sockets.EVENTS
-    control: Annotated[str, Meta(description="control requests")] = sockets.CONTROL
+    frames: Annotated[str, Meta(description="skeleton frames in; publishers connect")] = clients.FRAMES
+    events: Annotated[str, Meta(description="events, status and log out")] = clients.EVENTS
+    control: Annotated[str, Meta(description="control requests")] = clients.CONTROL
 
 
 class Stream(_Section, frozen=True):

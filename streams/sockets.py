@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import socket as plain
-import time
-import uuid
 from typing import Any
 
+import msgspec
 import zmq
 
 from streams import wire
+from streams.clients import CONTROL, EVENTS, FRAMES, ControlClient, EventSubscriber, connect, is_served, terminate
 from streams.errors import ControlError
 from streams.event import Event
 from streams.frame import SkeletonFrame
 
-FRAMES = "tcp://127.0.0.1:5560"
-EVENTS = "tcp://127.0.0.1:5561"
-CONTROL = "tcp://127.0.0.1:5562"
+__all__ = [
+    "CONTROL",
+    "EVENTS",
+    "FRAMES",
+    "ControlClient",
+    "ControlServer",
+    "EventPublisher",
+    "EventSubscriber",
+    "FramePublisher",
+    "FrameSubscriber",
+    "terminate",
+]
 
 # Above this libzmq drops the peer, to protect the memory; between this and wire.MAX_FRAME_BYTES a
 # message is read and counted.
@@ -36,7 +44,7 @@ def _bind(kind: int, endpoint: str, hwm: int) -> zmq.Socket[bytes]:
     socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
     try:
         # libzmq would take an ipc endpoint away from whoever has it.
-        if endpoint.startswith("ipc://") and _is_served(endpoint):
+        if endpoint.startswith("ipc://") and is_served(endpoint):
             raise zmq.ZMQError(zmq.EADDRINUSE)
         socket.bind(endpoint)
     except zmq.ZMQError as error:
@@ -54,44 +62,6 @@ def _bind(kind: int, endpoint: str, hwm: int) -> zmq.Socket[bytes]:
             hint="Under [sockets] in the config, give endpoints of this machine, such as tcp://127.0.0.1:5560.",
         ) from error
     return socket
-
-
-def _is_served(endpoint: str) -> bool:
-    """Return whether somebody listens at an ipc or tcp endpoint; true for others."""
-    transport, _, address = endpoint.partition("://")
-    try:
-        if transport == "ipc":
-            with plain.socket(plain.AF_UNIX) as probe:
-                probe.connect(address)
-        elif transport == "tcp":
-            host, _, port = address.rpartition(":")
-            plain.create_connection((host.strip("[]"), int(port)), timeout=1.0).close()
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True
-
-
-def _connect(kind: int, endpoint: str, linger_ms: int = 0) -> zmq.Socket[bytes]:
-    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
-    socket.setsockopt(zmq.LINGER, linger_ms)
-    try:
-        socket.connect(endpoint)
-    except zmq.ZMQError as error:
-        socket.close()
-        raise ControlError(
-            f"{endpoint} is not an endpoint: {zmq.strerror(error.errno or 0)}",
-            code="bad_endpoint",
-            hint="An endpoint looks like tcp://127.0.0.1:5562.",
-        ) from error
-    return socket
-
-
-def terminate() -> None:
-    """Close this process's sockets; wait until what they sent has left, at most each one's linger time.
-
-    Without it the process may end before ZeroMQ's own thread has sent the last messages.
-    """
-    zmq.Context.instance().destroy()
 
 
 class FrameSubscriber:
@@ -121,7 +91,7 @@ class FramePublisher:
 
     def __init__(self, endpoint: str = FRAMES) -> None:
         # XPUB sees subscriptions come in, so the first frames are not lost to a slow joiner.
-        self._socket = _connect(zmq.XPUB, endpoint, linger_ms=1000)
+        self._socket = connect(zmq.XPUB, endpoint, linger_ms=1000)
         self._socket.setsockopt(zmq.SNDHWM, _FRAMES_HWM)
 
     def wait_for_subscriber(self, timeout_s: float) -> bool:
@@ -151,25 +121,6 @@ class EventPublisher:
         self._socket.close()
 
 
-class EventSubscriber:
-    """Listen to a daemon's events."""
-
-    def __init__(self, endpoint: str = EVENTS, topics: tuple[str, ...] = ("event.",)) -> None:
-        self._socket = _connect(zmq.SUB, endpoint)
-        for topic in topics:
-            self._socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
-
-    def receive(self, timeout_s: float) -> tuple[str, dict[str, Any]] | None:
-        """Return the next (topic, message), or None when the time is over."""
-        if not self._socket.poll(int(timeout_s * 1000)):
-            return None
-        topic, payload = self._socket.recv_multipart()
-        return topic.decode(), wire.decode_map(payload)
-
-    def close(self) -> None:
-        self._socket.close()
-
-
 class ControlServer:
     """Take in control requests; works with REQ and DEALER peers, and a dead one cannot block it."""
 
@@ -184,51 +135,9 @@ class ControlServer:
             return None
         return parts[:-1], parts[-1]
 
-    def send(self, address: list[bytes], message: dict[str, Any]) -> None:
+    def send(self, address: list[bytes], message: dict[str, Any] | msgspec.Struct) -> None:
         """Answer a request; an answer to a peer that has gone is dropped by ROUTER."""
         self.socket.send_multipart([*address, wire.encode_map(message)])
 
     def close(self) -> None:
         self.socket.close()
-
-
-class ControlClient:
-    """Ask a daemon."""
-
-    def __init__(self, endpoint: str = CONTROL, *, timeout_s: float = 5.0) -> None:
-        self.endpoint = endpoint
-        self.timeout_s = timeout_s
-        self._socket = _connect(zmq.DEALER, endpoint)
-
-    def ask(self, cmd: str, **args: Any) -> dict[str, Any]:
-        """Return the result of a command. Raises ControlError, with the daemon's code and hint."""
-        request = wire.Request(id=str(uuid.uuid4()), cmd=cmd, args=args)
-        self._socket.send(wire.encode_map({"v": request.v, "id": request.id, "cmd": cmd, "args": args}))
-        deadline = time.monotonic() + self.timeout_s
-        # Who waits in vain should not wait long.
-        if not self._socket.poll(100) and not _is_served(self.endpoint):
-            raise self._unreachable("nobody listens there")
-        while (left_s := deadline - time.monotonic()) > 0:
-            if not self._socket.poll(int(left_s * 1000) + 1):
-                break
-            answer = wire.decode_map(self._socket.recv())
-            if answer.get("id") != request.id:
-                continue  # the late answer to an earlier request that timed out
-            if answer.get("ok"):
-                return dict(answer.get("result") or {})
-            error = answer.get("error") or {}
-            raise ControlError(
-                str(error.get("message", "refused without a reason")),
-                code=str(error.get("code", "error")),
-                hint=str(error.get("hint", "")),
-            )
-        raise self._unreachable(f"none within {self.timeout_s:g} s")
-
-    def _unreachable(self, why: str) -> ControlError:
-        return ControlError(
-            f"no daemon answers at {self.endpoint}: {why}",
-            hint="Start one with `crossglg-edge serve`, or name its endpoint under [sockets] in the config.",
-        )
-
-    def close(self) -> None:
-        self._socket.close()

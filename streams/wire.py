@@ -1,4 +1,4 @@
-"""The wire format `cglg/1`: multipart [topic, MessagePack map]. The only module that knows MessagePack.
+"""The wire format `cglg/1`: multipart [topic, MessagePack map]. Frames are here, all else is in streams.messages.
 
 Shapes: J joints of the layout that the message names.
 """
@@ -6,18 +6,43 @@ Shapes: J joints of the layout that the message names.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from streams.errors import LayoutError, WireError
-from streams.event import Event
 from streams.frame import HIGH, LOW, MEDIUM, NO_CONFIDENCE, Body, SkeletonFrame
 from streams.layouts import axes_matrix, layout_by_name
+from streams.messages import (
+    WIRE_VERSION,
+    Request,
+    decode,
+    decode_event,
+    decode_map,
+    decode_request,
+    encode_event,
+    encode_map,
+)
 
-WIRE_VERSION = 1
+__all__ = [
+    "FRAME_TOPIC",
+    "MAX_BODIES",
+    "MAX_COORDINATE_M",
+    "MAX_FRAME_BYTES",
+    "MAX_NAME",
+    "MAX_TIMESTAMP_S",
+    "WIRE_VERSION",
+    "Request",
+    "decode_event",
+    "decode_frame",
+    "decode_map",
+    "decode_request",
+    "encode_event",
+    "encode_frame",
+    "encode_map",
+]
+
 FRAME_TOPIC = "skeleton."
 # 64 bodies of 33 joints are 28 kB; nothing honest comes near this.
 MAX_FRAME_BYTES = 256 * 1024
@@ -51,25 +76,7 @@ class _Frame(msgspec.Struct):
     fps: float = 0.0
 
 
-class _Version(msgspec.Struct):
-    v: int
-
-
-class Request(msgspec.Struct, kw_only=True):
-    """Ask the daemon for something; a repeated id gets the first answer again."""
-
-    id: str
-    cmd: str
-    v: int = WIRE_VERSION
-    args: dict[str, Any] = {}
-
-
 _frame_decoder = msgspec.msgpack.Decoder(_Frame)
-_request_decoder = msgspec.msgpack.Decoder(Request)
-_event_decoder = msgspec.msgpack.Decoder(Event)
-_any_decoder = msgspec.msgpack.Decoder()
-_version_decoder = msgspec.msgpack.Decoder(_Version)
-_encoder = msgspec.msgpack.Encoder()
 
 
 def encode_frame(frame: SkeletonFrame) -> list[bytes]:
@@ -93,7 +100,7 @@ def encode_frame(frame: SkeletonFrame) -> list[bytes]:
         "fps": frame.fps,
         "bodies": bodies,
     }
-    return [f"{FRAME_TOPIC}{frame.source}".encode(), _encoder.encode(message)]
+    return [f"{FRAME_TOPIC}{frame.source}".encode(), encode_map(message)]
 
 
 def decode_frame(payload: bytes) -> SkeletonFrame:
@@ -105,7 +112,7 @@ def decode_frame(payload: bytes) -> SkeletonFrame:
         raise WireError(
             f"a frame message of {len(payload)} bytes: expected at most {MAX_FRAME_BYTES}", code="too_large"
         )
-    message = _decode(_frame_decoder, payload)
+    message = decode(_frame_decoder, payload)
     if message.units != "m":
         raise WireError(f"units {message.units[:20]!r}: expected 'm'", code="not_metres", hint="Send meters.")
     t_send = message.timestamp if message.t_send is None else message.t_send
@@ -141,62 +148,6 @@ def decode_frame(payload: bytes) -> SkeletonFrame:
         fps=message.fps if 0 < message.fps < math.inf else 0.0,
         bodies=tuple(_body(body, layout.num_joints) for body in message.bodies),
     )
-
-
-def encode_event(event: Event) -> list[bytes]:
-    """Return the two parts of an event message."""
-    return [f"event.{event.source}.{event.body}".encode(), _encoder.encode(event)]
-
-
-def decode_event(payload: bytes) -> Event:
-    """Return the event in a message's second part. Raises WireError."""
-    event: Event = _decode(_event_decoder, payload)
-    return event
-
-
-def encode_map(message: dict[str, Any]) -> bytes:
-    """Return a status, log or control message as MessagePack."""
-    return _encoder.encode(message)
-
-
-def decode_map(payload: bytes) -> dict[str, Any]:
-    """Return a status, log or control message. Raises WireError unless it is a map."""
-    message = _decode(_any_decoder, payload)
-    if not isinstance(message, dict):
-        raise WireError(f"expected a map, got {type(message).__name__}")
-    return message
-
-
-def decode_request(payload: bytes) -> Request:
-    """Return a control request. Raises WireError."""
-    request: Request = _decode(_request_decoder, payload)
-    return request
-
-
-def _decode(decoder: Any, payload: bytes) -> Any:
-    try:
-        message = decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        # Another major version may have another shape: name that first.
-        _check_version(payload)
-        raise WireError(f"not a cglg/1 message: {error}", hint="The format is in README.md.") from error
-    version = getattr(message, "v", WIRE_VERSION)
-    if version != WIRE_VERSION:
-        _check_version(payload)
-    return message
-
-
-def _check_version(payload: bytes) -> None:
-    try:
-        version = _version_decoder.decode(payload).v
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return
-    if version != WIRE_VERSION:
-        raise WireError(
-            f"version {version}: this program speaks cglg/{WIRE_VERSION}",
-            code="unsupported_version",
-            hint="Use the same major version of crossglg-edge at both ends.",
-        )
 
 
 def _name(name: str, field: str) -> str:
