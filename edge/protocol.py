@@ -1,151 +1,812 @@
-"""The control socket's requests: the arguments of every command, as typed data.
+"""The control socket's protocol: every command with its request and its answer, as typed data, in one table.
 
-No numpy here: whoever only sends a request starts in a fraction of a second.
+No numpy here: whoever only sends a request starts in a fraction of a second. The keys on the wire are the names of
+the fields; what a field means is in its description, of which the reference in the docs is made.
 """
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
 from importlib.metadata import version
-from typing import Annotated, Literal
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
+from msgspec import Meta
+
+from edge.config import Config
+from streams.errors import ControlError
+from streams.messages import Failure
+
+if TYPE_CHECKING:
+    from streams.clients import ControlClient
 
 VERSION = version("crossglg-edge")
 
-# Adding an example: to a label that must be new, to one that may exist, or in place of its examples so far.
-Mode = Literal["new", "add", "replace"]
-# The side that an action is of; "either": stored as shown and mirrored.
-Side = Literal["left", "right", "either"]
 # Ten minutes are some 15,000 windows, which takes an indexer a quarter of a minute.
 MAX_NEGATIVES_S = 600.0
 
+A = TypeVar("A")
+S = TypeVar("S")
 
-class Args(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Hold a command's arguments; unknown ones are refused."""
-
-
+Mode = Annotated[
+    Literal["new", "add", "replace"],
+    Meta(description="to a label that must be new, to one that may exist, or in place of its examples so far"),
+]
+Side = Annotated[
+    Literal["left", "right", "either"],
+    Meta(description="the action's side, whichever was shown; either: stored as shown and mirrored"),
+]
 # The operating system takes no zero byte in a name.
-FilePath = Annotated[str, msgspec.Meta(min_length=1, pattern=r"^[^\0]*$")]
+FilePath = Annotated[str, Meta(min_length=1, pattern=r"^[^\0]*$", description="a file on the daemon's machine")]
+ExpectedRevision = Annotated[int | None, Meta(description="refused unless this is the gallery's revision; null: any")]
+GalleryRevision = Annotated[int, Meta(description="the gallery's revision after it")]
+Joints = Annotated[float, Meta(description="share of the joints that were seen, 0 to 1")]
+Timestamps = Annotated[bytes, Meta(description="rising seconds of L frames, little-endian float64")]
+JointPositions = Annotated[
+    bytes, Meta(description="positions (L, 25, 3) of kinect25, meters, little-endian float32; NaN: missing")
+]
+Origin = Annotated[str, Meta(description="where the movement is from, for people")]
+Force = Annotated[bool, Meta(description="stored even if it is too similar to another label")]
+Notes = Annotated[tuple[str, ...], Meta(description="lines to read")]
+Trimmed = Annotated[tuple[float, float], Meta(description="seconds of rest that were cut off before and after")]
+Motion = Annotated[float, Meta(description="how far the joint that traveled most got")]
 
 
-class NoArgs(Args, frozen=True):
-    pass
+class Request(msgspec.Struct, Generic[A], frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Hold a command's arguments; unknown ones are refused. `A` is what answers it."""
 
 
-class GetArgs(Args, frozen=True):
-    """One label, or all of them."""
-
-    label: str | None = None
+class Data(msgspec.Struct, frozen=True, kw_only=True):
+    """Hold an answer, or a part of one; a client passes over keys that it does not know."""
 
 
-class RemoveArgs(Args, frozen=True):
-    """A label with all its examples, or the one example or negative whose id begins so."""
-
-    label: str | None = None
-    id: str | None = None
-    expected_revision: int | None = None
+# What answers have in common.
 
 
-class RenameArgs(Args, frozen=True):
-    old: str
-    new: str
-    expected_revision: int | None = None
+class EngineReport(Data, frozen=True):
+    """Say which engine was asked for, which runs, and why not another."""
+
+    asked: Annotated[str, Meta(description="the config's `model.engine`")]
+    runs: str
+    details: Annotated[dict[str, str | int], Meta(description="version, device, precision, threads, file")]
+    not_used: Annotated[dict[str, str], Meta(description="why each other engine was not taken")]
 
 
-class RevisionArgs(Args, frozen=True):
-    expected_revision: int | None = None
+class Likeness(Data, frozen=True):
+    """Say how near another label is: the smallest distance to its examples, and the score of that."""
+
+    label: str
+    distance: float
+    score: float
 
 
-class RevertArgs(Args, frozen=True):
+class ExampleAbout(Data, frozen=True):
+    """Describe a stored example, or a piece of ordinary movement."""
+
+    id: str
+    duration_s: float
+    frames: int
+    joints: Joints
+    origin: Origin
+    created: Annotated[str, Meta(description="ISO 8601, UTC")]
+
+
+class ExampleDetails(ExampleAbout, frozen=True):
+    """Describe a stored example and what moved in it."""
+
+    moved: Annotated[tuple[str, ...], Meta(description="the joints that moved most, the longest path first")]
+
+
+class LabelExamples(Data, frozen=True):
+    """List the examples of a label."""
+
+    label: str
+    examples: tuple[ExampleAbout, ...]
+
+
+class LabelDetails(Data, frozen=True):
+    """Describe a label: its examples, and how well they keep together and apart from those of the others."""
+
+    label: str
+    examples: tuple[ExampleDetails, ...]
+    apart: Annotated[
+        float | None,
+        Meta(description="distance from an example to the next one of its label, the median; null: there is one"),
+    ]
+    margin: Annotated[float, Meta(description="how much less than itself (1) the nearest other label scores")]
+    confused_with: Annotated[tuple[str, ...], Meta(description="labels that its examples will be confused with")]
+    nearest: Annotated[tuple[Likeness, ...], Meta(description="the other labels, the nearest first, five at most")]
+
+
+class JointPath(Data, frozen=True):
+    """Say how far a joint traveled; of those that traveled most, the longest path first."""
+
+    joint: str
+    path_m: float
+
+
+Similar = Annotated[Likeness | None, Meta(description="the other label that it may be confused with")]
+
+
+class Preview(Data, frozen=True):
+    """Show an example that is not stored yet, and what a person should know before it is."""
+
+    label: str
+    duration_s: float
+    frames: int
+    fps: float
+    joints: Joints
+    trimmed_s: Trimmed
+    motion_m: Motion
+    moved: tuple[JointPath, ...]
+    similar: Similar
+    notes: Notes
+
+
+class StoredExample(Data, frozen=True):
+    """Tell what was stored of an action."""
+
+    id: str
+    stored: Annotated[int, Meta(description="number of examples: two where it was stored mirrored as well")]
+    label: str
+    duration_s: float
+    frames: int
+    fps: float
+    joints: Joints
+    trimmed_s: Trimmed
+    motion_m: Motion
+    moved: tuple[JointPath, ...]
+    similar: Similar
+    notes: Notes
+    gallery_revision: GalleryRevision
+
+
+class StoredNegatives(Data, frozen=True):
+    """Tell what was stored of ordinary movement."""
+
+    ids: tuple[str, ...]
+    pieces: int
+    duration_s: float
+    frames: int
+    fps: float
+    joints: Joints
+    gallery_revision: GalleryRevision
+
+
+# The daemon itself.
+
+
+class ProcessAnswer(Data, frozen=True):
+    """Name the daemon's process."""
+
+    pid: int
+
+
+class Ping(Request[ProcessAnswer], frozen=True):
+    """Ask whether a daemon is there."""
+
+
+class Shutdown(Request[ProcessAnswer], frozen=True):
+    """Stop the daemon."""
+
+
+class VersionAnswer(Data, frozen=True):
+    """Name the daemon's version and the wire's."""
+
+    version: str
+    wire: int
+
+
+class Version(Request[VersionAnswer], frozen=True):
+    """Ask for the versions of the program and of the wire format."""
+
+
+class TimeAnswer(Data, frozen=True):
+    """Give the daemon's clock, so that a peer can tell how the two differ."""
+
+    t0: Annotated[float, Meta(description="as it was sent")]
+    t1: Annotated[float, Meta(description="when the request was read, seconds")]
+    t2: Annotated[float, Meta(description="when the answer was written, seconds")]
+    clock: Annotated[str, Meta(description="the name of the daemon's clock")]
+
+
+class Time(Request[TimeAnswer], frozen=True):
+    """Compare clocks."""
+
+    t0: Annotated[float, Meta(description="the peer's clock, seconds")]
+
+
+class SourceStatus(Data, frozen=True):
+    """Tell what came from one source."""
+
+    epoch: str
+    frames: Annotated[int, Meta(description="frames that were taken")]
+    fps: float
+    slow: Annotated[bool, Meta(description="whether they come more slowly than `stream.min_rate_fps`")]
+    age_s: Annotated[float, Meta(description="time since the last frame")]
+    lost: Annotated[int, Meta(description="frames that never arrived, by gaps in `seq`")]
+    restarts: Annotated[int, Meta(description="how often its clock was set back")]
+    dropped: Annotated[dict[str, int], Meta(description="frames that were not taken, by reason")]
+
+
+class StepTimes(Data, frozen=True):
+    """Tell how long the daemon worked on a frame, microseconds."""
+
+    p50: float
+    p99: float
+
+
+class GalleryStatus(Data, frozen=True):
+    """Tell which gallery is open and what it holds."""
+
+    path: str
     revision: int
-    expected_revision: int | None = None
+    labels: tuple[str, ...]
+    examples: int
+    negatives: Annotated[int, Meta(description="pieces of ordinary movement")]
+    reembedded: Annotated[int, Meta(description="examples that were embedded again, by this model, at the start")]
 
 
-class VacuumArgs(Args, frozen=True):
-    keep_revisions: Annotated[int, msgspec.Meta(ge=0)]
+class ModelStatus(Data, frozen=True):
+    """Tell which model runs, and in what."""
+
+    name: str
+    sha256: str
+    engine: EngineReport
+    matching: Annotated[str, Meta(description="what chooses the label at present")]
 
 
-class ExportArgs(Args, frozen=True):
-    path: FilePath
-    labels: list[str] | None = None
+class Recording(Data, frozen=True):
+    """Name a recording and count its frames."""
+
+    path: str
+    frames: int
 
 
-class ImportArgs(Args, frozen=True):
-    path: FilePath
-    mode: Mode = "new"
+class StatusAnswer(Data, frozen=True):
+    """Tell how the daemon is; the topic status.daemon carries it every second."""
+
+    version: str
+    pid: int
+    uptime_s: float
+    camera: str
+    sources: dict[str, SourceStatus]
+    dropped: Annotated[dict[str, int], Meta(description="messages of no known source that were not taken, by reason")]
+    bodies: Annotated[int, Meta(description="bodies that are followed at present")]
+    bodies_refused: Annotated[int, Meta(description="bodies beyond `stream.max_bodies`")]
+    bodies_without_joints: int
+    decisions: int
+    windows: Annotated[int, Meta(description="windows that were encoded")]
+    hop_s: Annotated[float, Meta(description="time between two decisions about a body; longer on a busy machine")]
+    hops_skipped: int
+    encodes_failed: int
+    events: Annotated[dict[str, int], Meta(description="events that were sent, by type")]
+    per_frame_us: StepTimes
+    gallery: GalleryStatus
+    model: ModelStatus
+    recording: Recording | None
+    enrolling: Annotated[str | None, Meta(description="what is being enrolled; null: nothing")]
 
 
-class HistoryArgs(Args, frozen=True):
-    limit: int = 20
+class Status(Request[StatusAnswer], frozen=True):
+    """Ask how the daemon is: sources, rates, what was dropped and why, the gallery, the model."""
 
 
-class ClipArgs(Args, frozen=True):
-    """An example as float64 seconds (L,) and float32 kinect25 meters (L, 25, 3), little-endian bytes.
+class ScoreCurve(Data, frozen=True):
+    """Turn a distance into a score: 1 / (1 + exp(slope * (distance - midpoint)))."""
 
-    `side` "left", "right": mirrored where the other side was shown; "either": stored as shown and mirrored.
-    `force`: stored though it is too like another label's.
-    """
-
-    label: str
-    timestamps_s: bytes
-    joints_m: bytes
-    origin: str
-    mode: Mode = "new"
-    trim: bool = True
-    side: Side | None = None
-    force: bool = False
+    midpoint: float
+    slope: float
+    source: Annotated[str, Meta(description="the recordings that it was fitted on")]
 
 
-class PieceArgs(Args, frozen=True):
-    """Movement without a gap, as in ClipArgs."""
+class ModelRates(Data, frozen=True):
+    """Say what a threshold costs: false alarms an hour of one label, and the share of performances missed."""
 
-    timestamps_s: bytes
-    joints_m: bytes
-
-
-class NegativeArgs(Args, frozen=True):
-    pieces: list[PieceArgs]
-    origin: str
+    distances: Annotated[tuple[float, ...], Meta(description="thresholds, rising")]
+    alarms_per_hour: tuple[float, ...]
+    missed: tuple[float, ...]
+    hours: Annotated[float, Meta(description="hours of movement, times the labels held against it")]
+    source: Annotated[str, Meta(description="the recordings that were measured")]
 
 
-class ThresholdArgs(Args, frozen=True):
-    """A label's own threshold: the distance at which a match scores `events.min_score`."""
+class ModelInfo(Data, frozen=True):
+    """Describe the model bundle, as its bundle.json does, and the engine that runs it."""
 
-    label: str
-    distance: Annotated[float, msgspec.Meta(gt=0, le=100)]
-
-
-class CalibrateArgs(Args, frozen=True):
-    """Of all labels together."""
-
-    false_alarms_per_hour: Annotated[float, msgspec.Meta(gt=0, le=1000)]
-
-
-class EnrollArgs(Args, frozen=True):
-    """Either a `label`, or `negative_s`: so many seconds of ordinary movement.
-
-    `commit` false: the example waits for enroll.commit or enroll.cancel. `side`, `force`: see enroll.clip.
-    """
-
-    label: str | None = None
-    negative_s: Annotated[float, msgspec.Meta(ge=1, le=MAX_NEGATIVES_S)] | None = None
-    countdown_s: Annotated[float, msgspec.Meta(ge=0, le=60)] | None = None
-    mode: Mode = "new"
-    source: str | None = None
-    body: int | None = None
-    side: Side | None = None
-    force: bool = False
-    commit: bool = True
+    bundle_version: int
+    name: str
+    encoder: str
+    layout: str
+    num_frames: int
+    preprocessing_version: int
+    embedding_size: int
+    embedding: str
+    aligned_frames: int
+    alignment_weight: float
+    cohort_weight: float
+    onnx_sha256: str
+    statistics_sha256: str
+    weights_sha256: str
+    parameters: int
+    calibration: ScoreCurve
+    rates: ModelRates | None
+    dtw_midpoint: float | None
+    training: Annotated[dict[str, Any], Meta(description="what it was trained on, as the bundle has it")]
+    licence: str
+    engine: EngineReport
 
 
-class CommitArgs(Args, frozen=True):
-    force: bool = False
+class ModelInfoGet(Request[ModelInfo], frozen=True):
+    """Describe the model and the engine that runs it."""
 
 
-class RecordArgs(Args, frozen=True):
+class ConfigGet(Request[Config], frozen=True):
+    """Return the configuration in force."""
+
+
+class ConfigReload(Request[Config], frozen=True):
+    """Read the config file again; what opened files or sockets keeps its value until a restart."""
+
+
+class RecordStartAnswer(Data, frozen=True):
+    """Name the file that is written."""
+
+    path: str
+
+
+class RecordStart(Request[RecordStartAnswer], frozen=True):
+    """Record what comes from the camera, as MCAP."""
+
     path: FilePath
     overwrite: bool = False
 
 
-class TimeArgs(Args, frozen=True):
-    t0: float
+class RecordStop(Request[Recording], frozen=True):
+    """End the recording."""
+
+
+# The gallery.
+
+
+class GalleryListAnswer(Data, frozen=True):
+    """List what is enrolled."""
+
+    gallery_revision: GalleryRevision
+    labels: tuple[LabelExamples, ...]
+    negatives: Annotated[tuple[ExampleAbout, ...], Meta(description="pieces of ordinary movement")]
+
+
+class GalleryList(Request[GalleryListAnswer], frozen=True):
+    """List the enrolled actions with their examples, and ordinary movement."""
+
+
+class GalleryGetAnswer(Data, frozen=True):
+    """Describe all labels."""
+
+    gallery_revision: GalleryRevision
+    labels: tuple[LabelDetails, ...]
+
+
+class GalleryGet(Request[LabelDetails | GalleryGetAnswer], frozen=True):
+    """Describe one label, or all of them: how well each keeps apart, and which will be confused."""
+
+    label: Annotated[str | None, Meta(description="null: all of them")] = None
+
+
+class RenameAnswer(Data, frozen=True):
+    """Tell how the new label is spelled."""
+
+    label: str
+    gallery_revision: GalleryRevision
+
+
+class GalleryRename(Request[RenameAnswer], frozen=True):
+    """Rename a label."""
+
+    old: str
+    new: str
+    expected_revision: ExpectedRevision = None
+
+
+class RemovedLabel(Data, frozen=True):
+    """Name the label that was removed."""
+
+    label: str
+    gallery_revision: GalleryRevision
+
+
+class RemovedExample(Data, frozen=True):
+    """Name the example, or piece of ordinary movement, that was removed."""
+
+    id: str
+    gallery_revision: GalleryRevision
+
+
+class GalleryRemove(Request[RemovedLabel | RemovedExample], frozen=True):
+    """Remove a label with all its examples, or one example or piece of ordinary movement."""
+
+    label: Annotated[str | None, Meta(description="either this or `id`")] = None
+    id: Annotated[str | None, Meta(description="the beginning of its id")] = None
+    expected_revision: ExpectedRevision = None
+
+
+class UndoAnswer(Data, frozen=True):
+    """Tell what was taken back."""
+
+    undone: str
+    gallery_revision: GalleryRevision
+
+
+class GalleryUndo(Request[UndoAnswer], frozen=True):
+    """Take back the latest change; again for the one before."""
+
+    expected_revision: ExpectedRevision = None
+
+
+class EnrollUndo(Request[UndoAnswer], frozen=True):
+    """Take back the latest change, as gallery.undo."""
+
+    expected_revision: ExpectedRevision = None
+
+
+class RevertAnswer(Data, frozen=True):
+    """List the labels that are enrolled now."""
+
+    labels: tuple[str, ...]
+    gallery_revision: GalleryRevision
+
+
+class GalleryRevert(Request[RevertAnswer], frozen=True):
+    """Go back to the gallery as of a revision, as a new one."""
+
+    revision: int
+    expected_revision: ExpectedRevision = None
+
+
+class VacuumAnswer(Data, frozen=True):
+    """Count the examples that were deleted."""
+
+    deleted: int
+
+
+class GalleryVacuum(Request[VacuumAnswer], frozen=True):
+    """Delete removed examples for good."""
+
+    keep_revisions: Annotated[int, Meta(ge=0, description="how many of the latest changes can still be undone")]
+
+
+class Change(Data, frozen=True):
+    """Tell one change of the gallery."""
+
+    revision: int
+    created: Annotated[str, Meta(description="ISO 8601, UTC")]
+    action: Annotated[str, Meta(description="add, replace, remove, rename, import, undo or revert")]
+    label: str
+    detail: str
+
+
+class HistoryAnswer(Data, frozen=True):
+    """List changes, the newest first."""
+
+    history: tuple[Change, ...]
+
+
+class GalleryHistory(Request[HistoryAnswer], frozen=True):
+    """List the latest changes."""
+
+    limit: int = 20
+
+
+class ExportAnswer(Data, frozen=True):
+    """Count what was written."""
+
+    path: str
+    examples: int
+    negatives: int
+
+
+class GalleryExport(Request[ExportAnswer], frozen=True):
+    """Write examples to one portable file."""
+
+    path: FilePath
+    labels: Annotated[list[str] | None, Meta(description="null: all of them, and ordinary movement")] = None
+
+
+class ImportAnswer(Data, frozen=True):
+    """Name the labels that came, and count the pieces of ordinary movement that are there now."""
+
+    labels: tuple[str, ...]
+    negatives: int
+    gallery_revision: GalleryRevision
+
+
+class GalleryImport(Request[ImportAnswer], frozen=True):
+    """Read the examples of a file that gallery.export wrote."""
+
+    path: FilePath
+    mode: Mode = "new"
+
+
+# Enrollment.
+
+
+class EnrollStartAnswer(Data, frozen=True):
+    """Tell what is being enrolled."""
+
+    label: Annotated[str, Meta(description="as the gallery spells it")]
+    countdown_s: float
+    cued: Annotated[bool, Meta(description="whether a synthetic performer will do it")]
+
+
+class EnrollStart(Request[EnrollStartAnswer], frozen=True):
+    """Begin to capture an example of a label, or ordinary movement, from the live stream."""
+
+    label: Annotated[str | None, Meta(description="either this or `negative_s`")] = None
+    negative_s: (
+        Annotated[float, Meta(ge=1, le=MAX_NEGATIVES_S, description="so many seconds of ordinary movement")] | None
+    ) = None
+    countdown_s: Annotated[float, Meta(ge=0, le=60, description="null: the config's")] | None = None
+    mode: Mode = "new"
+    source: Annotated[str | None, Meta(description="null: whichever source shows somebody")] = None
+    body: Annotated[int | None, Meta(description="null: the only body in view")] = None
+    side: Side | None = None
+    force: Force = False
+    commit: Annotated[bool, Meta(description="false: it waits for enroll.commit or enroll.cancel")] = True
+
+
+class EnrollIdle(Data, frozen=True):
+    """Nothing was enrolled since the start."""
+
+    state: Literal["none"]
+
+
+class EnrollUnderWay(Data, frozen=True):
+    """Movement is awaited or captured."""
+
+    state: Literal["stillness", "countdown", "capture"]
+    label: str
+    left_s: Annotated[float, Meta(description="the longest that this state lasts on")]
+    message: Annotated[str, Meta(description="what the person should know")]
+
+
+class EnrollCaptured(Data, frozen=True):
+    """An example waits to be stored."""
+
+    state: Literal["captured"]
+    label: str
+    left_s: Annotated[float, Meta(description="until it is given up")]
+    preview: Preview
+
+
+class EnrollDone(Data, Generic[S], frozen=True):
+    """What was captured is stored."""
+
+    state: Literal["done"]
+    label: str
+    result: S
+
+
+class EnrollFailed(Data, frozen=True):
+    """Nothing was stored."""
+
+    state: Literal["failed"]
+    label: str
+    error: Failure
+
+
+EnrollOutcome = EnrollIdle | EnrollDone[StoredExample] | EnrollDone[StoredNegatives] | EnrollFailed
+EnrollState = EnrollOutcome | EnrollCaptured | EnrollUnderWay
+
+
+class EnrollStatus(Request[EnrollState], frozen=True):
+    """Ask how the enrollment stands that is under way, or how the last one ended."""
+
+
+class EnrollCommit(Request[StoredExample], frozen=True):
+    """Store the example that waits."""
+
+    force: Force = False
+
+
+class CancelAnswer(Data, frozen=True):
+    """Name what was given up."""
+
+    cancelled: Annotated[str | None, Meta(description="null: nothing was under way")]
+
+
+class EnrollCancel(Request[CancelAnswer], frozen=True):
+    """Give up the enrollment that is under way."""
+
+
+class EnrollClip(Request[StoredExample], frozen=True):
+    """Enroll an example that was recorded before."""
+
+    label: str
+    timestamps_s: Timestamps
+    joints_m: JointPositions
+    origin: Origin
+    mode: Mode = "new"
+    trim: Annotated[bool, Meta(description="cut off rest at both ends")] = True
+    side: Side | None = None
+    force: Force = False
+
+
+class Piece(Data, frozen=True, forbid_unknown_fields=True):
+    """Hold movement without a gap."""
+
+    timestamps_s: Timestamps
+    joints_m: JointPositions
+
+
+class EnrollNegative(Request[StoredNegatives], frozen=True):
+    """Store ordinary movement that was recorded before."""
+
+    pieces: list[Piece]
+    origin: Origin
+
+
+# Thresholds.
+
+
+class LabelThreshold(Data, frozen=True):
+    """Tell a label's threshold, where it is from, and what it costs."""
+
+    label: str
+    distance: Annotated[float, Meta(description="the farthest at which a match begins an event")]
+    origin: Annotated[
+        Literal["bundle", "hand", "rates", "negatives"],
+        Meta(description="the model, a person, the model's rates, or the user's ordinary movement"),
+    ]
+    false_alarms_per_hour: Annotated[float | None, Meta(description="expected; null: the model has no rates")]
+    missed: Annotated[float | None, Meta(description="share of performances by others, expected; null: as above")]
+    warning: Annotated[str, Meta(description="why it does not do what was asked")]
+    negatives: Annotated[str, Meta(description="what the user's ordinary movement says")]
+
+
+class ThresholdAnswer(Data, frozen=True):
+    """Tell each label's threshold."""
+
+    state: Annotated[str, Meta(description='"calibrating", "failed: ..." or ""')]
+    false_alarms_per_hour: Annotated[float | None, Meta(description="what was asked for, all labels together")]
+    created: str
+    negative_hours: Annotated[float, Meta(description="the user's ordinary movement that was looked at")]
+    labels: tuple[LabelThreshold, ...]
+    unused: Annotated[tuple[str, ...], Meta(description="labels with thresholds that are not enrolled")]
+    notes: Notes
+
+
+class ThresholdGet(Request[ThresholdAnswer], frozen=True):
+    """Tell each label's threshold, where it is from, and what it costs."""
+
+
+class ThresholdSet(Request[ThresholdAnswer], frozen=True):
+    """Set one label's threshold by hand."""
+
+    label: str
+    distance: Annotated[float, Meta(gt=0, le=100, description="the farthest at which a match begins an event")]
+
+
+class ThresholdReset(Request[ThresholdAnswer], frozen=True):
+    """Forget what was set by hand for a label, or everything that was asked for."""
+
+    label: Annotated[str | None, Meta(description="null: everything")] = None
+
+
+class ThresholdCalibrate(Request[ThresholdAnswer], frozen=True):
+    """Give each label the threshold for so many false alarms; threshold.get tells when it is done."""
+
+    false_alarms_per_hour: Annotated[float, Meta(gt=0, le=1000, description="of all labels together")]
+
+
+# The table.
+
+
+class Command(msgspec.Struct, frozen=True):
+    """Hold one command: its name on the wire, its request, and whether it needs a daemon or the library alone."""
+
+    name: str
+    request: type[Request[Any]]
+    needs_daemon: bool = False
+
+    @property
+    def description(self) -> str:
+        """Say what the command does, in one line."""
+        return inspect.cleandoc(self.request.__doc__ or "")
+
+    @property
+    def answers(self) -> tuple[type[msgspec.Struct], ...]:
+        """Return what it is answered with: one struct, or one of several."""
+        (answer,) = get_args(vars(self.request)["__orig_bases__"][0])
+        return get_args(answer) if get_origin(answer) in (Union, UnionType) else (answer,)
+
+
+COMMANDS = (
+    Command("ping", Ping, needs_daemon=True),
+    Command("version", Version, needs_daemon=True),
+    Command("status", Status, needs_daemon=True),
+    Command("time", Time, needs_daemon=True),
+    Command("shutdown", Shutdown, needs_daemon=True),
+    Command("config.get", ConfigGet, needs_daemon=True),
+    Command("config.reload", ConfigReload, needs_daemon=True),
+    Command("model.info", ModelInfoGet),
+    Command("record.start", RecordStart, needs_daemon=True),
+    Command("record.stop", RecordStop, needs_daemon=True),
+    Command("enroll.start", EnrollStart, needs_daemon=True),
+    Command("enroll.status", EnrollStatus, needs_daemon=True),
+    Command("enroll.commit", EnrollCommit, needs_daemon=True),
+    Command("enroll.cancel", EnrollCancel, needs_daemon=True),
+    Command("enroll.clip", EnrollClip),
+    Command("enroll.negative", EnrollNegative),
+    Command("enroll.undo", EnrollUndo),
+    Command("gallery.list", GalleryList),
+    Command("gallery.get", GalleryGet),
+    Command("gallery.rename", GalleryRename),
+    Command("gallery.remove", GalleryRemove),
+    Command("gallery.undo", GalleryUndo),
+    Command("gallery.history", GalleryHistory),
+    Command("gallery.revert", GalleryRevert),
+    Command("gallery.vacuum", GalleryVacuum),
+    Command("gallery.export", GalleryExport),
+    Command("gallery.import", GalleryImport),
+    Command("threshold.get", ThresholdGet),
+    Command("threshold.set", ThresholdSet),
+    Command("threshold.reset", ThresholdReset),
+    Command("threshold.calibrate", ThresholdCalibrate),
+)
+_BY_NAME = {command.name: command for command in COMMANDS}
+_BY_REQUEST = {command.request: command for command in COMMANDS}
+
+
+def command_of(request: Request[Any]) -> Command:
+    """Return the command that a request asks for."""
+    return _BY_REQUEST[type(request)]
+
+
+def arguments(request: Request[Any]) -> dict[str, Any]:
+    """Return a request's arguments as the wire has them, without those that are as by default."""
+    return cast(dict[str, Any], msgspec.to_builtins(request, builtin_types=(bytes,)))
+
+
+def request_from(name: str, args: dict[str, Any], *, has_daemon: bool) -> Request[Any]:
+    """Return the request that a command's name and arguments are. Raises ControlError: unknown_command, bad_args."""
+    command = _BY_NAME.get(name)
+    if command is None or (command.needs_daemon and not has_daemon):
+        known = sorted(known.name for known in COMMANDS if has_daemon or not known.needs_daemon)
+        raise ControlError(f"command {name!r} is not known: expected one of {', '.join(known)}", code="unknown_command")
+    try:
+        return cast(Request[Any], msgspec.convert(args, command.request))
+    except msgspec.ValidationError as error:
+        raise ControlError(f"{name}: {error}", code="bad_args") from error
+
+
+def answer_from(request: Request[A], result: object) -> A:
+    """Return the answer that a result is. Raises ControlError("bad_answer") where it lacks something."""
+    command = command_of(request)
+    reasons = []
+    for kind in command.answers:
+        try:
+            return cast(A, msgspec.convert(_without_unknown(kind, result), kind))
+        except msgspec.ValidationError as error:
+            reasons.append(str(error))
+    raise ControlError(
+        f"the answer to {command.name} is not as this version expects it: {'; '.join(reasons)}",
+        code="bad_answer",
+        hint="Use the same version of crossglg-edge at both ends.",
+    )
+
+
+def _without_unknown(kind: object, value: object) -> object:
+    """Return a map without the keys that a struct would refuse: a config of a newer daemon may have more."""
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, dict)):
+        return value
+    if not kind.__struct_config__.forbid_unknown_fields:
+        return value
+    fields: Iterable[msgspec.structs.FieldInfo] = msgspec.structs.fields(kind)
+    return {field.name: _without_unknown(field.type, value[field.name]) for field in fields if field.name in value}
+
+
+def ask(client: ControlClient, request: Request[A]) -> A:
+    """Ask a daemon and return its typed answer. Raises ControlError, with the daemon's code and hint."""
+    return answer_from(request, client.ask(command_of(request).name, **arguments(request)))

@@ -13,7 +13,7 @@ import zmq
 from edge.config import Config, GalleryFile, Model
 from edge.enroll.session import Enrolling
 from edge.library import Library, open_library
-from edge.protocol import EnrollArgs
+from edge.protocol import EnrollStart
 from streams.cameras import Refused
 from streams.errors import CameraError, CrossGLGError, EnrollError, GalleryError
 from streams.frame import HIGH, Body, SkeletonFrame
@@ -78,7 +78,7 @@ def test_the_performer_stands_still_and_acts_when_the_countdown_is_over(
         (frame,) = stage.read(0.0, 1)
         assert isinstance(frame, SkeletonFrame)
         now_s = frame.timestamp_s
-    told = enrolling.start(EnrollArgs(label=action), library, stage, now_s)
+    told = enrolling.start(EnrollStart(label=action), library, stage, now_s)
     assert told == {"label": action, "countdown_s": 3.0, "cued": True}
     play(enrolling, library, stage, until="done", limit_s=now_s + 20)
     result = enrolling.outcome["result"]
@@ -91,10 +91,10 @@ def test_the_performer_stands_still_and_acts_when_the_countdown_is_over(
 
 def test_what_cannot_be_is_refused_and_nothing_is_under_way(library: Library) -> None:
     for args, code in (
-        (EnrollArgs(), "bad_args"),
-        (EnrollArgs(label="wave", negative_s=10.0), "bad_args"),
-        (EnrollArgs(label="a\nb"), "bad_label"),
-        (EnrollArgs(label="fly"), "unknown_action"),
+        (EnrollStart(), "bad_args"),
+        (EnrollStart(label="wave", negative_s=10.0), "bad_args"),
+        (EnrollStart(label="a\nb"), "bad_label"),
+        (EnrollStart(label="fly"), "unknown_action"),
     ):
         enrolling = Enrolling()
         with pytest.raises(CrossGLGError) as refused:
@@ -109,7 +109,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_under_way(library: Library) ->
 
 def test_a_preview_waits_for_the_answer_and_is_stored_by_it(library: Library) -> None:
     stage, enrolling = Stage(), Enrolling()
-    enrolling.start(EnrollArgs(label="wave", commit=False, side="either"), library, stage, 0.0)
+    enrolling.start(EnrollStart(label="wave", commit=False, side="either"), library, stage, 0.0)
     now_s = play(enrolling, library, stage, until="captured")
     status = enrolling.status(now_s)
     assert status["left_s"] == 60
@@ -119,7 +119,7 @@ def test_a_preview_waits_for_the_answer_and_is_stored_by_it(library: Library) ->
     assert preview["notes"] == ["stored twice: as shown, and mirrored"]
     assert library.gallery.prototypes == ()
     with pytest.raises(EnrollError) as busy:
-        enrolling.start(EnrollArgs(label="bow"), library, stage, now_s)
+        enrolling.start(EnrollStart(label="bow"), library, stage, now_s)
     assert busy.value.code == "busy"
     result = enrolling.commit(library, force=False)
     assert (result["stored"], result["gallery_revision"]) == (2, 1)
@@ -129,7 +129,7 @@ def test_a_preview_waits_for_the_answer_and_is_stored_by_it(library: Library) ->
 
 def test_a_preview_that_nobody_answers_is_given_up_after_a_minute(library: Library) -> None:
     stage, enrolling = Stage(), Enrolling()
-    enrolling.start(EnrollArgs(label="wave", commit=False), library, stage, 0.0)
+    enrolling.start(EnrollStart(label="wave", commit=False), library, stage, 0.0)
     now_s = play(enrolling, library, stage, until="captured")
     assert not enrolling.step((), library, stage, now_s + 59)
     assert enrolling.label == "wave"
@@ -145,12 +145,12 @@ def test_what_is_too_similar_waits_on_for_a_yes_where_there_is_a_preview_and_fai
     timestamps_s, joints_m = perform("wave", seed=0)
     library.gallery.add("hello", timestamps_s, joints_m, origin="test", created="now")
     stage, enrolling = Stage(), Enrolling()
-    enrolling.start(EnrollArgs(label="wave", countdown_s=1.0), library, stage, 0.0)
+    enrolling.start(EnrollStart(label="wave", countdown_s=1.0), library, stage, 0.0)
     now_s = play(enrolling, library, stage, until="failed")
     assert code_of(enrolling) == "too_similar"
     assert "'hello'" in enrolling.outcome["error"]["message"]
 
-    enrolling.start(EnrollArgs(label="wave", countdown_s=1.0, commit=False), library, stage, now_s)
+    enrolling.start(EnrollStart(label="wave", countdown_s=1.0, commit=False), library, stage, now_s)
     now_s = play(enrolling, library, stage, until="captured", limit_s=60)
     assert enrolling.status(now_s)["preview"]["similar"]["label"] == "hello"
     with pytest.raises(EnrollError) as refused:
@@ -159,7 +159,7 @@ def test_what_is_too_similar_waits_on_for_a_yes_where_there_is_a_preview_and_fai
     assert enrolling.status(now_s)["state"] == "captured"
     assert enrolling.commit(library, force=True)["similar"]["label"] == "hello"
 
-    enrolling.start(EnrollArgs(label="again", negative_s=None, countdown_s=0.0, force=True), library, Quiet(), now_s)
+    enrolling.start(EnrollStart(label="again", negative_s=None, countdown_s=0.0, force=True), library, Quiet(), now_s)
     confidence = np.full(25, HIGH, np.uint8)
     frames = [
         SkeletonFrame(
@@ -183,11 +183,11 @@ class Quiet(Stage):
 
 def test_an_enrollment_can_be_cancelled_in_every_state(library: Library) -> None:
     for state, args in (
-        ("stillness", EnrollArgs(label="wave")),
-        ("countdown", EnrollArgs(label="wave")),
-        ("capture", EnrollArgs(label="wave")),
-        ("captured", EnrollArgs(label="wave", commit=False)),
-        ("capture", EnrollArgs(negative_s=30.0)),
+        ("stillness", EnrollStart(label="wave")),
+        ("countdown", EnrollStart(label="wave")),
+        ("capture", EnrollStart(label="wave")),
+        ("captured", EnrollStart(label="wave", commit=False)),
+        ("capture", EnrollStart(negative_s=30.0)),
     ):
         stage, enrolling = Stage(), Enrolling()
         enrolling.start(args, library, stage, 0.0)
@@ -200,7 +200,7 @@ def test_an_enrollment_can_be_cancelled_in_every_state(library: Library) -> None
 
 def test_ordinary_movement_of_the_performer_is_stored_as_negatives(library: Library) -> None:
     stage, enrolling = Stage(), Enrolling()
-    told = enrolling.start(EnrollArgs(negative_s=20.0), library, stage, 0.0)
+    told = enrolling.start(EnrollStart(negative_s=20.0), library, stage, 0.0)
     assert told == {"label": "ordinary movement", "countdown_s": 3.0, "cued": False}
     assert stage.cues == []
     play(enrolling, library, stage, until="done")
@@ -214,7 +214,7 @@ def test_ordinary_movement_of_the_performer_is_stored_as_negatives(library: Libr
 
 def test_a_gallery_that_refuses_at_the_end_fails_the_enrollment(library: Library) -> None:
     stage, enrolling = Stage(), Enrolling()
-    enrolling.start(EnrollArgs(label="wave", commit=False), library, stage, 0.0)
+    enrolling.start(EnrollStart(label="wave", commit=False), library, stage, 0.0)
     play(enrolling, library, stage, until="captured")
     timestamps_s, joints_m = perform("bow", seed=0)
     library.gallery.add("WAVE", timestamps_s, joints_m, origin="another program", created="now")
@@ -230,6 +230,6 @@ def test_every_action_of_the_performer_can_be_enrolled_with_the_shipped_model_an
     with library.gallery:
         for action in ACTIONS:
             stage, enrolling = Stage(), Enrolling()
-            enrolling.start(EnrollArgs(label=action, force=True), library, stage, 0.0)
+            enrolling.start(EnrollStart(label=action, force=True), library, stage, 0.0)
             play(enrolling, library, stage, until="done")
         assert library.gallery.labels() == ACTIONS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,27 +23,37 @@ from edge.library import Library, created_now
 from edge.match import Prototypes, separability
 from edge.motion import moved_most
 from edge.protocol import (
-    Args,
-    CalibrateArgs,
-    ClipArgs,
-    ExportArgs,
-    GetArgs,
-    HistoryArgs,
-    ImportArgs,
+    EnrollClip,
+    EnrollNegative,
+    EnrollUndo,
+    GalleryExport,
+    GalleryGet,
+    GalleryHistory,
+    GalleryImport,
+    GalleryList,
+    GalleryRemove,
+    GalleryRename,
+    GalleryRevert,
+    GalleryUndo,
+    GalleryVacuum,
     Mode,
-    NegativeArgs,
-    NoArgs,
-    RemoveArgs,
-    RenameArgs,
-    RevertArgs,
-    RevisionArgs,
+    ModelInfoGet,
+    Request,
     Side,
-    ThresholdArgs,
-    VacuumArgs,
+    ThresholdCalibrate,
+    ThresholdGet,
+    ThresholdReset,
+    ThresholdSet,
+    answer_from,
+    arguments,
+    command_of,
+    request_from,
 )
 from edge.thresholds import report as calibrating
 from streams.errors import ControlError, EnrollError
 from streams.wire import MAX_COORDINATE_M
+
+A = TypeVar("A")
 
 
 def commit_example(
@@ -76,7 +86,7 @@ def _describe(example: Prototype | Negative) -> dict[str, Any]:
     }
 
 
-def _list(library: Library, args: NoArgs) -> dict[str, Any]:
+def _list(library: Library, args: GalleryList) -> dict[str, Any]:
     gallery = library.gallery
     labels = [
         {"label": label, "examples": [_describe(p) for p in gallery.prototypes if p.label == label]}
@@ -86,7 +96,7 @@ def _list(library: Library, args: NoArgs) -> dict[str, Any]:
     return {"gallery_revision": gallery.revision, "labels": labels, "negatives": negatives}
 
 
-def _get(library: Library, args: GetArgs) -> dict[str, Any]:
+def _get(library: Library, args: GalleryGet) -> dict[str, Any]:
     gallery, info = library.gallery, library.encoder.info
     labels = gallery.labels()
     if args.label is not None:
@@ -111,12 +121,12 @@ def _get(library: Library, args: GetArgs) -> dict[str, Any]:
     return {"gallery_revision": gallery.revision, "labels": found} if args.label is None else found[0]
 
 
-def _rename(library: Library, args: RenameArgs) -> dict[str, Any]:
+def _rename(library: Library, args: GalleryRename) -> dict[str, Any]:
     label = library.gallery.rename(args.old, args.new, created=created_now(), expected_revision=args.expected_revision)
     return {"label": label, "gallery_revision": library.gallery.revision}
 
 
-def _remove(library: Library, args: RemoveArgs) -> dict[str, Any]:
+def _remove(library: Library, args: GalleryRemove) -> dict[str, Any]:
     gallery, created, expected = library.gallery, created_now(), args.expected_revision
     if (args.label is None) == (args.id is None):
         raise ControlError("gallery.remove: expected either a label or an id", code="bad_args")
@@ -128,31 +138,31 @@ def _remove(library: Library, args: RemoveArgs) -> dict[str, Any]:
     return {"label": label, "gallery_revision": gallery.revision}
 
 
-def _undo(library: Library, args: RevisionArgs) -> dict[str, Any]:
+def _undo(library: Library, args: GalleryUndo | EnrollUndo) -> dict[str, Any]:
     undone = library.gallery.undo(created=created_now(), expected_revision=args.expected_revision)
     return {"undone": undone, "gallery_revision": library.gallery.revision}
 
 
-def _revert(library: Library, args: RevertArgs) -> dict[str, Any]:
+def _revert(library: Library, args: GalleryRevert) -> dict[str, Any]:
     library.gallery.revert(args.revision, created=created_now(), expected_revision=args.expected_revision)
     return {"labels": list(library.gallery.labels()), "gallery_revision": library.gallery.revision}
 
 
-def _vacuum(library: Library, args: VacuumArgs) -> dict[str, Any]:
+def _vacuum(library: Library, args: GalleryVacuum) -> dict[str, Any]:
     return {"deleted": library.gallery.vacuum(args.keep_revisions)}
 
 
-def _history(library: Library, args: HistoryArgs) -> dict[str, Any]:
+def _history(library: Library, args: GalleryHistory) -> dict[str, Any]:
     return {"history": [msgspec.to_builtins(revision) for revision in library.gallery.history(args.limit)]}
 
 
-def _export(library: Library, args: ExportArgs) -> dict[str, Any]:
+def _export(library: Library, args: GalleryExport) -> dict[str, Any]:
     num_examples = library.gallery.export(Path(args.path), args.labels)
     num_negatives = len(library.gallery.negatives) if args.labels is None else 0
     return {"path": args.path, "examples": num_examples, "negatives": num_negatives}
 
 
-def _import(library: Library, args: ImportArgs) -> dict[str, Any]:
+def _import(library: Library, args: GalleryImport) -> dict[str, Any]:
     labels = library.gallery.import_(Path(args.path), mode=args.mode, created=created_now())
     negatives = len(library.gallery.negatives)
     return {"labels": list(labels), "negatives": negatives, "gallery_revision": library.gallery.revision}
@@ -179,83 +189,79 @@ def _clip(timestamps: bytes, joints: bytes) -> Piece:
     return timestamps_s, joints_LV3
 
 
-def _enroll_clip(library: Library, args: ClipArgs) -> dict[str, Any]:
+def _enroll_clip(library: Library, args: EnrollClip) -> dict[str, Any]:
     example = example_from_capture(*_clip(args.timestamps_s, args.joints_m), library.config, trim=args.trim)
     return commit_example(
         library, args.label, example, origin=args.origin, mode=args.mode, side=args.side, force=args.force
     )
 
 
-def _enroll_negative(library: Library, args: NegativeArgs) -> dict[str, Any]:
+def _enroll_negative(library: Library, args: EnrollNegative) -> dict[str, Any]:
     pieces = [_clip(piece.timestamps_s, piece.joints_m) for piece in args.pieces]
     kept = checked_pieces(pieces, library.config)
     return store_negatives(library.gallery, kept, origin=args.origin, created=created_now())
 
 
-def threshold_get(library: Library, args: NoArgs) -> dict[str, Any]:
+def threshold_get(library: Library, args: ThresholdGet) -> dict[str, Any]:
     return calibrating.described(library.gallery, library.encoder.info, library.config)
 
 
-def threshold_set(library: Library, args: ThresholdArgs) -> dict[str, Any]:
+def threshold_set(library: Library, args: ThresholdSet) -> dict[str, Any]:
     calibrating.set_by_hand(library.gallery, library.encoder.info, args.label, args.distance, created_now())
-    return threshold_get(library, NoArgs())
+    return threshold_get(library, ThresholdGet())
 
 
-def threshold_reset(library: Library, args: GetArgs) -> dict[str, Any]:
+def threshold_reset(library: Library, args: ThresholdReset) -> dict[str, Any]:
     """One label's that was set by hand, or everything."""
     calibrating.reset(library.gallery, library.encoder.info, args.label, created_now())
-    return threshold_get(library, NoArgs())
+    return threshold_get(library, ThresholdGet())
 
 
-def calibration(library: Library, args: CalibrateArgs) -> calibrating.Job:
+def calibration(library: Library, args: ThresholdCalibrate) -> calibrating.Job:
     """Return the work that `threshold.calibrate` is. Raises BundleError."""
     per_hour = args.false_alarms_per_hour
     return calibrating.calibration(library.gallery, library.encoder, library.config, per_hour, created_now())
 
 
-def _threshold_calibrate(library: Library, args: CalibrateArgs) -> dict[str, Any]:
+def _threshold_calibrate(library: Library, args: ThresholdCalibrate) -> dict[str, Any]:
     calibration(library, args)(lambda: False)
-    return threshold_get(library, NoArgs())
+    return threshold_get(library, ThresholdGet())
 
 
-def _model_info(library: Library, args: NoArgs) -> dict[str, Any]:
+def _model_info(library: Library, args: ModelInfoGet) -> dict[str, Any]:
     return {**msgspec.to_builtins(library.encoder.info), "engine": library.encoder.report()}
 
 
-Command = tuple[type[Args], Callable[[Any, Any], dict[str, Any]]]
+Handlers = dict[str, Callable[[Any, Any], dict[str, Any]]]
 
-LIBRARY_COMMANDS: dict[str, Command] = {
-    "gallery.list": (NoArgs, _list),
-    "gallery.get": (GetArgs, _get),
-    "gallery.rename": (RenameArgs, _rename),
-    "gallery.remove": (RemoveArgs, _remove),
-    "gallery.undo": (RevisionArgs, _undo),
-    "gallery.revert": (RevertArgs, _revert),
-    "gallery.vacuum": (VacuumArgs, _vacuum),
-    "gallery.history": (HistoryArgs, _history),
-    "gallery.export": (ExportArgs, _export),
-    "gallery.import": (ImportArgs, _import),
-    "enroll.undo": (RevisionArgs, _undo),
-    "enroll.clip": (ClipArgs, _enroll_clip),
-    "enroll.negative": (NegativeArgs, _enroll_negative),
-    "threshold.get": (NoArgs, threshold_get),
-    "threshold.set": (ThresholdArgs, threshold_set),
-    "threshold.reset": (GetArgs, threshold_reset),
-    "threshold.calibrate": (CalibrateArgs, _threshold_calibrate),
-    "model.info": (NoArgs, _model_info),
+LIBRARY_COMMANDS: Handlers = {
+    "gallery.list": _list,
+    "gallery.get": _get,
+    "gallery.rename": _rename,
+    "gallery.remove": _remove,
+    "gallery.undo": _undo,
+    "gallery.revert": _revert,
+    "gallery.vacuum": _vacuum,
+    "gallery.history": _history,
+    "gallery.export": _export,
+    "gallery.import": _import,
+    "enroll.undo": _undo,
+    "enroll.clip": _enroll_clip,
+    "enroll.negative": _enroll_negative,
+    "threshold.get": threshold_get,
+    "threshold.set": threshold_set,
+    "threshold.reset": threshold_reset,
+    "threshold.calibrate": _threshold_calibrate,
+    "model.info": _model_info,
 }
 
 
-def call(commands: dict[str, Command], context: object, cmd: str, args: dict[str, Any]) -> dict[str, Any]:
+def call(handlers: Handlers, context: object, cmd: str, args: dict[str, Any]) -> dict[str, Any]:
     """Check a command's arguments and carry it out. Raises CrossGLGError."""
-    if cmd not in commands:
-        raise ControlError(
-            f"command {cmd!r} is not known: expected one of {', '.join(sorted(commands))}",
-            code="unknown_command",
-        )
-    kind, function = commands[cmd]
-    try:
-        checked = msgspec.convert(args, kind)
-    except msgspec.ValidationError as error:
-        raise ControlError(f"{cmd}: {error}", code="bad_args") from error
-    return function(context, checked)
+    request = request_from(cmd, args, has_daemon=handlers is not LIBRARY_COMMANDS)
+    return handlers[cmd](context, request)
+
+
+def carry_out(library: Library, request: Request[A]) -> A:
+    """Carry a command out on the library alone, without a daemon. Raises CrossGLGError."""
+    return answer_from(request, call(LIBRARY_COMMANDS, library, command_of(request).name, arguments(request)))

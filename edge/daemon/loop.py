@@ -19,21 +19,29 @@ import zmq
 from edge.config import Config, read_config
 from edge.daemon import commands as control
 from edge.daemon.background import Calibrating, Fitting
-from edge.daemon.commands import Command
 from edge.enroll import Enrolling
 from edge.library import Library
 from edge.live import Intake, Recognizer
 from edge.match import PrototypeIndex
 from edge.protocol import (
     VERSION,
-    CalibrateArgs,
-    CommitArgs,
-    EnrollArgs,
-    GetArgs,
-    NoArgs,
-    RecordArgs,
-    ThresholdArgs,
-    TimeArgs,
+    ConfigGet,
+    ConfigReload,
+    EnrollCancel,
+    EnrollCommit,
+    EnrollStart,
+    EnrollStatus,
+    Ping,
+    RecordStart,
+    RecordStop,
+    Shutdown,
+    Status,
+    ThresholdCalibrate,
+    ThresholdGet,
+    ThresholdReset,
+    ThresholdSet,
+    Time,
+    Version,
 )
 from edge.thresholds import OTHER_MODEL, are_of_another_model, changed_at, midpoints_in_force, thresholds_path
 from streams import wire
@@ -360,65 +368,65 @@ def _request_id(payload: bytes) -> str:
     return request_id if isinstance(request_id, str) else ""
 
 
-def _ping(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
+def _ping(daemon: Daemon, args: Ping) -> dict[str, Any]:
     return {"pid": os.getpid()}
 
 
-def _version(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
+def _version(daemon: Daemon, args: Version) -> dict[str, Any]:
     return {"version": VERSION, "wire": wire.WIRE_VERSION}
 
 
-def _status(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
+def _status(daemon: Daemon, args: Status) -> dict[str, Any]:
     return daemon.status()
 
 
-def _time(daemon: Daemon, args: TimeArgs) -> dict[str, Any]:
+def _time(daemon: Daemon, args: Time) -> dict[str, Any]:
     now_s = time.monotonic()
     return {"t0": args.t0, "t1": now_s, "t2": time.monotonic(), "clock": clock_name()}
 
 
-def _enroll_start(daemon: Daemon, args: EnrollArgs) -> dict[str, Any]:
+def _enroll_start(daemon: Daemon, args: EnrollStart) -> dict[str, Any]:
     return daemon.enrolling.start(args, daemon.library, daemon.camera, time.monotonic())
 
 
-def _enroll_status(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
+def _enroll_status(daemon: Daemon, args: EnrollStatus) -> dict[str, Any]:
     return daemon.enrolling.status(time.monotonic())
 
 
-def _enroll_commit(daemon: Daemon, args: CommitArgs) -> dict[str, Any]:
+def _enroll_commit(daemon: Daemon, args: EnrollCommit) -> dict[str, Any]:
     result = daemon.enrolling.commit(daemon.library, force=args.force)
     daemon.tell_enrolled()
     return result
 
 
-def _enroll_cancel(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
+def _enroll_cancel(daemon: Daemon, args: EnrollCancel) -> dict[str, Any]:
     return daemon.enrolling.cancel()
 
 
-def _threshold_get(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
+def _threshold_get(daemon: Daemon, args: ThresholdGet) -> dict[str, Any]:
     return {**control.threshold_get(daemon.library, args), "state": daemon.calibrating.state}
 
 
-def _threshold_set(daemon: Daemon, args: ThresholdArgs) -> dict[str, Any]:
+def _threshold_set(daemon: Daemon, args: ThresholdSet) -> dict[str, Any]:
     daemon.calibrating.check_idle()
     return control.threshold_set(daemon.library, args)
 
 
-def _threshold_reset(daemon: Daemon, args: GetArgs) -> dict[str, Any]:
+def _threshold_reset(daemon: Daemon, args: ThresholdReset) -> dict[str, Any]:
     daemon.calibrating.check_idle()
     return control.threshold_reset(daemon.library, args)
 
 
-def _threshold_calibrate(daemon: Daemon, args: CalibrateArgs) -> dict[str, Any]:
+def _threshold_calibrate(daemon: Daemon, args: ThresholdCalibrate) -> dict[str, Any]:
     daemon.calibrating.begin(control.calibration(daemon.library, args))
-    return _threshold_get(daemon, NoArgs())
+    return _threshold_get(daemon, ThresholdGet())
 
 
-def _config_get(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
+def _config_get(daemon: Daemon, args: ConfigGet) -> dict[str, Any]:
     return dict(msgspec.to_builtins(daemon.library.config))
 
 
-def _config_reload(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
+def _config_reload(daemon: Daemon, args: ConfigReload) -> dict[str, Any]:
     """Read the config file again; what opened files or sockets keeps its value until a restart."""
     old, new = daemon.library.config, read_config(daemon.config_path)
     fixed = [key for key in ("sockets", "model", "gallery") if getattr(old, key) != getattr(new, key)]
@@ -427,17 +435,17 @@ def _config_reload(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
             f"[{'], ['.join(fixed)}] changed: they are read only at the start", hint="Restart the daemon."
         )
     daemon.reconfigure(msgspec.structs.replace(new, camera=old.camera))
-    return _config_get(daemon, args)
+    return _config_get(daemon, ConfigGet())
 
 
-def _record_start(daemon: Daemon, args: RecordArgs) -> dict[str, Any]:
+def _record_start(daemon: Daemon, args: RecordStart) -> dict[str, Any]:
     if daemon.recorder is not None:
         raise RecordingError(f"already recording to {daemon.recorder.path}", code="busy", hint="Stop it first.")
     daemon.recorder = RecordingWriter(Path(args.path), overwrite=args.overwrite)
     return {"path": args.path}
 
 
-def _record_stop(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
+def _record_stop(daemon: Daemon, args: RecordStop) -> dict[str, Any]:
     recorder = daemon.recorder
     if recorder is None:
         raise RecordingError("nothing is being recorded", code="not_recording")
@@ -446,7 +454,7 @@ def _record_stop(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
     return {"path": str(recorder.path), "frames": recorder.num_frames}
 
 
-def _shutdown(daemon: Daemon, args: NoArgs) -> dict[str, Any]:
+def _shutdown(daemon: Daemon, args: Shutdown) -> dict[str, Any]:
     daemon.stop()
     return {"pid": os.getpid()}
 
@@ -455,23 +463,23 @@ def _on_library(function: Callable[[Any, Any], dict[str, Any]]) -> Callable[[Any
     return lambda daemon, args: function(daemon.library, args)
 
 
-_COMMANDS: dict[str, Command] = {
-    **{name: (kind, _on_library(function)) for name, (kind, function) in control.LIBRARY_COMMANDS.items()},
-    "ping": (NoArgs, _ping),
-    "version": (NoArgs, _version),
-    "status": (NoArgs, _status),
-    "time": (TimeArgs, _time),
-    "enroll.start": (EnrollArgs, _enroll_start),
-    "enroll.status": (NoArgs, _enroll_status),
-    "enroll.commit": (CommitArgs, _enroll_commit),
-    "enroll.cancel": (NoArgs, _enroll_cancel),
-    "threshold.get": (NoArgs, _threshold_get),
-    "threshold.set": (ThresholdArgs, _threshold_set),
-    "threshold.reset": (GetArgs, _threshold_reset),
-    "threshold.calibrate": (CalibrateArgs, _threshold_calibrate),
-    "config.get": (NoArgs, _config_get),
-    "config.reload": (NoArgs, _config_reload),
-    "record.start": (RecordArgs, _record_start),
-    "record.stop": (NoArgs, _record_stop),
-    "shutdown": (NoArgs, _shutdown),
+_COMMANDS: control.Handlers = {
+    **{name: _on_library(function) for name, function in control.LIBRARY_COMMANDS.items()},
+    "ping": _ping,
+    "version": _version,
+    "status": _status,
+    "time": _time,
+    "enroll.start": _enroll_start,
+    "enroll.status": _enroll_status,
+    "enroll.commit": _enroll_commit,
+    "enroll.cancel": _enroll_cancel,
+    "threshold.get": _threshold_get,
+    "threshold.set": _threshold_set,
+    "threshold.reset": _threshold_reset,
+    "threshold.calibrate": _threshold_calibrate,
+    "config.get": _config_get,
+    "config.reload": _config_reload,
+    "record.start": _record_start,
+    "record.stop": _record_stop,
+    "shutdown": _shutdown,
 }

@@ -10,7 +10,7 @@ from edge.enroll.capture import Enrollment
 from edge.enroll.draft import Draft, commit_draft, draft_example
 from edge.enroll.negatives import NegativeCapture, store_negatives
 from edge.library import Library, created_now
-from edge.protocol import EnrollArgs
+from edge.protocol import EnrollStart
 from streams.cameras import Camera
 from streams.errors import CrossGLGError, EnrollError
 from streams.frame import SkeletonFrame
@@ -24,7 +24,7 @@ class Enrolling:
 
     def __init__(self) -> None:
         self.outcome: dict[str, Any] = {"state": "none"}
-        self._args = EnrollArgs()
+        self._args = EnrollStart()
         self._capture: Enrollment | NegativeCapture | None = None
         self._draft: Draft | None = None
         self._draft_until_s = math.inf
@@ -36,7 +36,7 @@ class Enrolling:
             return str(self._draft.preview["label"])
         return None if self._capture is None else self._capture.label
 
-    def start(self, args: EnrollArgs, library: Library, camera: Camera, now_s: float) -> dict[str, Any]:
+    def start(self, args: EnrollStart, library: Library, camera: Camera, now_s: float) -> dict[str, Any]:
         """Begin. Raises EnrollError: "busy", "bad_args"; GalleryError; CameraError."""
         if self.label is not None:
             raise EnrollError(
