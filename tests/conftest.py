@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from edge.config import Sockets, read_config
 from edge.model.bundle import BUNDLE_VERSION, BundleInfo, Calibration
@@ -28,6 +29,10 @@ from streams.sockets import ControlClient
 _NUM_FRAMES, _EMBEDDING_SIZE = 16, 64
 _BASE_ACTIONS = ("arm_circle", "clap", "jumping_jack", "kick", "punch", "push", "squat", "swipe")
 SCRIPT = Path(sys.executable).with_name("crossglg-edge")
+# The same examples everywhere and each time. To look for new ones: HYPOTHESIS_PROFILE=explore.
+settings.register_profile("suite", derandomize=True, database=None, deadline=None, max_examples=100)
+settings.register_profile("explore", database=None, deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 # A shell that starts the tests in the background, or nohup, has these ignored, and so would be all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
