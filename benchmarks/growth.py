@@ -29,7 +29,7 @@ import numpy.typing as npt
 from edge.bench import NoEncoder, machine
 from edge.config import Config, Model
 from edge.gallery import Prototype
-from edge.live import Intake, Recognizer
+from edge.live import Recognizer
 from edge.match import PrototypeIndex
 from edge.model import Encoder, open_encoder, read_bundle
 from edge.motion import window_from_joints
@@ -90,9 +90,7 @@ def recognizer_of(encoder: Encoder) -> Recognizer:
         )
         for (action, timestamps_s, joints_m), embedding in zip(examples, encoder.encode(np.stack(windows)), strict=True)
     ]
-    recognizer = Recognizer(config, encoder, Intake(config.stream), clock=time.perf_counter)
-    recognizer.prototypes = PrototypeIndex(prototypes, encoder.info)
-    return recognizer
+    return Recognizer(config, encoder, PrototypeIndex(prototypes, encoder.info), clock=time.perf_counter)
 
 
 def load(job: tuple[Path | None, int, int, float]) -> Load:
@@ -104,7 +102,7 @@ def load(job: tuple[Path | None, int, int, float]) -> Load:
     num_warm = round(WARM_UP_S * FPS)
     recognizer.encoder = NoEncoder(encoder.info)
     for frame in frames[:num_warm]:
-        take(recognizer, [frame])
+        recognizer.feed([frame], frame.timestamp_s)
     recognizer.encoder = encoder
     before = counts(recognizer)
     busy_s, lasted_s, latencies_ms = played(recognizer, frames[num_warm:])
@@ -122,12 +120,6 @@ def load(job: tuple[Path | None, int, int, float]) -> Load:
     )
 
 
-def take(recognizer: Recognizer, frames: Sequence[SkeletonFrame]) -> None:
-    """Take frames in as the daemon does."""
-    now_s = frames[-1].timestamp_s
-    recognizer.step([frame.to_kinect25() for frame in frames if recognizer.intake.accept(frame, now_s)], now_s)
-
-
 def played(recognizer: Recognizer, frames: Sequence[SkeletonFrame]) -> tuple[float, float, list[float]]:
     """Play frames at their rate; return the seconds of work, those until the end, and milliseconds to each decision."""
     now_s = busy_s = 0.0
@@ -136,12 +128,11 @@ def played(recognizer: Recognizer, frames: Sequence[SkeletonFrame]) -> tuple[flo
     while next_frame < len(frames):
         now_s = max(now_s, next_frame / FPS)
         newest = min(len(frames) - 1, int(now_s * FPS + 1e-6))
-        num_decisions = recognizer.num_decisions
         started_s = time.perf_counter()
-        take(recognizer, frames[next_frame : newest + 1])
+        turn = recognizer.feed(frames[next_frame : newest + 1], frames[newest].timestamp_s)
         took_s = time.perf_counter() - started_s
         now_s, busy_s = now_s + took_s, busy_s + took_s
-        if recognizer.num_decisions > num_decisions:
+        if turn.decisions:
             latencies_ms.append(1000 * (now_s - newest / FPS))
         next_frame = newest + 1
     return busy_s, max(now_s, len(frames) / FPS), latencies_ms
@@ -160,7 +151,7 @@ def track_bytes(bundle: Path | None) -> int:
         tracemalloc.start()
         recognizer = recognizer_of(NoEncoder(read_bundle(bundle)[0]))
         for frame in frames:
-            take(recognizer, [frame])
+            recognizer.feed([frame], frame.timestamp_s)
         used.append(tracemalloc.get_traced_memory()[0])
         tracemalloc.stop()
     return (used[1] - used[0]) // 8

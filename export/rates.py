@@ -15,7 +15,7 @@ from edge.model import Encoder, Rates, open_encoder, read_bundle
 from streams.archive import read_archive
 from streams.errors import ArchiveError, BundleError
 from streams.files import replace_file
-from training.evaluate.live import DtwIndex, JointsEncoder, MakeIndex, Stream, build_streams, fit_rates
+from training.evaluate.live import JointsEncoder, MakeIndex, Stream, build_streams, dtw_index, fit_rates
 
 Report = Callable[[int, int], None]
 
@@ -39,7 +39,7 @@ def add_rates(bundle: Path, archives: Sequence[Path], report: Report = lambda do
     encoder = open_encoder(bundle, Model(engine="onnxruntime"))
     streams = streams_of(archives)
     rates = rates_of(streams, encoder, report)
-    dtw_midpoint = _midpoint(rates_of(streams, JointsEncoder(info, 1.0), report, DtwIndex))
+    dtw_midpoint = _midpoint(rates_of(streams, JointsEncoder(info, 1.0), report, dtw_index))
     source = (
         f"{info.calibration.source.partition(_MIDPOINT)[0]}{_MIDPOINT} a label alarms {ALARMS_PER_HOUR:g} times an hour"
     )

@@ -43,9 +43,12 @@ class Event:
     """Hold one message about one action of one body; `id` is the same from onset to end.
 
     Times are seconds of the publisher's clock, named by `clock`; `t_emit` is the newest frame's
-    timestamp plus the latency. `score` is 0 to 1, `distance` is how far apart the two are, from 0; `threshold`
-    is the score that had to be reached; `margin` is the score's lead over the runner-up, negative where
-    distribution calibration chose a label that is not the nearest.
+    timestamp plus the latency. `distance` is how far the best match so far is from what was enrolled, from 0, and
+    `threshold_distance` is the farthest at which this label begins an event: an onset has `distance` <=
+    `threshold_distance`, and updates and the end have the same or a smaller distance. The same on the other scale:
+    `score` is 0 to 1, and `threshold`, for historical reasons a score, is `events.min_score`, which it had to reach.
+    `margin` is the score's lead over the runner-up, negative where the distribution classifier chose a label that is
+    not the nearest. `threshold_distance` is None from a daemon older than the field.
     """
 
     v: int = 1
@@ -57,6 +60,7 @@ class Event:
     score: float
     distance: float
     threshold: float
+    threshold_distance: float | None = None
     margin: float
     runner_up: RunnerUp | None
     t_start: float

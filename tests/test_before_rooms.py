@@ -18,7 +18,6 @@ from edge.config import Config, GalleryFile, read_config
 from edge.daemon.commands import LIBRARY_COMMANDS, call
 from edge.gallery.schema import SCHEMA_VERSION
 from edge.library import Library, open_library
-from edge.live.intake import Intake
 from edge.live.recognizer import Recognizer
 from edge.match.index import PrototypeIndex
 from edge.model.bundle import read_bundle
@@ -49,16 +48,14 @@ def about(value: Any) -> Any:
 
 def test_the_recording_gives_the_events_that_it_gave(tmp_path: Path) -> None:
     library = opened(tmp_path)
-    intake = Intake(library.config.stream)
-    recognizer = Recognizer(library.config, library.encoder, intake, clock=lambda: 0.0)
     gallery, info = library.gallery, library.encoder.info
-    recognizer.prototypes = PrototypeIndex(
+    index = PrototypeIndex(
         gallery.prototypes, info, gallery.revision, midpoints_in_force(gallery, info, library.config)
     )
+    recognizer = Recognizer(library.config, library.encoder, index, clock=lambda: 0.0)
     events: list[Event] = []
     for frame in read_recording(BEFORE / "recording.mcap"):
-        if intake.accept(frame, frame.timestamp_s):
-            events += recognizer.step([frame.to_kinect25()], frame.timestamp_s)
+        events += recognizer.feed([frame], frame.timestamp_s).events
     events += recognizer.forget()
     ids: dict[str, str] = {}
     got = [{**msgspec.to_builtins(event), "id": ids.setdefault(event.id, f"event-{len(ids)}")} for event in events]

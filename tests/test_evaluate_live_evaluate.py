@@ -26,7 +26,7 @@ from streams.errors import ArchiveError
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
 from training.cli.evaluate import evaluate
-from training.evaluate.live.dtw import DTW_FACTORS, DtwIndex, DtwPrototypes, JointsEncoder, background_of
+from training.evaluate.live.dtw import DTW_FACTORS, DtwPrototypes, JointsEncoder, background_of, dtw_index
 from training.evaluate.live.evaluate import (
     Build,
     best_factors,
@@ -156,7 +156,7 @@ def test_calibrated_dtw_measures_distances_by_a_prototypes_own_motion_wherever_t
 
 def test_dtw_alarms_at_its_midpoint_as_often_as_its_rates_say(archive: Archive, encoder: Encoder) -> None:
     (stream, *_), _ = build_streams(archive, num_labels=3)
-    rates = fit_rates([stream], JointsEncoder(encoder.info, 1.0), Config(), DtwIndex)
+    rates = fit_rates([stream], JointsEncoder(encoder.info, 1.0), Config(), dtw_index)
     assert rates is not None
     strict, lax = (
         outcome_of(stream, play(stream, dtw_method(encoder.info, Config(), rates.distances[i]))) for i in (0, -1)

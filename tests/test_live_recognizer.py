@@ -19,7 +19,6 @@ from edge.daemon.commands import commit_example
 from edge.enroll.capture import example_from_capture
 from edge.gallery.examples import Prototype
 from edge.library import Library, open_library
-from edge.live.intake import Intake
 from edge.live.recognizer import Recognizer
 from edge.match.distribution import Classifier
 from edge.match.fitting import fit_gallery
@@ -36,6 +35,8 @@ from streams.performer import ACTIONS, perform
 HAND_LEFT = KINECT25_JOINTS.index("HandLeft")
 ENROLLED = ("bow", "raise_arms", "wave")
 FPS = 30.0
+# From "LUF" to "RUB" axes.
+_RUB = np.array([-1, 1, -1], np.float32)
 # Of the tiny bundle's scores 0.85 tells the enrolled actions apart and from the rest.
 CONFIG = Config(events=Events(min_score=0.85))
 
@@ -62,10 +63,9 @@ def new_recognizer(
     clock: Callable[[], float] = lambda: 0.0,
     clock_name: str = "",
 ) -> Recognizer:
-    recognizer = Recognizer(config, library.encoder, Intake(config.stream), clock=clock, clock_name=clock_name)
     prototypes = [prototype for prototype in library.gallery.prototypes if prototype.label in labels]
-    recognizer.prototypes = PrototypeIndex(prototypes, library.encoder.info, library.gallery.revision)
-    return recognizer
+    index = PrototypeIndex(prototypes, library.encoder.info, library.gallery.revision)
+    return Recognizer(config, library.encoder, index, clock=clock, clock_name=clock_name)
 
 
 def performance(action: str, seed: int = 1, *, fps: float = FPS, before_s: float = 1.0, after_s: float = 2.0) -> Array:
@@ -99,7 +99,7 @@ def frames_of(
 
 def play(recognizer: Recognizer, frames: Sequence[SkeletonFrame]) -> list[Event]:
     """Step frame by frame, as a quick machine does."""
-    return [event for frame in frames for event in recognizer.step([frame], frame.timestamp_s)]
+    return [event for frame in frames for event in recognizer.feed([frame], frame.timestamp_s).events]
 
 
 def told(events: Sequence[Event]) -> list[tuple[str, str]]:
@@ -173,7 +173,7 @@ def test_two_sources_may_use_the_same_body_id(library: Library) -> None:
         event
         for pair in zip(ours, theirs, strict=False)
         for frame in pair
-        for event in recognizer.step([frame], frame.timestamp_s)
+        for event in recognizer.feed([frame], frame.timestamp_s).events
     ]
     assert {(event.source, event.label) for event in events} == {("cam", "wave"), ("other", "bow")}
 
@@ -237,6 +237,22 @@ def test_several_windows_are_each_classified_for_the_label_that_is_nearest_in_th
 
 
 # An event's life
+
+
+@pytest.mark.parametrize("min_score", [0.3, 0.5, 0.85])
+def test_an_accepted_event_lies_within_its_threshold_on_both_scales(library: Library, min_score: float) -> None:
+    recognizer = new_recognizer(library, with_events(min_score=min_score, update_s=0.2))
+    midpoints = {"wave": 0.9 * library.encoder.info.calibration.midpoint}
+    recognizer.prototypes = PrototypeIndex(library.gallery.prototypes, library.encoder.info, 0, midpoints)
+    curve = library.encoder.info.calibration
+    events = play(recognizer, frames_of({1: performance("wave"), 2: performance("bow", 2)}))
+    assert {"wave", "bow"} <= set(begun(events))
+    for event in events:
+        assert event.threshold == min_score <= event.score
+        assert event.threshold_distance is not None
+        assert event.distance <= event.threshold_distance
+        midpoint = midpoints.get(event.label)
+        assert score_from_distance(event.threshold_distance, curve, midpoint) == pytest.approx(min_score)
 
 
 def test_an_event_begins_once_goes_on_and_ends_once(library: Library) -> None:
@@ -349,7 +365,9 @@ def test_a_time_that_jumps_ends_what_went_on(library: Library) -> None:
     for next_s in (50.0, 110.0):
         recognizer = new_recognizer(library)
         (onset, *_) = play(recognizer, frames_of({1: waving}, start_s=100.0))
-        (end, *_) = play(recognizer, frames_of({1: waving[:1]}, start_s=next_s))
+        (after,) = frames_of({1: waving[:1]}, start_s=next_s)
+        # A publisher that starts anew has another epoch, and is taken once the one before is silent.
+        (end, *_) = recognizer.feed([replace(after, epoch="later")], 120.0).events
         assert (end.type, end.id) == ("end", onset.id)
         assert end.t_start < end.t_end < 104
 
@@ -361,7 +379,7 @@ def test_a_source_that_falls_silent_ends_its_events_alone(library: Library) -> N
     play(recognizer, theirs)
     play(recognizer, ours)
     assert recognizer.lose_silent(ours[-1].timestamp_s + 0.5) == []
-    recognizer.step([replace(theirs[-1], timestamp_s=theirs[-1].timestamp_s + 0.03)], ours[-1].timestamp_s + 1.0)
+    recognizer.feed([replace(theirs[-1], timestamp_s=theirs[-1].timestamp_s + 0.03)], ours[-1].timestamp_s + 1.0)
     (end,) = recognizer.lose_silent(ours[-1].timestamp_s + 1.5)
     assert (end.type, end.label, end.source) == ("end", "wave", "cam")
     assert recognizer.lose_silent(ours[-1].timestamp_s + 1.5) == []
@@ -371,10 +389,75 @@ def test_a_source_that_falls_silent_ends_its_events_alone(library: Library) -> N
 def test_forgetting_ends_what_goes_on_and_recognizes_nothing_of_it(library: Library) -> None:
     recognizer = new_recognizer(library)
     frames = frames_of({1: performance("wave", before_s=0.0)})
-    onset_at = next(i for i in range(len(frames)) if recognizer.step([frames[i]], frames[i].timestamp_s))
+    onset_at = next(i for i in range(len(frames)) if recognizer.feed([frames[i]], frames[i].timestamp_s).events)
     assert told(recognizer.forget()) == [("end", "wave")]
     assert recognizer.forget() == []
     assert play(recognizer, frames[onset_at + 60 :]) == []
+
+
+# Frames that are fed, and what is decided
+
+
+def test_frames_are_fed_in_their_own_layout_and_come_back_in_it_and_in_kinect25(library: Library) -> None:
+    """The Azure Kinect's axes turned: what a sensor sends is recorded as it is, and recognized all the same."""
+    turned = [
+        replace(frame, axes="RUB", bodies=tuple(replace(b, joints_m=b.joints_m * _RUB) for b in frame.bodies))
+        for frame in frames_of({1: performance("wave")})
+    ]
+    recognizer, plain = new_recognizer(library), new_recognizer(library)
+    for frame, same in zip(turned, frames_of({1: performance("wave")}), strict=True):
+        turn, expected = recognizer.feed([frame], frame.timestamp_s), plain.feed([same], same.timestamp_s)
+        assert turn.native == [frame]
+        assert (turn.frames[0].axes, expected.native) == ("LUF", expected.frames)
+        np.testing.assert_array_equal(turn.frames[0].bodies[0].joints_m, same.bodies[0].joints_m)
+        assert told(turn.events) == told(expected.events)
+
+
+def test_frames_that_the_intake_refuses_come_to_nothing(library: Library) -> None:
+    recognizer = new_recognizer(library)
+    first, second, third = frames_of({1: performance("wave")[:3]})
+    assert recognizer.feed([second, first, second, third], 100.0).native == [second, third]
+    turn = recognizer.feed([first], 101.0)
+    assert (turn.native, turn.frames, turn.decisions, turn.events) == ([], [], [], [])
+    assert recognizer.intake.num_dropped("cam") == 3
+
+
+def test_what_is_refused_while_frames_are_fed_counts_in_its_place(library: Library) -> None:
+    recognizer = new_recognizer(library)
+    frames = frames_of({1: performance("wave")[:5]})
+
+    def read() -> Iterator[SkeletonFrame]:
+        yield from frames[:2]
+        recognizer.intake.drop("cam", "bad_message")  # This was frame 2.
+        yield from frames[3:]
+
+    assert len(recognizer.feed(read(), 100.0).frames) == 4
+    assert recognizer.intake.status(100.0)["sources"]["cam"]["lost"] == 0
+
+
+def test_a_decision_names_its_windows_and_where_each_label_is_nearest(library: Library) -> None:
+    recognizer = new_recognizer(library)
+    frames = frames_of({1: performance("wave"), 2: performance("wave")[:1].repeat(200, axis=0)})
+    decisions = [d for frame in frames for d in recognizer.feed([frame], frame.timestamp_s).decisions]
+    assert recognizer.num_decisions == len(decisions)
+    assert recognizer.num_windows == sum(len(decision.windows) for decision in decisions) > 0
+    for decision in decisions:
+        assert (decision.source, decision.time_s) == ("cam", decision.frame.timestamp_s)
+        assert list(decision.labels) == list(ENROLLED)
+        if not decision.windows:
+            assert decision.match is None
+            assert np.isinf(decision.distances_K).all()
+            continue
+        assert (decision.body, decision.match is not None) == (1, True)
+        for window in decision.windows:
+            assert window.length_s in CONFIG.windows.lengths_s
+            assert window.start_s <= decision.time_s - CONFIG.windows.min_filled * window.length_s
+            assert window.joints == 1
+        match = decision.match
+        assert match is not None
+        best = list(decision.labels).index(match.label)
+        assert match.distance == decision.distances_K[best] == decision.distances_K.min()
+        assert match.t_start_s == decision.windows[decision.windows_K[best]].start_s
 
 
 # Time, load and what is refused
@@ -387,7 +470,7 @@ def test_batches_give_the_same_events_as_single_frames(library: Library) -> None
     def in_batches_of(size: int) -> list[Event]:
         recognizer = new_recognizer(library)
         batches = [frames[:1], *(frames[i : i + size] for i in range(1, len(frames), size))]
-        events = [event for batch in batches for event in recognizer.step(batch, batch[-1].timestamp_s)]
+        events = [event for batch in batches for event in recognizer.feed(batch, batch[-1].timestamp_s).events]
         order = {id: str(i) for i, id in enumerate(dict.fromkeys(event.id for event in events))}
         assert recognizer.num_hops_skipped == 0
         return [replace(event, id=order[event.id]) for event in events]
@@ -401,10 +484,10 @@ def test_batches_give_the_same_events_as_single_frames(library: Library) -> None
 def test_decisions_that_a_slow_machine_skips_are_counted_and_the_newest_moment_is_decided(library: Library) -> None:
     frames = frames_of({1: performance("wave", after_s=6.0)})
     recognizer = new_recognizer(library)
-    recognizer.step(frames[:1], 0.0)
-    recognizer.step(frames[1:61], 0.0)
+    recognizer.feed(frames[:1], 0.0)
+    recognizer.feed(frames[1:61], 0.0)
     assert (recognizer.num_decisions, recognizer.num_hops_skipped) == (2, 9)
-    events = [event for i in range(61, len(frames), 12) for event in recognizer.step(frames[i : i + 12], 0.0)]
+    events = [event for i in range(61, len(frames), 12) for event in recognizer.feed(frames[i : i + 12], 0.0).events]
     assert begun(events) == ["wave"]
     assert all(event.seq_last % 12 == 0 for event in events)
     assert recognizer.num_hops_skipped > 9
@@ -443,7 +526,7 @@ def test_the_latency_is_split_without_gap_or_overlap(library: Library) -> None:
     for frame in frames_of({1: performance("wave")}):
         sent = replace(frame, t_send_s=frame.timestamp_s + 0.004)
         started_s = next(ticks)
-        for event in recognizer.step([sent], started_s):
+        for event in recognizer.feed([sent], started_s).events:
             latency = event.latency_ms
             # The clock moves 10 ms per look: reading to start, cutting, encoding, matching.
             assert latency.sensor == pytest.approx(4)

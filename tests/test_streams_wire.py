@@ -82,6 +82,7 @@ def event(**changes: Any) -> Event:
         "score": 0.9,
         "distance": 0.1,
         "threshold": 0.5,
+        "threshold_distance": 0.4,
         "margin": 0.3,
         "runner_up": RunnerUp(label="clap", score=0.6),
         "t_start": 1.0,
@@ -348,6 +349,18 @@ def test_an_event_comes_back_as_it_was_sent(changes: dict[str, Any]) -> None:
     topic, payload = wire.encode_event(sent)
     assert topic == b"event.kinect.18446744073709551615"
     assert wire.decode_event(payload) == sent
+
+
+def test_an_event_says_on_both_scales_what_it_had_to_reach() -> None:
+    told = msgpack.unpackb(wire.encode_event(event(threshold_distance=0.45))[1])
+    assert (told["score"], told["threshold"]) == (0.9, 0.5)
+    assert (told["distance"], told["threshold_distance"]) == (0.1, 0.45)
+
+
+def test_an_event_of_a_daemon_that_tells_no_threshold_distance_is_read() -> None:
+    told = msgpack.unpackb(wire.encode_event(event(threshold_distance=0.45))[1])
+    del told["threshold_distance"]
+    assert wire.decode_event(msgpack.packb(told)) == event(threshold_distance=None)
 
 
 def test_the_messagepack_package_reads_events_and_status() -> None:

@@ -198,8 +198,8 @@ def test_rates_tell_what_a_distance_gives(stream: Stream, encoder: Encoder, is_m
     assert rates.hours == pytest.approx((one.seen_s - own_s) / 3600, abs=1e-3)
     offset = distance_at_score(0.85, encoder.info.calibration) - encoder.info.calibration.midpoint
     for i in (0, len(rates.distances) // 2):
-        thresholds = {example.label: rates.distances[i] - offset}
-        make_index = partial(PrototypeIndex, thresholds=thresholds)
+        midpoints = {example.label: rates.distances[i] - offset}
+        make_index = partial(PrototypeIndex, midpoints=midpoints)
         found = outcome_of(one, play(one, Method(encoder=encoder, config=CONFIG, make_index=make_index)))
         num_alarms = found.false["other"] + found.false["rest"]
         assert rates.alarms_per_hour[i] == pytest.approx(num_alarms / rates.hours, rel=0.02)

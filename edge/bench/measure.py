@@ -22,7 +22,7 @@ from edge.config import Config, GalleryFile, Model
 from edge.daemon import LIBRARY_COMMANDS, call
 from edge.gallery import Prototype
 from edge.library import Library, open_library
-from edge.live import Intake, Recognizer
+from edge.live import Recognizer
 from edge.match import PrototypeIndex
 from edge.model import BundleInfo, Encoder, read_bundle
 from edge.model.engines import engine_file
@@ -147,21 +147,17 @@ def decision_times(
     found: dict[str, list[float]] = {}
     recognizers = {}
     for name, encoder in encoders.items():
-        recognizers[name] = Recognizer(config, encoder, Intake(config.stream), clock=time.perf_counter)
-        recognizers[name].prototypes = prototypes
+        recognizers[name] = Recognizer(config, encoder, prototypes, clock=time.perf_counter)
         found[name], found[f"{name}, all frames"] = [], []
     # Frame by frame in turn, one encoder's weights would push what the other works on out of the cache.
     for start in range(0, len(payloads), _BLOCK_FRAMES):
         for name, recognizer in recognizers.items():
             for payload in payloads[start : start + _BLOCK_FRAMES]:
-                num_windows = recognizer.num_windows
                 started_s = time.perf_counter()
-                frame = wire.decode_frame(payload)
-                if recognizer.intake.accept(frame, started_s):
-                    recognizer.step([frame.to_kinect25()], started_s)
+                turn = recognizer.feed([wire.decode_frame(payload)], started_s)
                 took_us = 1e6 * (time.perf_counter() - started_s)
                 found[f"{name}, all frames"].append(took_us)
-                if recognizer.num_windows > num_windows:
+                if any(decision.windows for decision in turn.decisions):
                     found[name].append(took_us)
     return found
 

@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from edge.daemon import commands as control
 from edge.daemon.background import Calibrating, Fitting
 from edge.enroll import Enrolling
 from edge.library import Library
-from edge.live import Intake, Recognizer
+from edge.live import Recognizer
 from edge.match import PrototypeIndex
 from edge.protocol import (
     VERSION,
@@ -105,20 +105,15 @@ class Daemon:
         self.calibrating = Calibrating()
         self._thresholds: dict[str, float] = {}
         self._thresholds_changed_at: tuple[int, int] | None = None
-        self.intake = Intake(config.stream, clock_name=clock_name())
-        self.recognizer = Recognizer(
-            config, library.encoder, self.intake, clock=time.monotonic, clock_name=clock_name()
-        )
+        self.recognizer = Recognizer(config, library.encoder, clock=time.monotonic, clock_name=clock_name())
         self._index_prototypes()
         if library.gallery.num_reembedded:
             log.info("%d examples were embedded again, by this model", library.gallery.num_reembedded)
 
     def reconfigure(self, config: Config) -> None:
         """Work with another configuration from now on; counters go on, tracks start anew."""
-        self._tell(self.recognizer.forget())
+        self._tell(self.recognizer.reconfigure(config))
         self.library = Library(config=config, encoder=self.library.encoder, gallery=self.library.gallery)
-        self.intake.config = config.stream
-        self.recognizer.config = config
         self._index_prototypes()
 
     def _index_prototypes(self) -> None:
@@ -181,25 +176,28 @@ class Daemon:
     # Frames in, events out.
 
     def _take_frames(self) -> None:
-        now_s = time.monotonic()
-        frames: list[SkeletonFrame] = []
-        for message in self.camera.read(now_s, _READ_LIMIT):
-            if isinstance(message, Refused):
-                self.intake.drop(message.source, message.reason)
-                lost = f"dropped a frame of {message.source!r} ({message.reason}): {message.message}"
-                self._warn_once(message.source, message.reason, f"{lost}; more are only counted")
+        now_s, log_time_ns = time.monotonic(), time.time_ns()
+        messages = self.camera.read(now_s, _READ_LIMIT)
+        read_s = time.monotonic()
+        turn = self.recognizer.feed(self._readable(messages), now_s)
+        if not turn.frames:
+            return
+        self._tell(turn.events)
+        self._tell_engine()
+        for frame in turn.native:
+            self._record(frame, log_time_ns)
+        self._go_on_enrolling(turn.frames, now_s)
+        self._step_us.append(1e6 * (time.monotonic() - read_s) / len(turn.frames))
+
+    def _readable(self, messages: Iterable[SkeletonFrame | Refused]) -> Iterator[SkeletonFrame]:
+        """Yield the frames among messages; count and tell those that could not be read."""
+        for message in messages:
+            if isinstance(message, SkeletonFrame):
+                yield message
                 continue
-            if not self.intake.accept(message, now_s):
-                continue
-            if self.recorder is not None:
-                self._record(message)
-            frames.append(message.to_kinect25())
-        if frames:
-            read_s = time.monotonic()
-            self._go_on_enrolling(frames, now_s)
-            self._tell(self.recognizer.step(frames, now_s))
-            self._tell_engine()
-            self._step_us.append(1e6 * (time.monotonic() - read_s) / len(frames))
+            self.recognizer.intake.drop(message.source, message.reason)
+            lost = f"dropped a frame of {message.source!r} ({message.reason}): {message.message}"
+            self._warn_once(message.source, message.reason, f"{lost}; more are only counted")
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -218,10 +216,11 @@ class Daemon:
             else:
                 self._log("error", f"no decision, the engine failed ({code}): {error.message}. More are only counted")
 
-    def _record(self, frame: SkeletonFrame) -> None:
-        assert self.recorder is not None
+    def _record(self, frame: SkeletonFrame, log_time_ns: int) -> None:
+        if self.recorder is None:
+            return
         try:
-            self.recorder.write(frame, log_time_ns=time.time_ns())
+            self.recorder.write(frame, log_time_ns=log_time_ns)
         except RecordingError as error:
             self.recorder = None
             self._log("error", f"recording stopped: {error.message}")
@@ -320,7 +319,7 @@ class Daemon:
             "pid": os.getpid(),
             "uptime_s": round(now_s - self._start_s, 1),
             "camera": self.library.config.camera,
-            **self.intake.status(now_s),
+            **self.recognizer.intake.status(now_s),
             "bodies": self.recognizer.num_bodies,
             "bodies_refused": self.recognizer.num_bodies_refused,
             "bodies_without_joints": self.recognizer.num_bodies_without_joints,

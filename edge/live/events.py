@@ -9,19 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge.config import Events
-from streams.event import RunnerUp
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
-    """Hold the best label of one decision, and where in the stream it was seen."""
-
-    label: str
-    distance: float
-    score: float
-    runner_up: RunnerUp | None
-    t_start_s: float
-    joints: float
+from edge.live.decision import Match
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,25 +1,27 @@
 """From frames to events: pure, with the time that passes told by the frames and an injected clock.
 
-Shapes: W windows, P prototypes, K labels, E values of an embedding, F features, L frames, T frames of a window,
-V = 25, C = 3.
+Shapes: W windows, P prototypes, K labels, E values of an embedding, F features, T frames of a window, V = 25, C = 3.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from edge.config import Config
-from edge.live.events import Active, BodyEvents, Match
+from edge.live.decision import Decision, Match, Turn
+from edge.live.events import Active, BodyEvents
 from edge.live.intake import Intake
-from edge.match import PrototypeIndex, score_from_distance
+from edge.live.windows import NOTHING, Cut, cut_windows
+from edge.match import PrototypeIndex, distance_at_score, score_from_distance
 from edge.model import Encoder
-from edge.motion import BodyTrack, travels_m, windows_from_joints
-from streams.arrays import Array, Mask
+from edge.motion import BodyTrack
+from streams.arrays import Array
 from streams.errors import EngineError
 from streams.event import Event, Latency, Quality, RunnerUp
 from streams.frame import SkeletonFrame, seen_joints_m
@@ -34,25 +36,32 @@ class _Person:
     decided_s: float = -math.inf
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    distances_K: Array
+    windows_K: npt.NDArray[np.intp]
+    match: Match | None
+
+
 _NO_LATENCY = Latency(sensor=0.0, queue=0.0, encode=0.0, match=0.0, total=0.0)
 
 
 class Recognizer:
-    """Turn frames into events: a track per body, windows at each hop, match, confirm, begin, end."""
+    """Turn frames into events: accept, convert, a track per body, windows at each hop, match, begin, end."""
 
     def __init__(
         self,
         config: Config,
         encoder: Encoder,
-        intake: Intake,
+        prototypes: PrototypeIndex | None = None,
         *,
         clock: Callable[[], float],
         clock_name: str = "",
     ) -> None:
         self.config = config
         self.encoder = encoder
-        self.intake = intake
-        self.prototypes = PrototypeIndex((), encoder.info)
+        self.intake = Intake(config.stream, clock_name=clock_name)
+        self.prototypes = PrototypeIndex((), encoder.info) if prototypes is None else prototypes
         self.num_decisions = 0
         self.num_windows = 0
         self.num_still = 0
@@ -73,22 +82,95 @@ class Recognizer:
     def num_bodies(self) -> int:
         return len(self._people)
 
-    def step(self, frames: Sequence[SkeletonFrame], received_s: float) -> list[Event]:
-        """Take in frames (kinect25, accepted by the intake), return the events they cause.
+    def feed(self, frames: Iterable[SkeletonFrame], received_s: float) -> Turn:
+        """Take in frames as they come, in any layout; return those that were accepted, and what follows from them.
 
         All frames are taken in before anything is decided: when the machine is slow, decisions are
         skipped and counted, and the one that is made is about the newest moment. `received_s`: the
         injected clock when the frames were read.
         """
+        native: list[SkeletonFrame] = []
+        converted: list[SkeletonFrame] = []
+        decisions: list[Decision] = []
         events: list[Event] = []
         newest: dict[str, SkeletonFrame] = {}
+        # One after another: who yields the frames may count in between what it refuses.
         for frame in frames:
-            self._take(frame, events)
-            newest[frame.source] = frame
+            if not self.intake.accept(frame, received_s):
+                continue
+            native.append(frame)
+            taken = frame.to_kinect25()
+            converted.append(taken)
+            events += self._take(taken)
+            newest[frame.source] = taken
             self._received_s[frame.source] = received_s
         for frame in newest.values():
-            events += self._decide(frame, received_s)
-        return events
+            decisions += self.decide(frame, received_s)
+        for decision in decisions:
+            events += self.follow(decision)
+        return Turn(native=native, frames=converted, decisions=decisions, events=events)
+
+    def decide(self, frame: SkeletonFrame, received_s: float) -> list[Decision]:
+        """Decide about each body of a source whose hop is over; `frame`: the newest one, which was taken in."""
+        due = self._due(frame)
+        if not due:
+            return []
+        started_s = self._clock()
+        cuts = [
+            cut_windows(person.track, self.prototypes, self.config.windows, self.encoder.info.num_frames)
+            for person in due
+        ]
+        self.num_decisions += len(due)
+        self.num_windows += sum(len(cut.windows) for cut in cuts)
+        self.num_still += sum(cut.is_still for cut in cuts)
+        cut_s = self._clock()
+        try:
+            embeddings_WE, features_WF = self._encode(cuts)
+        except EngineError as error:  # nothing was seen in this decision; the next one tries again
+            self.num_encodes_failed += 1
+            self.engine_error = error
+            cuts = [NOTHING] * len(due)
+        encoded_s = self._clock()
+        found, end = [], 0
+        for cut in cuts:
+            first, end = end, end + len(cut.windows)
+            own_WE, own_WF = embeddings_WE[first:end], features_WF[first:end]
+            found.append(self._find(own_WE, own_WF, cut) if cut.windows else self._nothing())
+        matched_s = self._clock()
+        sensor_s = max(0.0, frame.t_send_s - frame.timestamp_s)
+        arrived_s = frame.t_send_s if frame.clock and frame.clock == self._clock_name else received_s
+        latency = Latency(
+            sensor=1000 * sensor_s,
+            queue=1000 * max(0.0, started_s - arrived_s),
+            encode=1000 * (encoded_s - cut_s),
+            match=1000 * (cut_s - started_s + matched_s - encoded_s),
+            total=1000 * (sensor_s + max(0.0, matched_s - arrived_s)),
+        )
+        return [
+            Decision(
+                frame=frame,
+                body=person.body,
+                windows=cut.windows,
+                labels=self.prototypes.labels,
+                distances_K=own.distances_K,
+                windows_K=own.windows_K,
+                match=own.match,
+                latency=latency,
+            )
+            for person, cut, own in zip(due, cuts, found, strict=True)
+        ]
+
+    def follow(self, decision: Decision) -> list[Event]:
+        """Return the events that a decision causes: the body's begins, goes on or ends."""
+        person = self._people[decision.source, decision.body]
+        told = person.events.follow(decision.match, decision.time_s, self.config.events)
+        return [self._event(kind, person, active, decision.frame, decision.latency) for kind, active in told]
+
+    def reconfigure(self, config: Config) -> list[Event]:
+        """Work with another configuration from now on; counters go on, tracks start anew. Return as `forget`."""
+        ends = self.forget()
+        self.config, self.intake.config = config, config.stream
+        return ends
 
     def forget(self) -> list[Event]:
         """Drop all tracks: what was seen so far is not to be recognized any more. Return the ends of events."""
@@ -116,10 +198,11 @@ class Recognizer:
                 events.append(self._event("end", person, person.events.active, frame, _NO_LATENCY))
         return events
 
-    def _take(self, frame: SkeletonFrame, events: list[Event]) -> None:
+    def _take(self, frame: SkeletonFrame) -> list[Event]:
+        """Add a frame to the tracks of its bodies; return the ends of events of those that were lost before it."""
         now_s = frame.timestamp_s
         # A time that runs backwards (another epoch) ends the old tracks as a gap does.
-        events += self._drop(
+        ends = self._drop(
             [
                 person
                 for person in self._people.values()
@@ -129,25 +212,28 @@ class Recognizer:
         )
         self._last_frames[frame.source] = frame
         for body in frame.bodies:
-            key = (frame.source, body.id)
             joints_m = seen_joints_m(body)
             if not np.isfinite(joints_m).all(axis=1).any():
                 self.num_bodies_without_joints += 1
                 continue
-            known = self._people.get(key)
-            if known is None:
-                if len(self._people) >= self.config.stream.max_bodies:
-                    self.num_bodies_refused += 1
-                    continue
-                known = self._people[key] = _Person(
-                    frame.source,
-                    body.id,
-                    BodyTrack(max(self.config.windows.lengths_s) + 0.1, self.config.stream.max_rate_fps),
-                    BodyEvents(self.config.events.out_of),
-                )
-            known.track.push(now_s, joints_m)
+            person = self._people.get((frame.source, body.id)) or self._new_person(frame.source, body.id)
+            if person is None:
+                self.num_bodies_refused += 1
+                continue
+            person.track.push(now_s, joints_m)
+        return ends
 
-    def _decide(self, frame: SkeletonFrame, received_s: float) -> list[Event]:
+    def _new_person(self, source: str, body: int) -> _Person | None:
+        """Follow one more body; None where there are as many as allowed."""
+        if len(self._people) >= self.config.stream.max_bodies:
+            return None
+        track = BodyTrack(max(self.config.windows.lengths_s) + 0.1, self.config.stream.max_rate_fps)
+        person = _Person(source, body, track, BodyEvents(self.config.events.out_of))
+        self._people[source, body] = person
+        return person
+
+    def _due(self, frame: SkeletonFrame) -> list[_Person]:
+        """Return the bodies in a frame whose hop is over; count the hops that were skipped."""
         now_s, hop_s = frame.timestamp_s, self.config.windows.hop_s
         due = []
         for person in self._people.values():
@@ -160,105 +246,48 @@ class Recognizer:
                     self.hop_s += 0.1 * (since_s - self.hop_s)
                 person.decided_s = now_s
                 due.append(person)
-        if not due:
-            return []
-        self.num_decisions += len(due)
-        started_s = self._clock()
-        windows, spans = [], []
-        if len(self.prototypes):
-            for i, person in enumerate(due):
-                for comparable_P, window, t_start_s, joints in self._windows(person):
-                    windows.append(window)
-                    spans.append((i, comparable_P, t_start_s, joints))
-        self.num_windows += len(windows)
-        cut_s = self._clock()
-        embeddings_WE = features_WF = np.zeros((len(windows), 0), np.float32)
-        try:
-            if windows and self.prototypes.classifier is not None:
-                embeddings_WE, features_WF = self.encoder.encode_with_features(np.stack(windows))
-            elif windows:
-                embeddings_WE = self.encoder.encode(np.stack(windows))
-            self.engine_error = None if windows else self.engine_error
-        except EngineError as error:  # nothing was seen in this decision; the next one tries again
-            self.num_encodes_failed += 1
-            self.engine_error = error
-            spans = []
-        encoded_s = self._clock()
-        matches: list[Match | None] = []
-        for i in range(len(due)):
-            rows = [row for row, span in enumerate(spans) if span[0] == i]
-            own_spans = [spans[row] for row in rows]
-            matches.append(self._match(embeddings_WE[rows], features_WF[rows], own_spans) if rows else None)
-        matched_s = self._clock()
-        sensor_s = max(0.0, frame.t_send_s - now_s)
-        arrived_s = frame.t_send_s if frame.clock and frame.clock == self._clock_name else received_s
-        latency = Latency(
-            sensor=1000 * sensor_s,
-            queue=1000 * max(0.0, started_s - arrived_s),
-            encode=1000 * (encoded_s - cut_s),
-            match=1000 * (cut_s - started_s + matched_s - encoded_s),
-            total=1000 * (sensor_s + max(0.0, matched_s - arrived_s)),
-        )
-        return [
-            self._event(kind, person, active, frame, latency)
-            for person, match in zip(due, matches, strict=True)
-            for kind, active in person.events.follow(match, now_s, self.config.events)
-        ]
+        return due
 
-    def _windows(self, person: _Person) -> list[tuple[Mask, Array, float, float]]:
-        """Cut the windows of a body that prototypes ask for: (comparable (P,), window, start, joints seen)."""
-        config = self.config.windows
-        wanted = [(length_s, self.prototypes.wants(length_s, config.max_stretch)) for length_s in config.lengths_s]
-        wanted = [(length_s, comparable_P) for length_s, comparable_P in wanted if comparable_P.any()]
-        if not wanted:
-            return []
-        lengths_s = np.array([length_s for length_s, _ in wanted])
-        timestamps_s, joints_LV3 = person.track.latest(float(lengths_s.max()))
-        firsts_W = np.searchsorted(timestamps_s, timestamps_s[-1] - lengths_s - 1e-6)
-        recent_s = timestamps_s[-1] - config.recent_s - 1e-6
-        is_filled = timestamps_s[-1] - timestamps_s[firsts_W] >= config.min_filled * lengths_s
-        is_filled &= len(timestamps_s) - firsts_W >= 4
-        if not is_filled.any():
-            return []
-        traveled_m = travels_m(joints_LV3, np.append(firsts_W, np.searchsorted(timestamps_s, recent_s)))
-        if traveled_m[-1] < config.min_recent_motion_m:
-            self.num_still += 1
-            return []
-        chosen = np.flatnonzero(is_filled & (traveled_m[:-1] >= config.min_motion_m))
-        if not len(chosen):
-            return []
-        windows = windows_from_joints(timestamps_s, joints_LV3, firsts_W[chosen], self.encoder.info.num_frames)
-        is_seen = np.isfinite(joints_LV3[:, :, 0])
-        return [
-            (wanted[i][1], window, float(timestamps_s[firsts_W[i]]), float(is_seen[firsts_W[i] :].mean()))
-            for i, window in zip(chosen, windows, strict=True)
-        ]
+    def _encode(self, cuts: Sequence[Cut]) -> tuple[Array, Array]:
+        """Return embeddings (W, E) of all windows at once, and features (W, F) where a classifier needs them."""
+        blocks = [cut.windows_WTVC for cut in cuts if cut.windows]
+        if not blocks:
+            return np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+        windows_WTVC = np.concatenate(blocks)
+        if self.prototypes.classifier is not None:
+            found = self.encoder.encode_with_features(windows_WTVC)
+        else:
+            found = self.encoder.encode(windows_WTVC), np.zeros((len(windows_WTVC), 0), np.float32)
+        self.engine_error = None
+        return found
 
-    def _match(
-        self,
-        embeddings_WE: Array,
-        features_WF: Array,
-        spans: list[tuple[int, Mask, float, float]],
-    ) -> Match | None:
-        comparable_WP = np.array([span[1] for span in spans])
-        distances, windows = self.prototypes.distances(embeddings_WE, comparable_WP)
-        best, *others = self.prototypes.ranking(distances, windows, features_WF)
+    def _find(self, embeddings_WE: Array, features_WF: Array, cut: Cut) -> _Found:
+        """Hold a body's windows against the prototypes."""
+        index, curve, min_score = self.prototypes, self.encoder.info.calibration, self.config.events.min_score
+        distances_K, windows_K = index.distances(embeddings_WE, cut.comparable_WP)
+        best, *others = index.ranking(distances_K, windows_K, features_WF)
 
         def score(label: int) -> float:
-            midpoint = float(self.prototypes.midpoints_K[label])
-            return score_from_distance(float(distances[label]), self.encoder.info.calibration, midpoint)
+            return score_from_distance(float(distances_K[label]), curve, float(index.midpoints_K[label]))
 
         runner_up = None
-        if others and np.isfinite(distances[others[0]]):
-            runner_up = RunnerUp(label=self.prototypes.labels[others[0]], score=score(others[0]))
-        return Match(
-            label=self.prototypes.labels[best],
-            distance=float(distances[best]),
+        if others and np.isfinite(distances_K[others[0]]):
+            runner_up = RunnerUp(label=index.labels[others[0]], score=score(others[0]))
+        window = cut.windows[windows_K[best]]
+        match = Match(
+            label=index.labels[best],
+            distance=float(distances_K[best]),
+            threshold_distance=distance_at_score(min_score, curve, float(index.midpoints_K[best])),
             score=score(best),
             runner_up=runner_up,
-            t_start_s=spans[int(windows[best])][2],
-            joints=spans[int(windows[best])][3],
+            t_start_s=window.start_s,
+            joints=window.joints,
         )
+        return _Found(distances_K, windows_K, match)
+
+    def _nothing(self) -> _Found:
+        num_labels = len(self.prototypes.labels)
+        return _Found(np.full(num_labels, np.inf, np.float32), np.zeros(num_labels, np.intp), None)
 
     def _event(
         self,
@@ -279,6 +308,7 @@ class Recognizer:
             score=match.score,
             distance=match.distance,
             threshold=self.config.events.min_score,
+            threshold_distance=match.threshold_distance,
             margin=match.score - (match.runner_up.score if match.runner_up else 0.0),
             runner_up=match.runner_up,
             t_start=active.t_start_s,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -85,6 +86,12 @@ def distances_between(
     result = np.full_like(cosine_NP, np.inf)
     result[:, chosen] = cosine_NP[:, chosen] + (alignment_weight / num_frames) * costs
     return result
+
+
+class Comparison(Protocol):
+    """Tell how far windows are from each of the prototypes, whose embeddings it was made of."""
+
+    def distances(self, windows_NE: Array) -> Array: ...
 
 
 class Prototypes:

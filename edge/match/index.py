@@ -5,14 +5,14 @@ Shapes: W windows, P prototypes, K labels, E values of an embedding, F features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from edge.gallery import Prototype
-from edge.match.distances import Prototypes
+from edge.match.distances import Comparison, Prototypes
 from edge.match.distribution import Classifier
 from edge.model import BundleInfo
 from streams.arrays import Array, Mask
@@ -21,8 +21,9 @@ from streams.arrays import Array, Mask
 class PrototypeIndex:
     """Hold the prototypes ordered by label, ready for matching.
 
-    `midpoints_K`: the distance at which each label's score is 0.5: the bundle's, or a label's own of `thresholds`.
-    `classifier`, where there is one, chooses the label.
+    `midpoints_K`: the distance at which each label's score is 0.5: the bundle's, or a label's own of `midpoints`.
+    `classifier`, where there is one, chooses the label. `compare` makes of the prototypes' embeddings what tells
+    the distances to them.
     """
 
     def __init__(
@@ -30,7 +31,9 @@ class PrototypeIndex:
         prototypes: Sequence[Prototype],
         info: BundleInfo,
         revision: int = 0,
-        thresholds: Mapping[str, float] = MappingProxyType({}),
+        midpoints: Mapping[str, float] = MappingProxyType({}),
+        *,
+        compare: Callable[[Sequence[Array], BundleInfo], Comparison] = Prototypes,
     ) -> None:
         ordered = sorted(prototypes, key=lambda prototype: prototype.label)
         self.revision = revision
@@ -39,11 +42,11 @@ class PrototypeIndex:
         for number, prototype in enumerate(ordered):
             firsts.setdefault(prototype.label, number)
         self.labels = list(firsts)
-        self.midpoints_K = np.array([thresholds.get(label, info.calibration.midpoint) for label in self.labels])
+        self.midpoints_K = np.array([midpoints.get(label, info.calibration.midpoint) for label in self.labels])
         self.classifier: Classifier | None = None
         self._first = np.array(list(firsts.values()), np.intp)
         self._wants: dict[tuple[float, float], Mask] = {}
-        self._prototypes = Prototypes([p.embedding for p in ordered], info)
+        self._comparison = compare([p.embedding for p in ordered], info)
 
     def __len__(self) -> int:
         return len(self.durations_s)
@@ -57,7 +60,7 @@ class PrototypeIndex:
 
     def distances(self, embeddings_WE: Array, comparable_WP: Mask) -> tuple[Array, npt.NDArray[np.intp]]:
         """Return for each label the smallest distance (edge.match.distances) and the window it was found in."""
-        distances_WP = np.where(comparable_WP, self._prototypes.distances(embeddings_WE), np.float32(np.inf))
+        distances_WP = np.where(comparable_WP, self._comparison.distances(embeddings_WE), np.float32(np.inf))
         by_label = np.minimum.reduceat(distances_WP, self._first, axis=1)
         window = by_label.argmin(axis=0)
         return by_label[window, np.arange(len(self.labels))], window

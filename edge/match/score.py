@@ -13,9 +13,12 @@ def score_from_distance(distance: float, calibration: Calibration, midpoint: flo
     return 1.0 / (1.0 + math.exp(min(calibration.slope * (distance - midpoint), 700.0)))
 
 
-def distance_at_score(score: float, calibration: Calibration) -> float:
+def distance_at_score(score: float, calibration: Calibration, midpoint: float | None = None) -> float:
     """Return the distance that has this score: the inverse of `score_from_distance`."""
-    return calibration.midpoint - math.log(score / (1 - score)) / calibration.slope
+    # 0 and 1 are at no distance: nearly so is near enough.
+    score = min(max(score, 1e-6), 1 - 1e-6)
+    midpoint = calibration.midpoint if midpoint is None else midpoint
+    return midpoint - math.log(score / (1 - score)) / calibration.slope
 
 
 def is_same_action(distance: float, calibration: Calibration) -> bool:

@@ -6,16 +6,15 @@ Shapes: D decisions, K labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from edge.config import Config, Events
 from edge.gallery import Negative
-from edge.live import Active, BodyEvents, Intake, Match, Recognizer
+from edge.live import Active, BodyEvents, Match, Recognizer
 from edge.match import PrototypeIndex, distance_at_score, score_from_distance
 from edge.model import Calibration, Encoder
 from streams.arrays import Array, Times
@@ -47,16 +46,6 @@ class Spell:
     onset_s: float
 
 
-class _Listener(Recognizer):
-    """Note what each decision finds, and let no event begin."""
-
-    heard: tuple[Array, Times] | None = None
-
-    def _match(self, embeddings_WE: Array, features_WF: Array, spans: Sequence[Any]) -> None:
-        distances_K, windows_K = self.prototypes.distances(embeddings_WE, np.array([span[1] for span in spans]))
-        self.heard = distances_K, np.array([spans[window][2] for window in windows_K])
-
-
 def decisions_of(
     frames: Iterable[SkeletonFrame],
     index: PrototypeIndex,
@@ -64,14 +53,11 @@ def decisions_of(
     config: Config,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Decisions:
-    """Play frames (kinect25, one body) as fast as it goes; return what was found in them.
+    """Play frames of one body as fast as it goes; return what was found in them.
 
     Raises EngineError where the engine fails, CancelledError once `is_cancelled`.
     """
-    intake = Intake(config.stream)
-    listener = _Listener(config, encoder, intake, clock=lambda: 0.0)
-    listener.prototypes = index
-    nothing = np.full(len(index.labels), np.inf, np.float32), np.zeros(len(index.labels))
+    recognizer = Recognizer(config, encoder, index, clock=lambda: 0.0)
     # No array is kept of each decision: small ones between the engine's large blocks of memory hold those back from
     # being used again, 10 GB after ten minutes.
     times_s: list[float] = []
@@ -80,17 +66,14 @@ def decisions_of(
     for frame in frames:
         if is_cancelled():
             raise CancelledError
-        if not intake.accept(frame, frame.timestamp_s):
-            continue
-        listener.heard, num_before = None, listener.num_decisions
-        listener.step([frame], frame.timestamp_s)
-        if listener.engine_error is not None:
-            raise listener.engine_error
-        if listener.num_decisions > num_before:
-            distances_K, starts_s_K = listener.heard or nothing
-            times_s.append(frame.timestamp_s)
-            distances += distances_K.tolist()
-            starts_s += starts_s_K.tolist()
+        decisions = recognizer.feed([frame], frame.timestamp_s).decisions
+        if recognizer.engine_error is not None:
+            raise recognizer.engine_error
+        for decision in decisions:
+            window_starts_s = [window.start_s for window in decision.windows] or [0.0]
+            times_s.append(decision.time_s)
+            distances += decision.distances_K.tolist()
+            starts_s += [window_starts_s[window] for window in decision.windows_K.tolist()]
     shape = len(times_s), len(index.labels)
     return Decisions(
         labels=tuple(index.labels),
@@ -115,16 +98,22 @@ def spells(decisions: Decisions, label: str, threshold: float, calibration: Cali
         match = None
         if math.isfinite(distance):
             score = score_from_distance(distance, calibration, midpoint)
-            match = Match(label=label, distance=distance, score=score, runner_up=None, t_start_s=start_s, joints=1.0)
+            match = Match(
+                label=label,
+                distance=distance,
+                threshold_distance=threshold,
+                score=score,
+                runner_up=None,
+                t_start_s=start_s,
+                joints=1.0,
+            )
         found += [(active, now_s) for kind, active in body.follow(match, now_s, events) if kind == "onset"]
     return [Spell(start_s=active.t_start_s, end_s=active.last_hit_s, onset_s=onset_s) for active, onset_s in found]
 
 
 def score_offset(calibration: Calibration, events: Events) -> float:
     """Return how much farther away than a score of 0.5 a score of `min_score` is."""
-    # 0 and 1 are at no distance: nearly so is near enough.
-    score = min(max(events.min_score, 1e-6), 1 - 1e-6)
-    return distance_at_score(score, calibration) - calibration.midpoint
+    return distance_at_score(events.min_score, calibration) - calibration.midpoint
 
 
 def frames_of(piece: Negative) -> Iterator[SkeletonFrame]:

@@ -1,6 +1,6 @@
 """Events in continuous recordings with truth, scored beside sliding DTW."""
 
-from training.evaluate.live.dtw import DtwIndex, JointsEncoder
+from training.evaluate.live.dtw import JointsEncoder, dtw_index
 from training.evaluate.live.evaluate import Build, evaluate_streams
 from training.evaluate.live.rates import MakeIndex, fit_rates
 from training.evaluate.live.report import print_streams, stream_json
@@ -11,11 +11,11 @@ from training.evaluate.live.streams_of_clips import build_streams
 __all__ = [
     "SLICES",
     "Build",
-    "DtwIndex",
     "JointsEncoder",
     "MakeIndex",
     "Stream",
     "build_streams",
+    "dtw_index",
     "evaluate_streams",
     "fit_rates",
     "print_streams",

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
 
 from edge.config import Config
 from edge.gallery import Prototype
-from edge.match import PrototypeIndex, Prototypes
+from edge.match import PrototypeIndex
 from edge.model import BaseStatistics, BundleInfo, Calibration
 from edge.motion import dtw_distances, window_from_joints
 from streams.archive import Archive
@@ -50,7 +51,7 @@ class JointsEncoder:
         return self.encode(windows_NTVC), np.zeros((len(windows_NTVC), 0), np.float32)
 
 
-class DtwPrototypes(Prototypes):
+class DtwPrototypes:
     """Compare windows with prototypes by DTW, in a unit of each prototype's own.
 
     Without a background: how far joints are from where they are on average, by how far the prototype's own go: of
@@ -68,7 +69,6 @@ class DtwPrototypes(Prototypes):
         background_NE: Array | None = None,
         known: dict[bytes, Array] | None = None,
     ) -> None:
-        super().__init__(embeddings, info)
         self._num_frames = info.num_frames
         self._is_about_mean = background_NE is None
         self._known = {} if known is None else known
@@ -95,19 +95,15 @@ class DtwPrototypes(Prototypes):
         return dtw_distances(self._frames(windows_NE), self._frames_PTD)
 
 
-class DtwIndex(PrototypeIndex):
-    """Compare by DTW (see DtwPrototypes), and leave all the rest as it is."""
-
-    def __init__(
-        self,
-        prototypes: Sequence[Prototype],
-        info: BundleInfo,
-        background_NE: Array | None = None,
-        known: dict[bytes, Array] | None = None,
-    ) -> None:
-        super().__init__(prototypes, info)
-        ordered = sorted(prototypes, key=lambda prototype: prototype.label)
-        self._prototypes = DtwPrototypes([p.embedding for p in ordered], info, background_NE, known)
+def dtw_index(
+    prototypes: Sequence[Prototype],
+    info: BundleInfo,
+    background_NE: Array | None = None,
+    known: dict[bytes, Array] | None = None,
+) -> PrototypeIndex:
+    """Return an index that compares by DTW (see DtwPrototypes), and does all the rest as ever."""
+    compare = partial(DtwPrototypes, background_NE=background_NE, known=known)
+    return PrototypeIndex(prototypes, info, compare=compare)
 
 
 def background_of(archive: Archive, stream: Stream, config: Config, num_frames: int) -> Array:

@@ -8,21 +8,20 @@ from dataclasses import dataclass
 from functools import partial
 
 from edge.config import Config
-from edge.gallery import Prototype
-from edge.live import Intake, Recognizer
+from edge.live import Recognizer
 from edge.match import PrototypeIndex
 from edge.model import BundleInfo, Encoder
 from streams.archive import Archive
 from streams.arrays import Array
 from streams.errors import ArchiveError
 from streams.event import Event
-from training.evaluate.live.dtw import DTW_FACTORS, DtwIndex, JointsEncoder, background_of
+from training.evaluate.live.dtw import DTW_FACTORS, JointsEncoder, background_of, dtw_index
+from training.evaluate.live.rates import MakeIndex
 from training.evaluate.live.score import Emitted, Outcome, StreamScore, f1_of, outcome, score_streams
 from training.evaluate.live.slices import SLICES, sliced
 from training.evaluate.live.stream import Stream, prototypes_of
 from training.evaluate.live.streams_of_clips import build_streams, recordings_as_stream
 
-MakeIndex = Callable[[Sequence[Prototype], BundleInfo], PrototypeIndex]
 Report = Callable[[str, int, int], None]
 Scores = dict[str, StreamScore]
 
@@ -57,7 +56,7 @@ class Method:
 
 def dtw_method(info: BundleInfo, config: Config, midpoint: float) -> Method:
     """Return sliding DTW with a threshold calibrated as the recognizer's is, in all else as the recognizer."""
-    return Method(encoder=JointsEncoder(info, midpoint), config=config, make_index=DtwIndex)
+    return Method(encoder=JointsEncoder(info, midpoint), config=config, make_index=dtw_index)
 
 
 def tuned_dtw_method(
@@ -69,7 +68,7 @@ def tuned_dtw_method(
 ) -> Method:
     """Return sliding DTW by the tested set's own background; `known`: see DtwPrototypes, one a stream."""
     encoder = JointsEncoder(info, factor)
-    make_index = partial(DtwIndex, background_NE=encoder.encode(background_NTVC), known=known)
+    make_index = partial(dtw_index, background_NE=encoder.encode(background_NTVC), known=known)
     return Method(encoder=encoder, config=config, make_index=make_index)
 
 
@@ -78,18 +77,13 @@ def play(stream: Stream, method: Method) -> list[Emitted]:
 
     Time is the stream's own; what each step really took is measured beside it.
     """
-    recognizer = Recognizer(
-        method.config, method.encoder, intake := Intake(method.config.stream), clock=time.perf_counter
-    )
-    recognizer.prototypes = method.make_index(prototypes_of(stream, method.encoder), method.encoder.info)
+    index = method.make_index(prototypes_of(stream, method.encoder), method.encoder.info)
+    recognizer = Recognizer(method.config, method.encoder, index, clock=time.perf_counter)
     onsets: dict[str, tuple[float, float]] = {}
     last: dict[str, Event] = {}
     for frame in stream.frames():
-        if not intake.accept(frame, frame.timestamp_s):
-            continue
         started_s = time.perf_counter()
-        events = recognizer.step([frame], started_s)
-        for event in events:
+        for event in recognizer.feed([frame], started_s).events:
             if event.type == "onset":
                 onsets[event.id] = (frame.timestamp_s, 1000 * (time.perf_counter() - started_s))
             last[event.id] = event
