@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import typer
-from rich.console import Console
-from rich.progress import Progress
 
-from edge.model import BundleInfo, read_bundle
-from edge.model.engines import EngineFile, OnnxRuntime, engine_file, prove
 from streams.errors import BundleError, ConfigError, CrossGLGError, EngineError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edge.model import BundleInfo
 
 Target = Literal["onnx", "onnx-fp16", "tensorrt", "tensorrt-rtx", "torch-tensorrt", "openvino", "triton"]
 
@@ -24,39 +24,44 @@ def export(
         Path | None,
         typer.Argument(
             metavar="[BUNDLE|RUN]",
-            help="With --to a model bundle, by default the one that is shipped; else the folder of a finished "
+            help="With --to: a model bundle. Default: the shipped one. Without --to: the folder of a finished "
             "`crossglg-edge train`.",
         ),
     ] = None,
-    to: Annotated[Target | None, typer.Option(help="What to make of a bundle's encoder.")] = None,
+    to: Annotated[Target | None, typer.Option(help="Turn a bundle's encoder into this.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Where to write. By default an engine goes where `serve` looks for it; a run's bundle and a Triton "
-            "repository need it.",
+            help="The folder to write. Default: an engine goes where `serve` looks for it. A run's bundle and a Triton "
+            "repository have no default.",
         ),
     ] = None,
     compute_capability: Annotated[
         list[str] | None,
-        typer.Option(metavar="X.Y", help="GPU that --to tensorrt-rtx builds for, such as 8.6; repeat. Default: all."),
+        typer.Option(
+            metavar="X.Y",
+            help="With --to tensorrt-rtx: build for this GPU, such as 8.6. Repeat it for more. Default: all.",
+        ),
     ] = None,
     calibrate: Annotated[
         list[Path] | None,
-        typer.Option(metavar="ARCHIVE", help="Of a run: archive whose clips set the score; repeat for more."),
+        typer.Option(metavar="ARCHIVE", help="With a run: an archive whose clips set the score. Repeat it for more."),
     ] = None,
-    name: Annotated[str, typer.Option(help="Of a run: the bundle's name.")] = "crossglg-edge",
+    name: Annotated[str, typer.Option(help="With a run: the name of the bundle.")] = "crossglg-edge",
     embedding: Annotated[
-        Literal["joints", "pooled"], typer.Option(help="Of a run: features by joint and quarter, or their mean.")
+        Literal["joints", "pooled"],
+        typer.Option(help="With a run: features by joint and quarter of the window, or their mean."),
     ] = "joints",
 ) -> None:
     """Turn a bundle's encoder into an engine, or freeze a trained encoder into a bundle.
 
-    An engine is compared with ONNX Runtime in fp32: here, or where it cannot run, before it is first used.
+    The command compares an engine with ONNX Runtime in fp32. Where the engine cannot run, `serve` compares it
+    before its first use.
 
-    A run's score is calibrated on clips of actions that the encoder was not trained on, by people against other
-    people; the features' mean and projection, and the statistics of distribution calibration, are those of
-    the training actions' clips. Needs the extra `train`.
+    The score of a run's bundle is fitted to clips of actions that the encoder was not trained on, each person
+    against other people. The features' mean, projection and statistics come from clips of the training actions.
+    Needs the extra `train`.
     """
     try:
         if to is not None:
@@ -86,6 +91,11 @@ def _export_bundle(source: Path | None, to: Target, out: Path | None, compute_ca
         raise ConfigError("--to triton needs --out FOLDER, the model repository")
     if compute_capabilities and to != "tensorrt-rtx":
         raise ConfigError(f"--compute-capability is of --to tensorrt-rtx: --to {to} builds for the GPU that is here")
+    from rich.console import Console
+
+    from edge.model import read_bundle
+    from edge.model.engines import engine_file
+
     info, onnx = read_bundle(source)
     bundle = onnx.parent
     folder = out or engine_file.default_folder(info)
@@ -129,6 +139,8 @@ def _write_engine(
         from export.engines import torch_tensor_rt
 
         return torch_tensor_rt.write_engine(info, bundle, folder)
+    from rich.progress import Progress
+
     from export.engines import tensor_rt
 
     with Progress(console=console, transient=True) as progress:
@@ -151,6 +163,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_fp32(info: BundleInfo, bundle: Path, folder: Path) -> Path:
+    from edge.model.engines import EngineFile, OnnxRuntime, engine_file, prove
+
     onnx, path = bundle / "encoder.onnx", folder / "encoder.onnx"
     runtime = OnnxRuntime(onnx)
     about = EngineFile(
@@ -165,6 +179,10 @@ def _write_fp32(info: BundleInfo, bundle: Path, folder: Path) -> Path:
 
 
 def _export_run(run: Path, out: Path, calibrate: list[Path], name: str, embedding: Literal["joints", "pooled"]) -> None:
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import Progress
+
     from export import bundle, fit
     from export.frozen import embed
     from export.rates import add_rates

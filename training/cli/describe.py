@@ -8,32 +8,37 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from streams.archive import read_archive
 from streams.errors import CrossGLGError
-from streams.layouts import layout_by_name
-from training.texts import Chat, DescriptionError, LlmError, describe_actions, slug
 
 
 def describe(
-    llm: Annotated[str, typer.Option(metavar="URL", help="OpenAI-compatible, such as http://localhost:8080/v1.")],
-    model: Annotated[str, typer.Option(metavar="NAME", help="The model, as its server calls it.")],
-    actions: Annotated[list[str] | None, typer.Argument(metavar="ACTION", help="Names of actions.")] = None,
+    llm: Annotated[
+        str, typer.Option(metavar="URL", help="An OpenAI-compatible server, such as http://localhost:8080/v1.")
+    ],
+    model: Annotated[str, typer.Option(metavar="NAME", help="The model's name on that server.")],
+    actions: Annotated[list[str] | None, typer.Argument(metavar="ACTION", help="The names of actions.")] = None,
     actions_of: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="Also the actions of an archive (.npz), or of a text file, one a line."),
+        typer.Option(
+            metavar="FILE", help="Add the actions of an archive (.npz), or of a text file with one action per line."
+        ),
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The texts go to DIR/<model>/.")] = Path("descriptions"),
-    layout: Annotated[str, typer.Option(help="Whose joints are described.")] = "kinect25",
-    timeout: Annotated[float, typer.Option(min=1.0, help="Seconds that one answer may take.")] = 600.0,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Write the texts to DIR/<model>/.")] = Path("descriptions"),
+    layout: Annotated[str, typer.Option(help="Describe the joints of this layout.")] = "kinect25",
+    timeout: Annotated[float, typer.Option(min=1.0, help="Wait this many seconds for one answer.")] = 600.0,
 ) -> None:
     """Let a language model describe actions and their joints. Needs the extra `text`.
 
-    Run again, it goes on where it stopped. The API key is read from OPENAI_API_KEY.
+    If you run it again, it continues where it stopped. It reads the API key from OPENAI_API_KEY.
     """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from streams.layouts import layout_by_name
+    from training.texts import Chat, DescriptionError, LlmError, describe_actions, slug
+
     named = [*(actions or ()), *(name for path in actions_of or () for name in _actions_of(path))]
     wanted = list(dict.fromkeys(named))
     if not wanted:
@@ -76,6 +81,9 @@ def describe(
 
 
 def _actions_of(path: Path) -> list[str]:
+    from streams.archive import read_archive
+    from training.texts import DescriptionError
+
     if path.suffix == ".npz":
         return sorted(set(read_archive(path).actions))
     try:

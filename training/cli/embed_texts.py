@@ -6,25 +6,31 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress
-from rich.table import Table
-
-from training.texts import ENCODER, available_llms, write_key_joints, write_text_features
 
 
 def embed_texts(
-    llm: Annotated[str, typer.Argument(metavar="LLM", help=f"{', '.join(available_llms())}, or a folder of texts.")],
+    llm: Annotated[
+        str,
+        typer.Argument(metavar="LLM", help="A language model whose texts ship with the program, or a folder of texts."),
+    ],
     text_encoder: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help=f"Of a model that transformers reads; default: {ENCODER}."),
+        typer.Option(
+            metavar="FOLDER", help="The folder of a model that transformers reads. Default: all-MiniLM-L6-v2."
+        ),
     ] = None,
 ) -> None:
-    """Derive key joints and embeddings from texts, and keep both beside them. Needs the extra `text`.
+    """Derive key joints and embeddings from texts, and store both beside them. Needs the extra `text`.
 
-    Prints which body parts each action names and how many joints those are. Nothing is downloaded.
+    The command prints the body parts that each action names, and how many joints those are. It downloads nothing.
     """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from training.texts import write_key_joints, write_text_features
+
     found = write_key_joints(llm)
     table = Table(title="Key joints, K")
     for column in ("action", "joints", "body parts"):

@@ -8,49 +8,58 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress, TaskID
-from rich.table import Table
 
-from edge.config import Config, Model, read_config
-from edge.model import BundleEncoder, open_encoder
-from streams.archive import read_archive
 from streams.errors import BundleError
-from training.evaluate import By, Report, Result, Score, evaluate_archives, evaluate_protocol
-from training.evaluate.live import SLICES, Build, evaluate_streams, print_streams, stream_json
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from edge.model import BundleEncoder
+    from training.evaluate import Report, Result, Score
 
 evaluate = typer.Typer(
     help="Measure one-shot recognition on recordings, with plain DTW beside it.", no_args_is_help=True
 )
 
-_Draws = Annotated[int, typer.Option(min=1, help="How many times exemplars are drawn; draw d has seed d.")]
+# As training.evaluate.live.SLICES has them, which takes a second to import.
+SLICE_NAMES = (
+    "5-fps", "10-fps", "15-fps", "30-fps", "lost-frames", "missing-joints", "mirrored", "half-speed", "double-speed",
+    "view", "layout", "two-people", "id-swap",
+)  # fmt: skip
+
+_Draws = Annotated[int, typer.Option(min=1, help="Draw exemplars this many times. Draw d has seed d.")]
 _Bundle = Annotated[
-    Path | None, typer.Option("--encoder", metavar="BUNDLE", help="A bundle's folder; default: that shipped.")
+    Path | None,
+    typer.Option("--encoder", metavar="BUNDLE", help="The folder of a model bundle. Default: the shipped one."),
 ]
 _Calibrated = Annotated[
-    bool, typer.Option("--calibrated", help="Also choose by the paper's distribution calibration; slow.")
+    bool, typer.Option("--calibrated", help="Also choose by the paper's distribution calibration, which is slow.")
 ]
-_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, accuracies 0 to 1, and nothing else.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script, with accuracies from 0 to 1.")]
 
 
 @evaluate.command("one-shot")
 def one_shot(
     archives: Annotated[list[Path], typer.Argument(metavar="ARCHIVE", help="Skeleton archives, .npz.")],
     draws: _Draws = 100,
-    by: Annotated[By, typer.Option(help="Tell classes apart, or merge them by action.")] = By.CLASS,
+    by: Annotated[
+        Literal["class", "action"], typer.Option(help="Tell classes apart, or merge them by action.")
+    ] = "class",
     encoder: _Bundle = None,
     calibrated: _Calibrated = False,
     as_json: _AsJson = False,
 ) -> None:
-    """Enroll one clip a class from one person, name the clips of the others; all classes at once."""
+    """Enroll one clip of each class from one person, then name the clips of the others, all classes at once."""
+    from statistics import fmean
+
+    from training.evaluate import By, evaluate_archives
+
     onnx = _encoder(encoder, calibrated)
     with _progress() as report:
-        results = evaluate_archives(archives, onnx, num_draws=draws, by=by, report=report, calibrated=calibrated)
+        results = evaluate_archives(archives, onnx, num_draws=draws, by=By(by), report=report, calibrated=calibrated)
     mean = {method: fmean(result.scores[method].accuracy for result in results) for method in results[0].scores}
     if as_json:
         _print_json({"archives": {result.name: _as_dict(result) for result in results}, "mean": mean})
@@ -62,10 +71,10 @@ def one_shot(
 def protocol(
     protocol: Annotated[
         Path | None,
-        typer.Argument(metavar="PROTOCOL.json", help="Default: protocol.json in --data, or here."),
+        typer.Argument(metavar="PROTOCOL.json", help="The protocol. Default: protocol.json in --data or here."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where its archives lie; default: beside it.")
+        Path | None, typer.Option(metavar="DIR", help="The folder of its archives. Default: beside it.")
     ] = None,
     draws: _Draws = 100,
     encoder: _Bundle = None,
@@ -73,6 +82,8 @@ def protocol(
     as_json: _AsJson = False,
 ) -> None:
     """Tell apart a protocol's novel actions, from one clip each, over all its archives."""
+    from training.evaluate import evaluate_protocol
+
     path = protocol or (data or Path()) / "protocol.json"
     onnx = _encoder(encoder, calibrated)
     folder = data or path.parent
@@ -89,23 +100,34 @@ def stream(
     archives: Annotated[list[Path], typer.Argument(metavar="ARCHIVE", help="Skeleton archives, .npz.")],
     negatives: Annotated[
         list[Path] | None,
-        typer.Option(metavar="ARCHIVE", help="Recordings in which nothing enrolled is done, for false alarms."),
+        typer.Option(
+            metavar="ARCHIVE",
+            help="An archive in which nobody does an enrolled action, for false alarms. Repeat it for more.",
+        ),
     ] = None,
     slices: Annotated[
-        list[str] | None, typer.Option("--slice", help=f"Also: {', '.join(list(SLICES)[1:])}; or all.")
+        list[str] | None,
+        typer.Option("--slice", help=f"Also a harder slice: {', '.join(SLICE_NAMES)}, or all. Repeat it for more."),
     ] = None,
-    num_labels: Annotated[int, typer.Option(min=1, help="How many classes are enrolled, one clip each.")] = 5,
-    num_streams: Annotated[int, typer.Option(min=1, help="Of each archive so many, each another person's.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="What all is drawn by.")] = 0,
+    num_labels: Annotated[int, typer.Option(min=1, help="Enroll this many classes, one clip each.")] = 5,
+    num_streams: Annotated[
+        int, typer.Option(min=1, help="Make this many streams of each archive, each of another person.")
+    ] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of every draw.")] = 0,
     config: Annotated[
-        Path | None, typer.Option(help="Whose windows and events are used; default: the defaults, not your own.")
+        Path | None,
+        typer.Option(help="Use the windows and events of this TOML file. Default: the defaults, not your own config."),
     ] = None,
     encoder: _Bundle = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
 ) -> None:
-    """Recognize live: streams made of clips, one person acts what another enrolled; sliding DTW beside it."""
-    known = list(SLICES)[1:]
-    names = known if slices and "all" in slices else list(dict.fromkeys(slices or []))
+    """Recognize live, in streams made of clips: one person does what another enrolled. Sliding DTW runs beside it."""
+    from edge.config import Config, read_config
+    from streams.archive import read_archive
+    from training.evaluate.live import Build, evaluate_streams, print_streams, stream_json
+
+    known = SLICE_NAMES
+    names = list(known) if slices and "all" in slices else list(dict.fromkeys(slices or []))
     if unknown := [name for name in names if name not in known]:
         raise typer.BadParameter(f"{', '.join(unknown)}: expected some of {', '.join(known)}, or all")
     onnx = _encoder(encoder, calibrated=False)
@@ -126,6 +148,9 @@ def stream(
 
 
 def _encoder(bundle: Path | None, calibrated: bool) -> BundleEncoder:
+    from edge.config import Model
+    from edge.model import open_encoder
+
     encoder = open_encoder(bundle, Model(engine="onnxruntime", num_threads=os.cpu_count() or 1))
     if calibrated and encoder.statistics is None:
         raise BundleError(
@@ -137,6 +162,10 @@ def _encoder(bundle: Path | None, calibrated: bool) -> BundleEncoder:
 
 @contextmanager
 def _progress() -> Iterator[Report]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress
+
     with Progress(console=Console(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
 
@@ -161,6 +190,10 @@ def _print_json(content: dict[str, Any]) -> None:
 
 
 def _print_table(encoder: str, kind: str, results: list[Result], mean: dict[str, float]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(
         title="Balanced accuracy in %, one example a class, with its 95 % interval",
         caption=f"encoder: {escape(encoder)}",

@@ -7,9 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress
 
 from streams.errors import ArchiveError, ConfigError, CrossGLGError
 
@@ -24,15 +21,22 @@ _MAX_LETTERS = 36
 def explain(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN... ARCHIVE...", help="Runs of `train`, then skeleton archives or folders of them."),
+        typer.Argument(
+            metavar="RUN... ARCHIVE...", help="Runs of `train`, then skeleton archives (.npz) or folders of them."
+        ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the three figures.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the three figures.")],
     actions: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="The actions, in this order; default: the 4 with most clips.")
+        str | None,
+        typer.Option(metavar="A,B,C", help="Draw these actions in this order. Default: the 4 with the most clips."),
     ] = None,
-    clip: Annotated[int, typer.Option(min=0, help="Which clip of each action is drawn as a skeleton.")] = 0,
+    clip: Annotated[int, typer.Option(min=0, help="Draw this clip of each action as a skeleton.")] = 0,
 ) -> None:
-    """Draw what runs look at in clips, as Fig. 4 to 6 of the paper. Needs the extra `explain`."""
+    """Draw what runs look at in clips, as in Fig. 4 to 6 of the paper. Needs the extra `explain`."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress
+
     try:
         from training.data import archive_paths
         from training.explain import draw_figures, explain_runs, key_joint_shares, most_moving, read_clips

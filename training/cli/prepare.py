@@ -5,23 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress
 
 from streams.errors import ArchiveError
-from streams.layouts import KINECT25_JOINTS, LAYOUTS
-from training.data import Sample, prepare_archives
-from training.data import kinetics as kinetics_files
-from training.data import ntu as ntu_files
+
+if TYPE_CHECKING:
+    from training.data import Sample
 
 prepare = typer.Typer(help="Turn public data sets into skeleton archives.", no_args_is_help=True)
 
-_Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The data set, unpacked.")]
-_Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the archives; what is finished is kept.")]
+_Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the unpacked data set.")]
+_Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder for the archives. Finished archives are kept.")]
 
 
 @prepare.command("ntu")
@@ -30,17 +26,25 @@ def ntu(
     out: _Out,
     skip: Annotated[
         Path | None,
-        typer.Option(metavar="LIST", help="Text file of samples to leave out: the authors' missing skeletons."),
+        typer.Option(
+            metavar="LIST", help="A text file of samples to leave out, such as the authors' list of missing skeletons."
+        ),
     ] = None,
 ) -> None:
-    """NTU RGB+D 60 or 120 (.skeleton files): an archive a setup, and the one-shot protocols."""
+    """Turn NTU RGB+D 60 or 120 (.skeleton files) into one archive per setup, and write the one-shot protocols."""
+    from streams.layouts import KINECT25_JOINTS
+    from training.data import ntu as ntu_files
+
     parts = ntu_files.ntu_parts(folder, ntu_files.read_skip_list(skip) if skip is not None else ())
     _prepare(parts, ntu_files.read_sample, out, KINECT25_JOINTS, ntu_files.FPS, ntu_files.ntu_protocols())
 
 
 @prepare.command("kinetics")
 def kinetics(folder: _Folder, out: _Out) -> None:
-    """Kinetics-skeleton (kinetics_train, kinetics_val): archives of 20,000 clips, and the one-shot protocol."""
+    """Turn Kinetics-skeleton (kinetics_train, kinetics_val) into archives of 20,000 clips, and write the protocol."""
+    from streams.layouts import LAYOUTS
+    from training.data import kinetics as kinetics_files
+
     parts = kinetics_files.kinetics_parts(folder)
     joints, protocols = LAYOUTS["openpose18"].joints, kinetics_files.kinetics_protocols()
     _prepare(parts, kinetics_files.read_sample, out, joints, kinetics_files.FPS, protocols)
@@ -54,6 +58,12 @@ def _prepare(
     fps: float,
     protocols: Mapping[str, Mapping[str, Any]],
 ) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import Progress
+
+    from training.data import prepare_archives
+
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("files", total=None)
 

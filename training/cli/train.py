@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streams.errors import ConfigError, CrossGLGError
-from training.evaluate import read_protocol
 
 
 class Preset(StrEnum):
@@ -28,39 +24,51 @@ def train(
     archives: Annotated[
         list[Path], typer.Argument(metavar="ARCHIVE", help="Skeleton archives, .npz, or folders of them.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run; a run that was stopped goes on.")],
-    preset: Annotated[Preset, typer.Option(help="As in the paper, or what two CPU cores can do.")] = Preset.TWO_CORES,
+    out: Annotated[Path, typer.Option(help="The folder of the run. A run that was stopped continues.")],
+    preset: Annotated[Preset, typer.Option(help="Settings as in the paper, or for two CPU cores.")] = Preset.TWO_CORES,
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML; any key of TrainConfig. Flags go before it.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Read any key of TrainConfig from this TOML file. Flags override it."),
     ] = None,
     base_of: Annotated[
-        Path | None, typer.Option(metavar="PROTOCOL.json", help="Only this protocol's base actions.")
+        Path | None, typer.Option(metavar="PROTOCOL.json", help="Train only on this protocol's base actions.")
     ] = None,
-    base: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N of them.")] = None,
+    base: Annotated[int | None, typer.Option(min=1, metavar="N", help="Train only on the first N of them.")] = None,
     descriptions: Annotated[
-        str | None, typer.Option(metavar="LLM", help="Whose texts guide: one that is shipped, or a folder.")
+        str | None,
+        typer.Option(
+            metavar="LLM",
+            help="Be guided by the texts of this language model, which ship with the program, or by a folder of texts.",
+        ),
     ] = None,
     global_to_local: Annotated[
-        bool | None, typer.Option("--global-to-local/--no-global-to-local", help="Texts say which joints matter.")
+        bool | None, typer.Option("--global-to-local/--no-global-to-local", help="Let texts say which joints matter.")
     ] = None,
     local_to_global: Annotated[
-        bool | None, typer.Option("--local-to-global/--no-local-to-global", help="Joint texts meet joint features.")
+        bool | None,
+        typer.Option("--local-to-global/--no-local-to-global", help="Compare joint texts with joint features."),
     ] = None,
-    num_pre: Annotated[int | None, typer.Option(min=1, max=9, help="Blocks before the joints are weighed.")] = None,
-    num_frames: Annotated[int | None, typer.Option(min=4, help="Frames of a window, T.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    batch: Annotated[int | None, typer.Option(min=2)] = None,
-    lr: Annotated[float | None, typer.Option(min=0.0, help="Learning rate, at its highest.")] = None,
-    seed: Annotated[int | None, typer.Option()] = None,
+    num_pre: Annotated[int | None, typer.Option(min=1, max=9, help="Weigh the joints after this many blocks.")] = None,
+    num_frames: Annotated[int | None, typer.Option(min=4, help="Frames per window, T.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Train for this many epochs.")] = None,
+    batch: Annotated[int | None, typer.Option(min=2, help="Clips per batch.")] = None,
+    lr: Annotated[float | None, typer.Option(min=0.0, help="The highest learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of the weights and of the clips' order.")] = None,
     teacher: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="A bundle whose embeddings are imitated, too.")
+        Path | None, typer.Option(metavar="BUNDLE", help="Also imitate the embeddings of this bundle.")
     ] = None,
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile first: minutes, then faster.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile first, which takes minutes, then train faster.")
+    ] = False,
 ) -> None:
     """Train the encoder on archives, guided by texts (CrossGLG). Needs the extra `train`.
 
     On several GPUs or machines: torchrun --nproc-per-node 2 --no-python crossglg-edge train ...
     """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     try:
         from edge.model import open_encoder
         from training import run
@@ -121,6 +129,8 @@ def _base_actions(protocol: Path | None, num_base: int | None) -> tuple[str, ...
         if num_base is not None:
             raise ConfigError("--base N takes the first N base actions of a protocol", hint="Name it with --base-of.")
         return None
+    from training.evaluate import read_protocol
+
     order = read_protocol(protocol).base_order
     if not order or len(order) < (num_base or 0):
         raise ConfigError(f"{protocol} has {len(order)} base actions, expected {num_base or 'some'}")
