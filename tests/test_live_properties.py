@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config import Events
-from edge.live.events import BodyEvents, Match
+from edge.live.decision import Match
+from edge.live.events import BodyEvents
 
 _SCORES = st.floats(0.0, 1.0)
 
@@ -23,7 +24,13 @@ def decisions(draw: st.DrawFn) -> list[tuple[float, Match | None]]:
         if label := draw(st.sampled_from(["", "wave", "wave", "bow", "kick"])):
             window_s = draw(st.sampled_from([0.6, 2.0, 6.75]))
             match = Match(
-                label=label, distance=1.0, score=draw(_SCORES), runner_up=None, t_start_s=now_s - window_s, joints=1.0
+                label=label,
+                distance=1.0,
+                threshold_distance=1.0,
+                score=draw(_SCORES),
+                runner_up=None,
+                t_start_s=now_s - window_s,
+                joints=1.0,
             )
         drawn.append((now_s, match))
     return drawn
