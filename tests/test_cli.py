@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from edge.cli.app import add_offline_commands, app
 from edge.config import read_config
-from streams.errors import ControlError, CrossGLGError, RecordingError
+from streams.errors import ControlError, CrossGLGError, GalleryError, RecordingError
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
 from streams.recording import describe_recording
@@ -354,9 +354,9 @@ def test_ordinary_movement_is_enrolled_from_a_file_listed_moved_and_removed(
     archive: Path, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     config, other = make_config(), make_config()
-    said = call("enroll", "--negative", "--from", f"{archive}:0", config=config)
+    said = call("negatives", "record", "--from", f"{archive}:0", config=config)
     assert said.startswith("stored ordinary movement: ")
-    stored = read_json("enroll", "--negative", "--from", f"{archive}:bow-0", config=config)
+    stored = read_json("negatives", "record", "--from", f"{archive}:bow-0", config=config)
     assert (stored["pieces"], stored["gallery_revision"]) == (1, 2)
     listed = read_json("gallery", "list", config=config)
     assert listed["labels"] == []
@@ -371,21 +371,38 @@ def test_ordinary_movement_is_enrolled_from_a_file_listed_moved_and_removed(
     call("gallery", "remove", "--id", stored["ids"][0], config=config)
     assert len(read_json("gallery", "list", config=config)["negatives"]) == 1
     assert "undone: revision 3: remove negative" in call("gallery", "undo", config=config)
-    assert len(read_json("gallery", "list", config=config)["negatives"]) == 2
+    assert read_json("negatives", "list", config=config) == {"gallery_revision": 4, "negatives": listed["negatives"]}
+    said = call("negatives", "remove", stored["ids"][0][:8], config=config)
+    assert said == f"removed {stored['ids'][0][:8]}; `crossglg-edge gallery undo` brings it back\n"
+    assert stored["ids"][0][:8] not in call("negatives", "list", config=config)
+
+
+def test_negatives_remove_takes_no_action_away(archive: Path, make_config: MakeConfig) -> None:
+    config = make_config()
+    wave = read_json("enroll", "wave", "--from", f"{archive}:0", config=config)
+    with pytest.raises(GalleryError, match="no ordinary movement has an id") as refusal:
+        call("negatives", "remove", wave["id"], config=config)
+    assert refusal.value.code == "unknown_id"
+    assert len(read_json("gallery", "list", config=config)["labels"]) == 1
+
+
+@pytest.mark.parametrize("args", [("--negative",), ("--negative", "--seconds", "5"), ("x", "--negative", "--quiet")])
+def test_the_old_flag_is_refused_with_the_new_command(make_config: MakeConfig, args: tuple[str, ...]) -> None:
+    (line,) = refused("enroll", *args, config=make_config())
+    assert line == "error (moved) `enroll --negative` is now `crossglg-edge negatives record`"
 
 
 @pytest.mark.parametrize(
     "args",
     [
         ("enroll",),
-        ("enroll", "x", "--negative"),
-        ("enroll", "--negative", "--side", "left"),
-        ("enroll", "--negative", "--examples", "2"),
         ("enroll", "x", "--from", "y", "--confirm"),
         ("enroll", "x", "--from", "y", "--examples", "2"),
         ("enroll", "x", "--examples", "0"),
         ("enroll", "x", "--side", "upper"),
-        ("enroll", "--negative", "--seconds", "0"),
+        ("negatives", "record", "--seconds", "0"),
+        ("negatives", "record", "x"),
+        ("negatives", "remove"),
         ("gallery", "remove"),
         ("gallery", "remove", "x", "--id", "y"),
     ],

@@ -100,7 +100,11 @@ def labels(daemon: DaemonProcess) -> dict[str, int]:
 
 
 def enroll(daemon: DaemonProcess, *args: str, answer: str | None = None) -> Result:
-    words = ["enroll", *args, "--countdown", "0.3", "--config", str(daemon.config)]
+    return invoke(daemon, "enroll", *args, answer=answer)
+
+
+def invoke(daemon: DaemonProcess, *args: str, answer: str | None = None) -> Result:
+    words = [*args, "--countdown", "0.3", "--config", str(daemon.config)]
     return CliRunner().invoke(app, words, input=answer)
 
 
@@ -182,7 +186,7 @@ def test_several_examples_are_captured_in_one_go(daemon: DaemonProcess, person: 
 
 
 def test_ordinary_movement_is_captured_live(daemon: DaemonProcess, person: Person) -> None:
-    answer = enroll(daemon, "--negative", "--seconds", "1")
+    answer = invoke(daemon, "negatives", "record", "--seconds", "1")
     assert answer.exit_code == 0, answer.output
     assert answer.stdout.startswith("stored ordinary movement: ")
     (negative,) = daemon.ask("gallery.list")["negatives"]

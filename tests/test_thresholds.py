@@ -342,7 +342,7 @@ def test_movement_in_which_an_action_alarms_makes_its_threshold_stricter_and_no_
     call("enroll", "wave", "--from", f"{path}:0", config=config)
     call("enroll", "raise_arms", "--from", f"{path}:4", config=config)
     # Another person's wave, which is to be no wave to this user.
-    call("enroll", "--negative", "--from", f"{path}:12", config=config)
+    call("negatives", "record", "--from", f"{path}:12", config=config)
     done = read_json("threshold", "calibrate", "--false-alarms-per-hour", "4", config=config)
     labels = by_label(done)
     assert labels["wave"]["distance"] < labels["raise_arms"]["distance"] == 0.1
@@ -350,7 +350,7 @@ def test_movement_in_which_an_action_alarms_makes_its_threshold_stricter_and_no_
     assert labels["wave"]["negatives"] == "it alarmed 1 times in your ordinary movement"
     assert 0.0005 < done["negative_hours"] < 0.002
     # The example itself alarms however near a match must be.
-    call("enroll", "--negative", "--from", f"{path}:0", config=config)
+    call("negatives", "record", "--from", f"{path}:0", config=config)
     done = read_json("threshold", "calibrate", "--false-alarms-per-hour", "4", config=config)
     assert by_label(done)["wave"]["distance"] == 0.01
     assert "the strictest still alarms 1 times" in call("threshold", "get", config=config)

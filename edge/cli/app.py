@@ -15,6 +15,7 @@ from edge.cli.doctor import doctor
 from edge.cli.enroll import enroll
 from edge.cli.exit_codes import ExitCode
 from edge.cli.gallery import gallery
+from edge.cli.negatives import negatives
 from edge.cli.publish import publish
 from edge.cli.record import record
 from edge.cli.serve import serve
@@ -35,9 +36,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (bench, serve, enroll, watch, status, stop, record, publish, config, doctor):
+for command in (serve, enroll, watch, status, stop, record, publish, config, doctor, bench):
     app.command()(command)
 app.add_typer(gallery, name="gallery")
+app.add_typer(negatives, name="negatives")
 app.add_typer(threshold, name="threshold")
 
 

@@ -4,19 +4,49 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn
-from rich.prompt import Confirm
+import typer
 
+from edge.cli.ask import daemon
+from edge.cli.exit_codes import ExitCode
+from edge.cli.terminal import err, escape, note
+from edge.config import Config
 from streams.errors import ControlError
 from streams.sockets import ControlClient
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 _WORDS = {"stillness": "stand still", "countdown": "get ready", "capture": "[bold]do it now[/], then rest"}
 _WORDS_NEGATIVE = {**_WORDS, "capture": "[bold]move as on any day[/]"}
 _POLL_S = 0.1
+
+
+def lead(config: Config, args: dict[str, Any], *, num_stored: int = 0, quiet: bool) -> dict[str, Any]:
+    """Lead a person through an enrollment by the daemon; return what was stored.
+
+    `num_stored`: how many were stored before it by the same command. Raises typer.Exit where nothing is stored
+    because the person does not want it.
+    """
+    with daemon(config) as client:
+        try:
+            status = guide(client, err(), args, quiet=quiet)
+            if status["state"] == "done":
+                return dict(status["result"])
+            if confirmed(err(), status["preview"]):
+                # Whoever has seen what it is similar to, and still wants it, is not asked again.
+                return client.ask("enroll.commit", force=True)
+            client.ask("enroll.cancel")
+            note("not stored")
+            raise typer.Exit(ExitCode.BAD_NEWS)
+        except (KeyboardInterrupt, EOFError):
+            client.ask("enroll.cancel")
+            is_stored = client.ask("enroll.status")["state"] == "done"
+            before = f"the {num_stored} before it stored" if num_stored else "nothing was stored"
+            note("it was stored already: see `gallery undo`" if is_stored else f"cancelled, {before}")
+            raise typer.Exit(ExitCode.BROKEN_OFF) from None
 
 
 def guide(client: ControlClient, console: Console, args: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
@@ -30,14 +60,7 @@ def guide(client: ControlClient, console: Console, args: dict[str, Any], *, quie
         console.print(f"[dim]the synthetic performer will do {escape(started['label'])} for you[/]", soft_wrap=True)
     words = _WORDS if args.get("negative_s") is None else _WORDS_NEGATIVE
     beeper = _Beeper(console, quiet=quiet)
-    progress = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        console=console,
-        transient=True,
-        disable=quiet or not console.is_terminal,
-    )
-    with progress:
+    with _progress(console, quiet=quiet) as progress:
         task = progress.add_task("")
         while True:
             status = client.ask("enroll.status")
@@ -51,6 +74,13 @@ def guide(client: ControlClient, console: Console, args: dict[str, Any], *, quie
         error = status.get("error") or {"code": "enroll_failed", "message": "the daemon forgot it", "hint": ""}
         raise ControlError(error["message"], code=error["code"], hint=error["hint"])
     return status
+
+
+def _progress(console: Console, *, quiet: bool) -> Progress:
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}")
+    return Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
 
 
 class _Beeper:
@@ -83,6 +113,8 @@ def confirmed(console: Console, preview: dict[str, Any]) -> bool:
 
     Raises EOFError where nobody can answer.
     """
+    from rich.prompt import Confirm
+
     console.print(f"captured {summary(preview)}", soft_wrap=True, highlight=False)
     return Confirm.ask("Store it?", console=console, default=not preview["similar"])
 
@@ -103,11 +135,3 @@ def summary(result: dict[str, Any]) -> str:
             f"{similar['score']:.2f}): the two may be confused[/]"
         )
     return "\n".join(lines)
-
-
-def negative_summary(result: dict[str, Any]) -> str:
-    """Return how much ordinary movement was captured, with rich markup."""
-    return (
-        f"[bold]ordinary movement[/]: {result['duration_s']:.1f} s in {result['pieces']} pieces, "
-        f"{result['frames']} frames at {result['fps']:g} fps, {100 * result['joints']:.0f} % of the joints"
-    )

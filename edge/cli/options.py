@@ -11,4 +11,10 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="Read this TOML file instead of your own. See `config`."),
 ]
+CountdownOption = Annotated[
+    float | None, typer.Option(min=0, max=60, help="Seconds to get ready. Default: the config's countdown_s.")
+]
+SourceOption = Annotated[str | None, typer.Option(help="Capture from this source if several publish.")]
+BodyOption = Annotated[int | None, typer.Option(help="Capture this body if several are in view.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Do not beep, and show no progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]

@@ -74,7 +74,7 @@ def _notes(asked: Thresholds | None, by_model: dict[str, Thresholds], gallery: G
             f"and cannot promise less than {3 / info.rates.hours:.2g} an hour of each"
         )
     if per_hour is not None and not asked.negative_hours:
-        said.append("no ordinary movement of yours was looked at: `enroll --negative` captures it")
+        said.append("no ordinary movement of yours was looked at: `negatives record` captures it")
     if per_hour is not None and asked.gallery_revision != gallery.revision:
         said.append("the gallery has changed since: calibrate again, so that your ordinary movement counts")
     return said

@@ -1,0 +1,82 @@
+"""The commands `crossglg-edge negatives`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edge.cli.ask import ask_gallery
+from edge.cli.gallery import example_table
+from edge.cli.guide import lead
+from edge.cli.options import BodyOption, ConfigOption, CountdownOption, JsonOption, QuietOption, SourceOption
+from edge.cli.terminal import out, print_answer, print_json, say
+from edge.config import read_config
+from streams.errors import GalleryError
+
+negatives = typer.Typer(
+    no_args_is_help=True,
+    help="Record ordinary movement that is no action, so that thresholds become stricter where it would alarm.",
+)
+
+
+@negatives.command()
+def record(
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Record live for this many seconds.")] = 60,
+    countdown: CountdownOption = None,
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FILE", help="Take RECORDING.mcap or ARCHIVE.npz:CLIP, not the live stream."),
+    ] = None,
+    source: SourceOption = None,
+    body: BodyOption = None,
+    quiet: QuietOption = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Record ordinary movement. Move as on any day, and do none of your actions."""
+    settings = read_config(config)
+    if from_ is None:
+        args = {"negative_s": seconds, "countdown_s": countdown, "source": source, "body": body}
+        result = lead(settings, args, quiet=quiet or as_json)
+    else:
+        from edge.enroll import negative_request
+
+        request = negative_request(from_, settings, source=source, body=body)
+        result = ask_gallery(settings, "enroll.negative", **request)
+    if as_json:
+        print_json(result)
+    else:
+        say(
+            f"[green]stored[/] [bold]ordinary movement[/]: {result['duration_s']:.1f} s in {result['pieces']} pieces, "
+            f"{result['frames']} frames at {result['fps']:g} fps, {100 * result['joints']:.0f} % of the joints"
+        )
+
+
+@negatives.command("list")
+def list_negatives(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the pieces of ordinary movement."""
+    answer = ask_gallery(read_config(config), "gallery.list")
+    if as_json:
+        print_json({key: answer[key] for key in ("gallery_revision", "negatives")})
+    else:
+        out().print(example_table("ordinary movement", answer["negatives"]))
+
+
+@negatives.command()
+def remove(
+    id: Annotated[str, typer.Argument(metavar="ID", help="The beginning of its id, see `negatives list`.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a piece of ordinary movement. `gallery undo` brings it back."""
+    settings = read_config(config)
+    ids = [negative["id"] for negative in ask_gallery(settings, "gallery.list")["negatives"]]
+    if not any(known.startswith(id) for known in ids):
+        raise GalleryError(
+            f"no ordinary movement has an id that begins with {id!r}: there is {', '.join(ids) or 'none'}",
+            code="unknown_id",
+            hint="`crossglg-edge negatives list` lists the ids.",
+        )
+    answer = ask_gallery(settings, "gallery.remove", id=id)
+    print_answer(answer, f"removed {id}; `crossglg-edge gallery undo` brings it back", as_json=as_json)
