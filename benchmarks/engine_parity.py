@@ -30,7 +30,7 @@ from edge.bench import machine
 from edge.config import Model
 from edge.model import BundleInfo, read_bundle
 from edge.model.engines import OnnxRuntime, agreement, open_vino
-from edge.motion import window_from_joints
+from edge.motion import window_from_movement
 from streams.arrays import Array
 from streams.errors import CrossGLGError
 from training.evaluate import (
@@ -102,7 +102,7 @@ def table(
     clips: ClipSet, draws: Sequence[Draw], ways: dict[str, Callable[[], Encode]], info: BundleInfo
 ) -> tuple[list[str], bool]:
     """Return the rows of the table, and whether an engine loses too much."""
-    windows_NTVC = np.stack([window_from_joints(*track, info.num_frames) for track in clips.tracks])
+    windows_NTVC = np.stack([window_from_movement(movement, info.num_frames) for movement in clips.movements])
     truth = [clips.labels[draw.queries] for draw in draws]
     rows, loses = [], False
     expected: tuple[Array, Array] | None = None
@@ -166,7 +166,7 @@ def main() -> None:
         f"- made by: `python benchmarks/engine_parity.py --data DATA --draws {args.draws}`, model {info.name}, "
         f"sha256 {info.onnx_sha256[:12]}, {datetime.now(UTC):%Y-%m-%d}",
         f"- on: {', '.join(f'{name} {value}' for name, value in machine().items())}",
-        f"- {len(clips)} clips of the {len(clips.classes)} novel actions of the open protocol, {len(clips.tracks)} "
+        f"- {len(clips)} clips of the {len(clips.classes)} novel actions of the open protocol, {len(clips.movements)} "
         "windows; exemplars and queries by the same engine",
         "- intervals: 95 %, bootstrap over draws, paired for the difference",
         "- largest error: of any value of an embedding; features: relative error of the worst window",

@@ -31,8 +31,7 @@ from edge.config import Config, Model
 from edge.gallery import Prototype
 from edge.live import Recognizer
 from edge.match import PrototypeIndex
-from edge.model import Encoder, open_encoder, read_bundle
-from edge.motion import window_from_joints
+from edge.model import Encoder, embed_movements, open_encoder, read_bundle
 from streams.frame import SkeletonFrame
 from streams.performer import ACTIONS, Performer, perform
 
@@ -75,20 +74,19 @@ def crowd(num_bodies: int, seconds: float) -> list[SkeletonFrame]:
 def recognizer_of(encoder: Encoder) -> Recognizer:
     """Return a recognizer of ten of the performer's actions."""
     config = msgspec.structs.replace(Config(), stream=msgspec.structs.replace(Config().stream, max_bodies=MAX_BODIES))
-    examples = [(action, *perform(action, seed=1)) for action in ACTIONS[:10]]
-    windows = [window_from_joints(t, joints, encoder.info.num_frames) for _, t, joints in examples]
+    movements = [perform(action, seed=1) for action in ACTIONS[:10]]
+    embeddings_NE = embed_movements(encoder, movements)
     prototypes = [
         Prototype(
             id=action,
             label=action,
-            timestamps_s=timestamps_s,
-            joints_m=joints_m,
+            movement=movement,
             embedding=embedding,
             model_sha256="",
             origin="bench",
             created="",
         )
-        for (action, timestamps_s, joints_m), embedding in zip(examples, encoder.encode(np.stack(windows)), strict=True)
+        for action, movement, embedding in zip(ACTIONS[:10], movements, embeddings_NE, strict=True)
     ]
     return Recognizer(config, encoder, PrototypeIndex(prototypes, encoder.info), clock=time.perf_counter)
 

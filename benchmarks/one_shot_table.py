@@ -69,7 +69,7 @@ def evaluate(run: Path, base: Any, novel: tuple[str, ...], data: Path, archives:
     """Return the balanced accuracy of each draw on the novel actions: learned part, device's distance, calibrated."""
     from edge.match import compared, distances_between
     from edge.model import base_statistics
-    from edge.motion import window_from_joints
+    from edge.motion import window_from_movement
     from export.fit import branch_from_run, fit_alignment_weight
     from export.frozen import ALIGNED_FRAMES, embed
     from training.evaluate import By, accuracies, calibrated_accuracies, clip_distances, protocol_draws, read_clips
@@ -79,13 +79,13 @@ def evaluate(run: Path, base: Any, novel: tuple[str, ...], data: Path, archives:
     # Up to 30 clips of each base class say enough about its mean, spread and covariance.
     chosen = shuffled[np.concatenate([np.flatnonzero(labels == label)[:30] for label in np.unique(labels)])]
     chosen = np.random.default_rng(0).permutation(chosen)
-    known = np.stack([window_from_joints(t, joints, 32) for t, joints in (base.clips[i] for i in chosen)])
+    known = np.stack([window_from_movement(base.clips[i][0], 32) for i in chosen])
     actions = [base.classes[base.labels[i]] for i in chosen]
     branch, _ = branch_from_run(run, "joints", known[:1000], actions[:1000])
     known_embeddings, known_features = embed(branch, known)
     weight = fit_alignment_weight(known_embeddings[:1000])
     clips = read_clips(sorted(archives), name="novel", by=By.ACTION, classes=novel)
-    embeddings, features = embed(branch, np.stack([window_from_joints(*track, 32) for track in clips.tracks]))
+    embeddings, features = embed(branch, np.stack([window_from_movement(movement, 32) for movement in clips.movements]))
     draws = protocol_draws(clips.labels, clips.subjects, DRAWS)
 
     def nearest(alignment_weight: float) -> list[float]:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge.motion import window_from_joints
+from edge.motion import window_from_movement
 from streams.performer import ACTIONS, perform
 from training.model import InfoGCN, InfoGCNConfig
 from training.run import TrainConfig, infogcn_loss
@@ -78,7 +78,7 @@ def steppers(lr: float) -> dict[str, Step]:
 
 def windows(num_frames: int) -> tuple[Tensor, Tensor]:
     """Return windows of synthetic people and their classes."""
-    made = [(window_from_joints(*perform(a, seed=s), num_frames), i) for s in range(12) for i, a in enumerate(ACTIONS)]
+    made = [(window_from_movement(perform(a, seed=s), num_frames), i) for s in range(12) for i, a in enumerate(ACTIONS)]
     return torch.from_numpy(np.stack([w for w, _ in made]))[:, None], torch.tensor([i for _, i in made])
 
 

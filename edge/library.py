@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from edge.config import Config
 from edge.gallery import Gallery
-from edge.model import BundleEncoder, open_encoder
-from edge.motion import window_from_joints
+from edge.model import BundleEncoder, embed_movements, open_encoder
 from streams.errors import ConfigError
 
 
@@ -32,19 +29,14 @@ def open_library(config: Config) -> Library:
     """
     bundle = Path(config.model.bundle).expanduser() if config.model.bundle else None
     encoder = open_encoder(bundle, config.model)
-    num_frames = encoder.info.num_frames
     if config.model.matching == "calibrated" and encoder.statistics is None:
         raise ConfigError(
             f'matching = "calibrated" needs a model bundle with base statistics, {encoder.info.name!r} has none',
             hint='`crossglg-edge export` writes them; matching = "cosine" needs none.',
         )
 
-    def embed(examples: Any) -> Any:
-        windows = [window_from_joints(times, joints, num_frames) for times, joints in examples]
-        return encoder.encode(np.stack(windows)) if windows else np.zeros((0, encoder.info.embedding_size))
-
     path = Path(config.gallery.path).expanduser()
-    gallery = Gallery(path, embed=embed, model_sha256=encoder.info.onnx_sha256)
+    gallery = Gallery(path, embed=partial(embed_movements, encoder), model_sha256=encoder.info.onnx_sha256)
     return Library(config=config, encoder=encoder, gallery=gallery)
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from edge.match import compared, distances_between
 from edge.model import Calibration
-from edge.motion import window_from_joints
+from edge.motion import window_from_movement
 from export.frozen import ALIGNED_FRAMES, NUM_CHANNELS, Embedding, FrozenBranch, embed
 from streams.archive import read_archive
 from streams.arrays import Array
@@ -97,7 +97,7 @@ def windows_of(paths: Sequence[Path], num_frames: int, *, keep: Any) -> tuple[Ar
         for i in range(len(archive)):
             clip = archive[i]
             if keep(clip):
-                windows.append(window_from_joints(clip.timestamps_s, clip.persons[0], num_frames))
+                windows.append(window_from_movement(clip.persons[0], num_frames))
                 actions.append(clip.action)
                 people.append((clip.archive, clip.subject))
     return np.array(windows, np.float32), actions, people

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streams.arrays import Array
+from streams.arrays import Array, Times
 from streams.errors import ArchiveError, LayoutError
 from streams.frame import HIGH, NO_CONFIDENCE, Body, SkeletonFrame
 from streams.layouts import KINECT25_AXES, KINECT25_JOINTS, LAYOUTS, Layout, layout_from_map, to_kinect25
+from streams.movement import Movement
 
 _KEYS = ("frames", "offsets", "label", "class_names", "joint_names", "fps")
 _OPTIONAL_KEYS = ("subject", "source")
@@ -33,9 +34,9 @@ _KIND_NAMES = {"fiu": "numbers", "iu": "whole numbers", "U": "text"}
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Clip:
-    """Hold one clip: the joints of each person in it, in kinect25, and what is known about it.
+    """Hold one clip: the movement of each person in it, and what is known about it.
 
-    `persons`: one array per person, shape (L, 25, 3), float32, meters, NaN where missing.
+    `persons`: at least one; all have the same timestamps, from 0 at the rate `fps`.
     `subject` is -1 where unknown; `action` is the class in the vocabulary over all data sets.
     """
 
@@ -46,11 +47,11 @@ class Clip:
     action: str
     subject: int
     fps: float
-    persons: tuple[Array, ...]
+    persons: tuple[Movement, ...]
 
     @property
-    def timestamps_s(self) -> npt.NDArray[np.float64]:
-        return np.arange(len(self.persons[0])) / self.fps
+    def timestamps_s(self) -> Times:
+        return self.persons[0].timestamps_s
 
     def frames(self, source: str | None = None, epoch: str = "archive", body: int = 0) -> Iterator[SkeletonFrame]:
         """Yield the clip as skeleton frames; persons become bodies `body`, `body` + 1, ..."""
@@ -65,12 +66,12 @@ class Clip:
                 bodies=tuple(
                     Body(
                         id=body + person,
-                        joints_m=joints_LV3[i],
+                        joints_m=movement.joints_m[i],
                         confidence=np.where(
-                            np.isfinite(joints_LV3[i]).all(axis=-1), np.uint8(HIGH), np.uint8(NO_CONFIDENCE)
+                            np.isfinite(movement.joints_m[i]).all(axis=-1), np.uint8(HIGH), np.uint8(NO_CONFIDENCE)
                         ),
                     )
-                    for person, joints_LV3 in enumerate(self.persons)
+                    for person, movement in enumerate(self.persons)
                 ),
             )
 
@@ -100,6 +101,7 @@ class Archive:
         if not 0 <= index < len(self):
             raise ArchiveError(f"{self.path.name} has no clip {index}: expected 0 to {len(self) - 1}", code="no_clip")
         part = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
+        timestamps_s = np.arange(part.stop - part.start) / self.fps
         return Clip(
             archive=self.name,
             index=index,
@@ -108,7 +110,7 @@ class Archive:
             action=self.actions[self.labels[index]],
             subject=int(self.subjects[index]),
             fps=self.fps,
-            persons=tuple(joints[part] for joints in self.persons),
+            persons=tuple(Movement(timestamps_s=timestamps_s, joints_m=joints[part]) for joints in self.persons),
         )
 
     def find(self, clip: str) -> Clip:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from streams.arrays import Array
 from streams.layouts import KINECT25_MIRROR, LAYOUTS, Layout, layout_by_name, to_kinect25
 
 NO_CONFIDENCE, LOW, MEDIUM, HIGH = 0, 1, 2, 3
@@ -47,7 +46,7 @@ class SkeletonFrame:
     bodies: tuple[Body, ...] = ()
 
     def to_kinect25(self) -> SkeletonFrame:
-        """Return the same frame in kinect25 joints and axes, the form that the device works on.
+        """Return the same frame in kinect25 joints and axes, the form that the device works on: missing joints are NaN.
 
         A native joint of no confidence counts as missing. A joint's confidence becomes the lowest
         among the native joints it is made of, as far as they are there. Raises LayoutError for an
@@ -55,7 +54,9 @@ class SkeletonFrame:
         """
         native = layout_by_name(self.layout)
         if native is LAYOUTS["kinect25"] and self.axes == native.axes and not self.mirrored:
-            return self
+            if not any(map(_has_hidden_joints, self.bodies)):
+                return self
+            return replace(self, bodies=tuple(map(_without_hidden_joints, self.bodies)))
         bodies = tuple(_body_to_kinect25(body, native, self.axes, self.mirrored) for body in self.bodies)
         return replace(self, layout="kinect25", axes="LUF", mirrored=False, bodies=bodies)
 
@@ -73,8 +74,11 @@ def _body_to_kinect25(body: Body, native: Layout, axes: str, mirrored: bool) -> 
     )
 
 
-def seen_joints_m(body: Body) -> Array:
-    """Return a body's joints, shape (25, 3), NaN also where the sensor has no confidence in them."""
-    if body.confidence.all():
-        return body.joints_m
-    return np.where((body.confidence == NO_CONFIDENCE)[:, None], np.float32(np.nan), body.joints_m)
+def _has_hidden_joints(body: Body) -> bool:
+    """Return whether a joint has a place but no confidence: most sensors guess where a hidden one is."""
+    return not body.confidence.all() and bool((np.isfinite(body.joints_m[body.confidence == NO_CONFIDENCE])).any())
+
+
+def _without_hidden_joints(body: Body) -> Body:
+    is_hidden_J1 = (body.confidence == NO_CONFIDENCE)[:, None]
+    return replace(body, joints_m=np.where(is_hidden_J1, np.float32(np.nan), body.joints_m))

@@ -38,6 +38,8 @@ _SIDES = (("Left", "Right"), ("left", "right"), ("^L", "R"), ("^l", "r"))
 KINECT25_PARENTS = (
     1, 1, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 7, 11, 11,
 )  # fmt: skip
+# Joints in an order in which a parent comes before its children, without the root.
+KINECT25_PARENT_FIRST = (0, 20, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from streams.arrays import Array
 from streams.errors import CameraError
 from streams.frame import LOW, MEDIUM, NO_CONFIDENCE, Body, SkeletonFrame
 from streams.layouts import KINECT25_JOINTS
+from streams.movement import Movement
 from streams.synthetic_body import ACTION_POSES, ARMS, LEFT, REST, RIGHT, Action, draw_person, joints_at, posed
 
 Float = npt.NDArray[np.float64]
@@ -199,11 +200,10 @@ class Performer:
         return joints_V3
 
 
-def perform(action: str, *, seed: int, fps: float = 30.0) -> tuple[Float, Array]:
-    """Return one performance, with a little rest at both ends; a seed is one person.
+def perform(action: str, *, seed: int, fps: float = 30.0) -> Movement:
+    """Return one performance, with a little rest at both ends, from 0 s on; a seed is one person.
 
-    Returns timestamps (L,), float64, seconds from 0, and joints (L, 25, 3), float32, meters, NaN
-    where missing. Raises CameraError for an action that is not in ACTIONS.
+    Raises CameraError for an action that is not in ACTIONS.
     """
     if action not in ACTION_POSES:
         raise CameraError(
@@ -217,7 +217,8 @@ def perform(action: str, *, seed: int, fps: float = 30.0) -> tuple[Float, Array]
     before_s, after_s = rng.uniform(0.2, 0.5, 2)
     timestamps_s = np.arange(0.0, before_s + motion.duration_s + after_s, 1 / fps)
     joints_LV3 = joints_at(person, timestamps_s, _turns(motion, timestamps_s - before_s))
-    return timestamps_s, np.stack([sensor.see(joints_V3)[0] for joints_V3 in joints_LV3])
+    seen_LV3 = np.stack([sensor.see(joints_V3)[0] for joints_V3 in joints_LV3])
+    return Movement(timestamps_s=timestamps_s, joints_m=seen_LV3)
 
 
 def _motion(action: Action, rng: np.random.Generator) -> _Motion:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS
+from streams.layouts import KINECT25_JOINTS, KINECT25_PARENT_FIRST, KINECT25_PARENTS
 
 Float = npt.NDArray[np.float64]
 Pose = Mapping[str, tuple[float, float]]
@@ -49,7 +49,7 @@ _UP = np.array([0.0, 1.0, 0.0])
 _MINUS_XZ = np.array([-1.0, 1.0, -1.0])
 # Row v marks the joints on the way from SpineMid to joint v: chains of bones sum to places.
 _CHAINS = np.eye(25)
-for _v in (0, 20, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24):
+for _v in KINECT25_PARENT_FIRST:
     _CHAINS[_v] += _CHAINS[KINECT25_PARENTS[_v]]
 
 REST: Pose = {

@@ -21,7 +21,7 @@ from hypothesis import settings
 from edge.config import Sockets, read_config
 from edge.model.bundle import BUNDLE_VERSION, BundleInfo, Calibration
 from edge.model.statistics import base_statistics, write_statistics
-from edge.motion.preprocess import PREPROCESSING_VERSION, window_from_joints
+from edge.motion.preprocess import PREPROCESSING_VERSION, window_from_movement
 from streams.errors import ControlError
 from streams.performer import perform
 from streams.sockets import ControlClient
@@ -78,7 +78,7 @@ def make_bundle(bundle: Path, seed: int) -> Path:
     content = model.SerializeToString()
     bundle.mkdir()
     onnx_sha256 = hashlib.sha256(content).hexdigest()
-    windows = [window_from_joints(*perform(a, seed=s), _NUM_FRAMES) for a in _BASE_ACTIONS for s in range(4)]
+    windows = [window_from_movement(perform(a, seed=s), _NUM_FRAMES) for a in _BASE_ACTIONS for s in range(4)]
     features = np.abs(np.reshape(windows, (len(windows), -1)) @ projection)
     statistics = base_statistics(
         features, np.repeat(np.arange(len(_BASE_ACTIONS)), 4), _BASE_ACTIONS, encoder_sha256=onnx_sha256

@@ -72,7 +72,8 @@ def test_growth_plays_bodies_and_draws_a_plot(tiny_bundle: Path, tmp_path: Path)
 def test_engines_are_held_against_fp32_on_a_protocol(tiny_bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="training needs the extra `train`")
     actions = ("wave", "kick", "squat")
-    clips = [(label, seed, perform(action, seed=seed)[1]) for seed in range(4) for label, action in enumerate(actions)]
+    shown = [(label, seed, perform(action, seed=seed)) for seed in range(4) for label, action in enumerate(actions)]
+    clips = [(label, seed, movement.joints_m) for label, seed, movement in shown]
     np.savez(
         tmp_path / "people.npz",
         frames=np.concatenate([joints for *_, joints in clips]),

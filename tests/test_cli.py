@@ -96,7 +96,7 @@ def until(is_so: Callable[[], Any]) -> Any:
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a skeleton archive: each of three actions by two people."""
-    clips = [perform(action, seed=seed)[1] for action in CLIPS for seed in (0, 1)]
+    clips = [perform(action, seed=seed).joints_m for action in CLIPS for seed in (0, 1)]
     path = tmp_path_factory.mktemp("archive") / "demo.npz"
     np.savez(
         path,

@@ -54,9 +54,10 @@ class Person(threading.Thread):
             while not self._is_leaving.wait(1 / 30 / SPEED):
                 if self._seq % 10 == 0 and not left:
                     is_capturing = client.ask("enroll.status")["state"] == "capture"
-                    left = list(perform(self.action, seed=self.seed)[1]) if is_capturing and not was_capturing else []
+                    begins = is_capturing and not was_capturing
+                    left = list(perform(self.action, seed=self.seed).joints_m) if begins else []
                     was_capturing = is_capturing
-                joints_m = left.pop(0) if left else perform("wave", seed=self.seed)[1][0]
+                joints_m = left.pop(0) if left else perform("wave", seed=self.seed).joints_m[0]
                 self._seq += 1
                 now_s = self._seq / 30
                 body = Body(id=1, joints_m=joints_m, confidence=confidence)

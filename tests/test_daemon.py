@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Message = dict[str, Any]
 
 SCRIPT = Path(sys.executable).with_name("crossglg-edge")
-STANDING = perform("wave", seed=1)[1][0]
+STANDING = perform("wave", seed=1).joints_m[0]
 
 
 def until(is_so: Callable[[], Any], timeout_s: float = 15.0) -> Any:
@@ -102,7 +102,8 @@ def enroll_clip(daemon: DaemonProcess, label: str, action: str, seed: int = 0) -
 
 
 def clip(label: str, action: str, seed: int = 0) -> Message:
-    timestamps_s, joints_m = perform(action, seed=seed)
+    shown = perform(action, seed=seed)
+    timestamps_s, joints_m = shown.timestamps_s, shown.joints_m
     return {
         "label": label,
         "timestamps_s": timestamps_s.astype("<f8").tobytes(),
@@ -149,7 +150,7 @@ def next_event(events: EventSubscriber, source: Source, timeout_s: float = 10.0)
 def wave_until_onset(events: EventSubscriber, source: Source) -> Message:
     """Wave, again where a loaded machine skipped too many decisions, and stop while the event goes on."""
     for seed in range(1, 6):
-        joints_LV3 = perform("wave", seed=seed)[1]
+        joints_LV3 = perform("wave", seed=seed).joints_m
         for joints_V3 in np.concatenate((np.repeat(joints_LV3[:1], 30, axis=0), joints_LV3)):
             source.send({0: joints_V3})
             received = events.receive(1 / 120)
@@ -412,7 +413,7 @@ def test_an_action_that_is_shown_once_is_stored(daemon: DaemonProcess, publish: 
     source.send()
     started = daemon.ask("enroll.start", label=" bow  ", countdown_s=0.0, source=source.name)
     assert started == {"label": "bow", "countdown_s": 0.0, "cued": False}
-    joints_LV3 = perform("bow", seed=1)[1]
+    joints_LV3 = perform("bow", seed=1).joints_m
     source.play(np.concatenate((np.repeat(joints_LV3[:1], 10, axis=0), joints_LV3, np.repeat(joints_LV3[-1:], 60, 0))))
     state = enrolled(daemon, source)
     assert state["state"] == "done", state
@@ -478,7 +479,7 @@ def test_an_example_is_previewed_and_stored_when_it_is_committed(daemon: DaemonP
         source.send()
         time.sleep(1 / 120)
     assert list(dict.fromkeys(seen)) == ["stillness", "countdown"]
-    joints_LV3 = perform("wave", seed=1)[1]
+    joints_LV3 = perform("wave", seed=1).joints_m
     source.play(np.concatenate((joints_LV3, np.repeat(joints_LV3[-1:], 60, axis=0))))
     state = enrolled(daemon, source)
     assert state["state"] == "captured", state
@@ -589,7 +590,7 @@ def test_an_action_that_was_just_shown_is_not_recognized_at_once(
     onset = wave_until_onset(events, source)
     enroll_clip(daemon, "raise_arms", "raise_arms")
     daemon.ask("enroll.start", label="again", countdown_s=0.0, source=source.name, force=True)
-    joints_LV3 = perform("raise_arms", seed=1)[1]
+    joints_LV3 = perform("raise_arms", seed=1).joints_m
     source.play(np.concatenate((joints_LV3, np.repeat(joints_LV3[-1:], 60, axis=0))))
     state = enrolled(daemon, source)
     assert state["state"] == "done", state
@@ -746,7 +747,7 @@ def test_what_is_recorded_is_what_came(daemon: DaemonProcess, publish: Publish, 
     assert daemon.ask("record.start", path=str(path)) == {"path": str(path)}
     assert error_of(daemon, "record.start", path=str(path)).code == "busy"
     source = publish()
-    joints_LV3 = perform("clap", seed=1)[1][:40]
+    joints_LV3 = perform("clap", seed=1).joints_m[:40]
     source.play(joints_LV3)
     until(lambda: state_of(daemon, source)["frames"] == 40)
     assert daemon.ask("status")["recording"]["path"] == str(path)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge.daemon.background import MAX_LABELS, Fitting
-from edge.gallery.examples import LabeledExample
+from edge.gallery.examples import Example
 from edge.match.distribution import Classifier
 from edge.match.fitting import fit_gallery
 from edge.model.bundle import read_bundle
@@ -31,12 +31,11 @@ def fitting(tiny_bundle: Path) -> Iterator[Fitting]:
         yield fitting
 
 
-def example(label: str, action: str = "wave", seed: int = 0) -> LabeledExample:
-    timestamps_s, joints_m = perform(action, seed=seed)
-    return LabeledExample(label=label, timestamps_s=timestamps_s, joints_m=joints_m, origin="test", created="")
+def example(label: str, action: str = "wave", seed: int = 0) -> Example:
+    return Example(label=label, movement=perform(action, seed=seed), origin="test", created="")
 
 
-def many() -> list[LabeledExample]:
+def many() -> list[Example]:
     """Return examples that take seconds to fit."""
     return [example(f"label {i}", seed=i) for i in range(60)]
 

@@ -102,7 +102,7 @@ def test_actions_shown_once_by_one_person_are_recognized_in_others(
             "enroll.clip",
             label=label,
             timestamps_s=clip.timestamps_s.astype("<f8").tobytes(),
-            joints_m=np.asarray(clip.persons[0], "<f4").tobytes(),
+            joints_m=np.asarray(clip.persons[0].joints_m, "<f4").tobytes(),
             origin=f"file:{clip.source}",
             force=True,
         )

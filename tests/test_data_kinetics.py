@@ -16,10 +16,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from edge.model.choose import open_encoder
-from edge.motion.preprocess import window_from_joints
+from edge.motion.preprocess import window_from_movement
 from streams.archive import read_archive
 from streams.errors import ArchiveError
 from streams.layouts import KINECT25_JOINTS, LAYOUTS
+from streams.movement import Movement
 from training.cli.prepare import prepare
 from training.data.kinetics import kinetics_protocols, read_sample
 from training.data.training_set import Augmentation, augmented_windows, load_training_set
@@ -178,8 +179,8 @@ def test_a_flat_body_becomes_a_window_of_its_own_size_that_faces_the_camera(tmp_
     for place, size in ((0.0, 1.0), (0.2, 0.4)):
         sample = read_sample(write(tmp_path, moving_flat(place, size)))
         assert sample is not None
-        (track, _) = archive_persons(tmp_path / str(size), sample.joints)
-        windows.append(window_from_joints(np.arange(60) / 6, track, 16))
+        (joints, _) = archive_persons(tmp_path / str(size), sample.joints)
+        windows.append(window_from_movement(Movement(timestamps_s=np.arange(60) / 6, joints_m=joints), 16))
     for window in windows:
         assert np.isfinite(window).all()
         assert (window[:, :, 2] == 0).all()
@@ -234,13 +235,13 @@ def test_prepared_clips_are_read_as_two_persons_of_kinect25(kinetics_archives: P
     clip = archive.find("novel05")
     assert clip.action == "capoeira"
     assert len(clip.timestamps_s) == 60
-    assert np.isnan(clip.persons[1]).all()
+    assert np.isnan(clip.persons[1].joints_m).all()
     shoulder, wrist, hand = (KINECT25_JOINTS.index(name) for name in ("ShoulderLeft", "WristLeft", "HandLeft"))
     expected = read_sample(kinetics_archives.parent / "kinetics_val" / "novel05.json")
     assert expected is not None
     for joint, native in ((shoulder, "LShoulder"), (wrist, "LWrist"), (hand, "LWrist")):
         np.testing.assert_array_equal(
-            clip.persons[0][:, joint], expected.joints[:, 0, JOINTS.index(native)].astype(np.float32)
+            clip.persons[0].joints_m[:, joint], expected.joints[:, 0, JOINTS.index(native)].astype(np.float32)
         )
 
 

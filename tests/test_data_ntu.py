@@ -274,10 +274,10 @@ def test_prepare_writes_an_archive_a_setup_that_holds_what_the_files_say(tmp_pat
     single, pair = archive[0], archive[1]
     assert (single.source, single.label, single.subject) == ("S001C001P003R001A001", "drink water", 3)
     assert (pair.source, pair.label, pair.subject) == ("S001C002P004R002A058", "handshaking", 4)
-    np.testing.assert_allclose(single.persons[0], body(14, 3), atol=1e-6)
-    assert np.isnan(single.persons[1]).all()
-    np.testing.assert_allclose(pair.persons[0], body(20, 1, 0.4), atol=1e-6)
-    np.testing.assert_allclose(pair.persons[1], body(20, 2), atol=1e-6)
+    np.testing.assert_allclose(single.persons[0].joints_m, body(14, 3), atol=1e-6)
+    assert np.isnan(single.persons[1].joints_m).all()
+    np.testing.assert_allclose(pair.persons[0].joints_m, body(20, 1, 0.4), atol=1e-6)
+    np.testing.assert_allclose(pair.persons[1].joints_m, body(20, 2), atol=1e-6)
     with np.load(out / "S001.npz") as arrays:
         assert json.loads(arrays["meta"].item())["without_body"] == ["S001C003P004R002A058"]
 

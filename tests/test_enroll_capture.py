@@ -21,10 +21,11 @@ from edge.enroll.capture import Enrollment, example_from_capture, one_body
 from edge.library import Library, open_library
 from edge.motion.sides import side_that_moved
 from edge.motion.speed import travel_m
-from streams.arrays import Array, Times
+from streams.arrays import Array
 from streams.errors import CrossGLGError, EnrollError, GalleryError
 from streams.frame import HIGH, NO_CONFIDENCE, Body, SkeletonFrame
 from streams.layouts import KINECT25_JOINTS, mirrored_view
+from streams.movement import Movement
 from streams.performer import perform
 
 CONFIG = Config()
@@ -35,19 +36,19 @@ def performance(
     action: str = "wave", seed: int = 1, *, fps: float = 30.0, before_s: float = 1.0, after_s: float = 2.0
 ) -> Array:
     """Return joints (L, 25, 3) of somebody who stands, performs, and stands again."""
-    _, joints_LV3 = perform(action, seed=seed, fps=fps)
+    joints_LV3 = perform(action, seed=seed, fps=fps).joints_m
     still = [np.repeat(joints_LV3[[i]], round(seconds * fps), axis=0) for i, seconds in ((0, before_s), (-1, after_s))]
     return np.concatenate((still[0], joints_LV3, still[1]))
 
 
-def reach(seconds: float, *, fps: float = 30.0) -> tuple[Times, Array]:
+def reach(seconds: float, *, fps: float = 30.0) -> Movement:
     """Return somebody who stands for a second, moves the right arm out and back, and stands for a second."""
-    joints_V3 = perform("wave", seed=1)[1][0]
+    joints_V3 = perform("wave", seed=1).joints_m[0]
     timestamps_s = np.arange(0, 2 + seconds, 1 / fps)
     way = np.sin(np.pi * np.clip((timestamps_s - 1) / seconds, 0, 1)).astype(np.float32)
     joints_LV3 = np.repeat(joints_V3[None], len(timestamps_s), axis=0)
     joints_LV3[:, [10, 11, 23, 24], 0] += way[:, None]
-    return timestamps_s, joints_LV3
+    return Movement(timestamps_s=timestamps_s, joints_m=joints_LV3)
 
 
 def frames_of(
@@ -201,14 +202,14 @@ def test_the_rest_at_both_ends_is_cut_off_and_the_movement_is_kept_whole() -> No
     report = example.report()
     assert report["trimmed_s"][0] > 0.9
     assert report["trimmed_s"][1] > 0.3
-    assert report["duration_s"] == pytest.approx(perform("wave", seed=1)[0][-1], abs=1.2)
+    assert report["duration_s"] == pytest.approx(perform("wave", seed=1).timestamps_s[-1], abs=1.2)
     assert report["fps"] == pytest.approx(30, abs=0.1)
     assert report["joints"] == 1.0
     assert report["motion_m"] == pytest.approx(travel_m(joints_LV3), abs=0.05)
     assert report["moved"][0]["joint"] == "HandRight"
-    assert travel_m(example.joints_m) > 0.99 * travel_m(joints_LV3)
+    assert travel_m(example.movement.joints_m) > 0.99 * travel_m(joints_LV3)
     first = round(report["trimmed_s"][0] * 30)
-    np.testing.assert_array_equal(example.joints_m, joints_LV3[first : first + len(example.joints_m)])
+    np.testing.assert_array_equal(example.movement.joints_m, joints_LV3[first : first + len(example.movement.joints_m)])
 
 
 def test_what_comes_during_the_countdown_is_not_captured() -> None:
@@ -217,8 +218,8 @@ def test_what_comes_during_the_countdown_is_not_captured() -> None:
     config = msgspec.structs.replace(CONFIG, enroll=Enroll(stillness_s=0))
     capturing = capture(frames, config, countdown_s=len(bowing) / 30)
     assert capturing.example is not None
-    assert len(capturing.example.joints_m) > 60
-    seen = {joints_V3.tobytes() for joints_V3 in capturing.example.joints_m}
+    assert len(capturing.example.movement.joints_m) > 60
+    seen = {joints_V3.tobytes() for joints_V3 in capturing.example.movement.joints_m}
     assert seen <= {joints_V3.tobytes() for joints_V3 in waving}
 
 
@@ -246,7 +247,7 @@ def test_one_of_two_people_is_captured_when_named() -> None:
     for example, expected in zip(both, alone, strict=True):
         assert example is not None
         assert expected is not None
-        np.testing.assert_array_equal(example.joints_m[:60], expected.joints_m[:60])
+        np.testing.assert_array_equal(example.movement.joints_m[:60], expected.movement.joints_m[:60])
 
 
 def test_one_of_two_sources_is_captured_when_named() -> None:
@@ -260,11 +261,12 @@ def test_joints_without_confidence_are_missing_in_the_example() -> None:
     confidence = np.full(25, HIGH, np.uint8)
     confidence[HAND] = NO_CONFIDENCE
     frames = [
-        replace(frame, bodies=(replace(frame.bodies[0], confidence=confidence),)) for frame in frames_of(performance())
+        replace(frame, bodies=(replace(frame.bodies[0], confidence=confidence),)).to_kinect25()
+        for frame in frames_of(performance())
     ]
     example = capture(frames).example
     assert example is not None
-    assert np.flatnonzero(np.isnan(example.joints_m).any(axis=(0, 2))).tolist() == [HAND]
+    assert np.flatnonzero(np.isnan(example.movement.joints_m).any(axis=(0, 2))).tolist() == [HAND]
     assert example.report()["joints"] == pytest.approx(24 / 25)
 
 
@@ -341,7 +343,7 @@ def test_a_single_frame_is_refused() -> None:
 def test_an_example_that_no_window_is_compared_with_is_refused(seconds: float, code: str) -> None:
     config = msgspec.structs.replace(CONFIG, windows=Windows(lengths_s=(0.8, 1.8, 4.0), max_stretch=1.5))
     with pytest.raises(EnrollError) as refused:
-        example_from_capture(*reach(seconds), config)
+        example_from_capture(reach(seconds), config)
     assert refused.value.code == code
     assert refused.value.hint
 
@@ -349,19 +351,19 @@ def test_an_example_that_no_window_is_compared_with_is_refused(seconds: float, c
 def test_an_example_between_two_window_lengths_is_refused() -> None:
     config = msgspec.structs.replace(CONFIG, windows=Windows(lengths_s=(0.5, 4.0), max_stretch=1.2))
     with pytest.raises(EnrollError, match=r"lasts 1\.\d+ s: expected"):
-        example_from_capture(*reach(1.5), config)
+        example_from_capture(reach(1.5), config)
 
 
 @pytest.mark.parametrize("seconds", [0.6, 1.0, 5.0])
 def test_every_other_length_is_taken(seconds: float) -> None:
-    example = example_from_capture(*reach(seconds), CONFIG)
+    example = example_from_capture(reach(seconds), CONFIG)
     assert example.report()["duration_s"] == pytest.approx(seconds, abs=0.5)
 
 
 def test_without_trimming_all_is_kept() -> None:
-    timestamps_s, joints_LV3 = reach(1.0)
-    example = example_from_capture(timestamps_s, joints_LV3, CONFIG, trim=False)
-    np.testing.assert_array_equal(example.joints_m, joints_LV3)
+    shown = reach(1.0)
+    example = example_from_capture(shown, CONFIG, trim=False)
+    np.testing.assert_array_equal(example.movement.joints_m, shown.joints_m)
     assert example.trimmed_s == (0.0, 0.0)
 
 
@@ -371,22 +373,23 @@ def test_without_trimming_all_is_kept() -> None:
 def test_a_recording_of_one_body_gives_its_joints() -> None:
     frames = frames_of(performance(), start_s=7.0)
     frames[3] = replace(frames[3], bodies=())
-    timestamps_s, joints_LV3 = one_body(frames)
-    assert len(timestamps_s) == len(joints_LV3) == len(frames) - 1
-    assert timestamps_s[0] == 7.0
-    np.testing.assert_array_equal(joints_LV3[3], frames[4].bodies[0].joints_m)
+    found = one_body(frames)
+    assert len(found.timestamps_s) == len(found.joints_m) == len(frames) - 1
+    assert found.timestamps_s[0] == 7.0
+    np.testing.assert_array_equal(found.joints_m[3], frames[4].bodies[0].joints_m)
 
 
 def test_a_recording_of_nobody_or_of_two_is_refused_and_one_of_them_can_be_named() -> None:
-    frames = [*frames_of(performance()), *frames_of(performance("bow"), body=2), *frames_of(reach(1)[1], source="b")]
+    frames = [*frames_of(performance()), *frames_of(performance("bow"), body=2)]
+    frames += frames_of(reach(1).joints_m, source="b")
     with pytest.raises(EnrollError, match=r"body 1 of b, body 1 of cam, body 2 of cam") as two:
         one_body(frames)
     assert two.value.code == "multiple_bodies"
     with pytest.raises(EnrollError, match="nobody") as none:
         one_body([replace(frame, bodies=()) for frame in frames])
     assert none.value.code == "no_body"
-    assert len(one_body(frames, source="b")[0]) == len(reach(1)[0])
-    assert len(one_body(frames, source="cam", body=2)[0]) == len(performance("bow"))
+    assert len(one_body(frames, source="b")) == len(reach(1))
+    assert len(one_body(frames, source="cam", body=2)) == len(performance("bow"))
 
 
 @pytest.fixture
@@ -397,7 +400,7 @@ def library(tiny_bundle: Path) -> Iterator[Library]:
 
 
 def commit(library: Library, label: str, action: str, seed: int, **options: Any) -> dict[str, Any]:
-    example = example_from_capture(*perform(action, seed=seed), library.config)
+    example = example_from_capture(perform(action, seed=seed), library.config)
     return commit_example(library, label, example, **{"origin": "test", "mode": "new"} | options)
 
 
@@ -435,15 +438,15 @@ def test_an_action_of_either_side_is_stored_as_shown_and_mirrored_in_one_change(
     assert told["stored"] == 2
     shown, mirror = library.gallery.prototypes
     assert (shown.origin, mirror.origin) == ("test", "test, mirrored")
-    np.testing.assert_array_equal(mirrored_view(mirror.joints_m), shown.joints_m)
-    assert side_that_moved(mirror.timestamps_s, mirror.joints_m) == "left"
+    np.testing.assert_array_equal(mirrored_view(mirror.movement.joints_m), shown.movement.joints_m)
+    assert side_that_moved(mirror.movement) == "left"
     library.gallery.undo(created="now")
     assert library.gallery.prototypes == ()
 
 
 def test_an_action_of_one_side_is_mirrored_when_the_other_was_shown(library: Library) -> None:
     told = {side: commit(library, f"swipe {side}", "swipe", 0, side=side) for side in ("right", "left")}
-    moved = [side_that_moved(p.timestamps_s, p.joints_m) for p in library.gallery.prototypes]
+    moved = [side_that_moved(p.movement) for p in library.gallery.prototypes]
     assert moved == ["right", "left"]
     assert [p.origin for p in library.gallery.prototypes] == ["test", "test, mirrored"]
     assert told["right"]["notes"] == []

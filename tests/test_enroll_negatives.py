@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from edge.config import Config
-from edge.enroll.negatives import NegativeCapture, Piece, checked_pieces, pieces_of, pieces_report
+from edge.enroll.negatives import NegativeCapture, cut_pieces, pieces_report, validate_pieces
 from streams.errors import EnrollError
 from streams.frame import HIGH, Body, SkeletonFrame
+from streams.movement import Movement
 from streams.performer import Performer, perform
 
 CONFIG = Config()
-STANDING = perform("wave", seed=1)[1][0]
+STANDING = perform("wave", seed=1).joints_m[0]
 
 
 def frames_of(seconds: float, *bodies: int, start_s: float = 0.0, fps: float = 30.0) -> list[SkeletonFrame]:
@@ -44,8 +45,8 @@ def capture(frames: list[SkeletonFrame], *, seconds: float = 5.0, countdown_s: f
     return capturing
 
 
-def spans(pieces: list[Piece]) -> list[float]:
-    return [round(float(times[-1] - times[0]), 1) for times, _ in pieces]
+def spans(pieces: list[Movement]) -> list[float]:
+    return [round(piece.duration_s, 1) for piece in pieces]
 
 
 def code_of(capturing: NegativeCapture) -> str:
@@ -71,33 +72,33 @@ def test_standing_still_is_ordinary_too() -> None:
 
 def test_everybody_in_view_counts_and_whoever_becomes_another_body_is_a_new_piece() -> None:
     frames = [*frames_of(2, 1, 2), *frames_of(2, 2, 3, start_s=2.0)]
-    pieces = pieces_of(frames, CONFIG)
+    pieces = cut_pieces(frames, CONFIG)
     assert spans(pieces) == [2.0, 4.0, 2.0]
-    assert [float(joints[0, 0, 0] - STANDING[0, 0]) for _, joints in pieces] == pytest.approx([1, 2, 3])
-    assert spans(pieces_of(frames, CONFIG, body=3)) == [2.0]
-    assert pieces_of(frames, CONFIG, source="other") == []
+    assert [float(piece.joints_m[0, 0, 0] - STANDING[0, 0]) for piece in pieces] == pytest.approx([1, 2, 3])
+    assert spans(cut_pieces(frames, CONFIG, body=3)) == [2.0]
+    assert cut_pieces(frames, CONFIG, source="other") == []
 
 
 def test_a_gap_or_a_time_that_runs_backwards_begins_a_new_piece() -> None:
     gap = [*frames_of(2, 1), *frames_of(3, 1, start_s=2 + CONFIG.stream.max_gap_s)]
-    assert spans(pieces_of(gap, CONFIG)) == [2.0, 3.0]
-    assert spans(pieces_of([*frames_of(2, 1, start_s=5.0), *frames_of(3, 1)], CONFIG)) == [2.0, 3.0]
+    assert spans(cut_pieces(gap, CONFIG)) == [2.0, 3.0]
+    assert spans(cut_pieces([*frames_of(2, 1, start_s=5.0), *frames_of(3, 1)], CONFIG)) == [2.0, 3.0]
     short_gap = [*frames_of(2, 1), *frames_of(3, 1, start_s=2.3)]
-    assert len(pieces_of(short_gap, CONFIG)) == 1
+    assert len(cut_pieces(short_gap, CONFIG)) == 1
 
 
 def test_pieces_too_short_for_a_window_are_left_out() -> None:
-    pieces = pieces_of([*frames_of(0.5, 1), *frames_of(2, 1, start_s=5.0)], CONFIG)
-    assert spans(checked_pieces(pieces, CONFIG)) == [2.0]
+    pieces = cut_pieces([*frames_of(0.5, 1), *frames_of(2, 1, start_s=5.0)], CONFIG)
+    assert spans(validate_pieces(pieces, CONFIG)) == [2.0]
     with pytest.raises(EnrollError) as refused:
-        checked_pieces(pieces[:1], CONFIG)
+        validate_pieces(pieces[:1], CONFIG)
     assert refused.value.code == "too_short"
 
 
 def test_more_than_an_indexer_can_take_is_refused() -> None:
     times, joints = np.arange(0.0, 601.0, 0.1), np.repeat(STANDING[None], 6010, axis=0)
     with pytest.raises(EnrollError) as refused:
-        checked_pieces([(times, joints)], CONFIG)
+        validate_pieces([Movement(timestamps_s=times, joints_m=joints)], CONFIG)
     assert refused.value.code == "too_long"
 
 

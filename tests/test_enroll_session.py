@@ -142,8 +142,7 @@ def test_a_preview_that_nobody_answers_is_given_up_after_a_minute(library: Libra
 def test_what_is_too_similar_waits_on_for_a_yes_where_there_is_a_preview_and_fails_where_there_is_none(
     library: Library,
 ) -> None:
-    timestamps_s, joints_m = perform("wave", seed=0)
-    library.gallery.add("hello", timestamps_s, joints_m, origin="test", created="now")
+    library.gallery.add("hello", perform("wave", seed=0), origin="test", created="now")
     stage, enrolling = Stage(), Enrolling()
     enrolling.start(EnrollStart(label="wave", countdown_s=1.0), library, stage, 0.0)
     now_s = play(enrolling, library, stage, until="failed")
@@ -166,7 +165,7 @@ def test_what_is_too_similar_waits_on_for_a_yes_where_there_is_a_preview_and_fai
             source="cam", epoch="e", seq=i, timestamp_s=now_s + i / 30, t_send_s=0.0,
             bodies=(Body(id=1, joints_m=joints, confidence=confidence),),
         )
-        for i, joints in enumerate(perform("wave", seed=2)[1])
+        for i, joints in enumerate(perform("wave", seed=2).joints_m)
     ]  # fmt: skip
     for frame in frames:
         enrolling.step([frame], library, Quiet(), frame.timestamp_s)
@@ -216,8 +215,7 @@ def test_a_gallery_that_refuses_at_the_end_fails_the_enrollment(library: Library
     stage, enrolling = Stage(), Enrolling()
     enrolling.start(EnrollStart(label="wave", commit=False), library, stage, 0.0)
     play(enrolling, library, stage, until="captured")
-    timestamps_s, joints_m = perform("bow", seed=0)
-    library.gallery.add("WAVE", timestamps_s, joints_m, origin="another program", created="now")
+    library.gallery.add("WAVE", perform("bow", seed=0), origin="another program", created="now")
     with pytest.raises(GalleryError) as refused:
         enrolling.commit(library, force=False)
     assert refused.value.code == "label_exists"

@@ -49,8 +49,8 @@ def write(path: Path, clips: Sequence[tuple[str, int, Array]], class_names: Sequ
 
 def clip(action: str, subject: int, take: int) -> Array:
     """Return a person's performance without rest around it, somewhere in the room and turned somehow."""
-    timestamps_s, joints_LV3 = perform(action, seed=subject, fps=FPS)
-    joints_LV3 = fill_missing(timestamps_s, joints_LV3)[trim_rest(timestamps_s, joints_LV3)]
+    shown = perform(action, seed=subject, fps=FPS)
+    joints_LV3 = fill_missing(shown).part(trim_rest(shown)).joints_m
     turn = np.radians(20.0 * take)
     joints_LV3 = joints_LV3 @ np.array(
         [[np.cos(turn), 0, -np.sin(turn)], [0, 1, 0], [np.sin(turn), 0, np.cos(turn)]], np.float32
@@ -108,7 +108,7 @@ def test_a_clip_lies_in_the_stream_as_the_sensor_saw_it(archive: Archive, stream
         errors = []
         for original in originals:
             if original.label == action.label:
-                whole = shape_of(original.persons[0])
+                whole = shape_of(original.persons[0].joints_m)
                 starts = range(len(whole) - len(seen) + 1)
                 errors += [float(np.abs(whole[s : s + len(seen)] - seen).max()) for s in starts]
         assert min(errors) < 1e-4, action
@@ -129,7 +129,8 @@ def test_nobody_leaps_between_clips(archive: Archive, stream: Stream, fps: float
         stream = sliced(stream, "10-fps", 0)
     speed_m_s = np.linalg.norm(np.diff(stream.people[0].joints_m, axis=0), axis=2).max(axis=1) * fps
     top = max(
-        float(np.linalg.norm(np.diff(c.persons[0], axis=0), axis=2).max()) for c in map(archive.__getitem__, range(30))
+        float(np.linalg.norm(np.diff(c.persons[0].joints_m, axis=0), axis=2).max())
+        for c in map(archive.__getitem__, range(30))
     )
     assert speed_m_s.max() < max(top * FPS, TOP_SPEED_M_S) + 0.1
     at_s = stream.timestamps_s[:-1]
@@ -254,7 +255,7 @@ def test_recordings_without_truth_leave_out_what_is_enrolled(archive: Archive, s
     assert found.examples == stream.examples
     assert found.truth == ()
     assert len(np.unique(found.people[0].ids)) == len(kept) == 18
-    assert found.seen_s == pytest.approx(sum(len(c.persons[0]) for c in kept) / FPS, abs=0.1)
+    assert found.seen_s == pytest.approx(sum(len(c.persons[0].joints_m) for c in kept) / FPS, abs=0.1)
 
 
 def test_clips_that_begin_far_from_rest_are_left_out_and_said(tmp_path: Path) -> None:

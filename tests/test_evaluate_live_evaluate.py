@@ -52,7 +52,7 @@ FIGURES = {"f1", "precision", "recall", "false_alarms_per_hour", "hours", "delay
 def write(path: Path, subjects: tuple[int, ...] = (1, 2), actions: tuple[str, ...] = ACTIONS) -> Path:
     """Write an archive of synthetic people who do each action twice."""
     takes = [(action, subject) for subject in subjects for action in actions for _ in (0, 1)]
-    joints = [fill_missing(*perform(action, seed=subject)) for action, subject in takes]
+    joints = [fill_missing(perform(action, seed=subject)).joints_m for action, subject in takes]
     np.savez(
         path,
         frames=np.concatenate(joints),

@@ -261,7 +261,7 @@ def test_calibrated_accuracies_name_a_clip_by_the_mean_of_its_persons() -> None:
         classes=("walk", "bow", "nod", "kick", "wave"),
         labels=labels,
         subjects=np.tile(np.arange(12), 5),
-        tracks=(),
+        movements=(),
         persons=np.stack((np.arange(60), np.arange(60, 120)), axis=1),
         sources=(),
     )

@@ -17,9 +17,10 @@ pytest.importorskip("matplotlib", reason="figures need the extra `explain`")
 
 from torch import nn
 
-from edge.motion.preprocess import fill_missing, window_from_joints
+from edge.motion.preprocess import fill_missing, window_from_movement
 from streams.errors import ArchiveError, ConfigError
 from streams.layouts import KINECT25_JOINTS
+from streams.movement import Movement
 from streams.performer import perform
 from training.cli.explain import explain
 from training.data.training_set import load_training_set
@@ -36,7 +37,7 @@ UNGUIDED = replace(GUIDED, guidance=GuidanceConfig(global_to_local=False, local_
 
 
 def write_archive(path: Path, actions: tuple[str, ...], num_people: int = 3) -> Path:
-    clips = [perform(action, seed=seed)[1] for seed in range(num_people) for action in actions]
+    clips = [perform(action, seed=seed).joints_m for seed in range(num_people) for action in actions]
     np.savez(
         path,
         frames=np.concatenate(clips),
@@ -86,7 +87,7 @@ def attention_layers(branch: SkeletonBranch) -> list[SpatialAttentionGC]:
 
 def some_windows(num_windows: int = 3) -> np.ndarray:
     clips = [perform("clap", seed=seed) for seed in range(num_windows)]
-    return np.stack([window_from_joints(timestamps_s, joints_TVC, 16) for timestamps_s, joints_TVC in clips])
+    return np.stack([window_from_movement(clip, 16) for clip in clips])
 
 
 # The numbers
@@ -166,7 +167,7 @@ def test_an_explanation_is_the_mean_over_an_actions_clips_and_jids_row_is_k_out(
     assert guided.classes == ("clap", "punch")
     branch, _ = load_run(runs[1])
     clips = read_clips([archive], ["clap"])["clap"]
-    windows_NTVC = np.stack([window_from_joints(clip.timestamps_s, clip.joints_TVC, 16) for clip in clips])
+    windows_NTVC = np.stack([window_from_movement(clip.movement, 16) for clip in clips])
     with torch.inference_mode():
         _, importance_BV = branch.features(torch.from_numpy(windows_NTVC)[:, None])
     assert importance_BV is not None
@@ -187,12 +188,12 @@ def test_key_joints_are_shares_and_an_action_without_text_is_noted() -> None:
 
 
 def test_the_pose_shown_is_from_amid_the_fastest_half_second() -> None:
-    timestamps_s, joints_TVC = perform("clap", seed=0)
-    still_TVC = np.repeat(fill_missing(timestamps_s, joints_TVC)[:1], 90, axis=0)
+    still_TVC = np.repeat(fill_missing(perform("clap", seed=0)).joints_m[:1], 90, axis=0)
     hand = KINECT25_JOINTS.index("HandRight")
     still_TVC[:, hand, 1] += np.interp(np.arange(90), [60, 75], [0, 1.0])
-    pose_VC = most_moving(PersonClip("made:0", np.arange(90) / 30, still_TVC))
-    ends_VC = [most_moving(PersonClip("made:0", np.zeros(1), still_TVC[i : i + 1])) for i in (0, 89)]
+    clip = PersonClip("made:0", Movement(timestamps_s=np.arange(90) / 30, joints_m=still_TVC))
+    pose_VC = most_moving(clip)
+    ends_VC = [most_moving(PersonClip("made:0", clip.movement.part(slice(i, i + 1)))) for i in (0, 89)]
     share = (pose_VC[hand, 1] - ends_VC[0][hand, 1]) / (ends_VC[1][hand, 1] - ends_VC[0][hand, 1])
     assert 0.3 < share < 0.7
 

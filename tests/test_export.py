@@ -45,7 +45,7 @@ ACTIONS = ["a", "b"] * (len(WINDOWS) // 2)
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = TrainingSet(
-        clips=tuple(perform(action, seed=seed) for seed in range(2) for action in ("squat", "wave")),
+        clips=tuple((perform(action, seed=seed),) for seed in range(2) for action in ("squat", "wave")),
         labels=np.array([0, 1, 0, 1]),
         classes=("squat", "wave"),
         archives={"performer": "synthetic"},
@@ -63,7 +63,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_archive(path: Path, actions: tuple[str, ...]) -> Path:
     """Write two clips of each action by each of two people."""
     clips = [(action, subject) for action in actions for subject in (0, 1) for _ in range(2)]
-    joints = [perform(action, seed=i)[1] for i, (action, _) in enumerate(clips)]
+    joints = [perform(action, seed=i).joints_m for i, (action, _) in enumerate(clips)]
     np.savez(
         path,
         frames=np.concatenate(joints),

@@ -21,13 +21,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edge.gallery.examples import Prototype, RawExample
+from edge.gallery.examples import Prototype
 from edge.gallery.store import Gallery
-from edge.motion.preprocess import window_from_joints
+from edge.motion.preprocess import window_from_movement
 from streams.arrays import Array
 from streams.errors import GalleryError
+from streams.movement import Movement
 
-Embed = Callable[[Sequence[tuple[npt.NDArray[np.float64], Array]]], Array]
+Embed = Callable[[Sequence[Movement]], Array]
 NOW = "2030-01-02T03:04:05Z"
 
 
@@ -35,18 +36,18 @@ def model(seed: int, size: int = 16) -> Embed:
     """Make an encoder: a fixed random projection of the window, length 1."""
     weights = np.random.default_rng(seed).normal(size=(8 * 25 * 3, size)).astype(np.float32)
 
-    def embed(examples: Sequence[tuple[npt.NDArray[np.float64], Array]]) -> Array:
-        windows = np.stack([window_from_joints(times, joints, 8).reshape(-1) for times, joints in examples])
+    def embed(movements: Sequence[Movement]) -> Array:
+        windows = np.stack([window_from_movement(movement, 8).reshape(-1) for movement in movements])
         embeddings_ND = windows @ weights
         return np.asarray(embeddings_ND / np.linalg.norm(embeddings_ND, axis=1, keepdims=True), np.float32)
 
     return embed
 
 
-def example(seed: int = 0, num_frames: int = 12) -> tuple[npt.NDArray[np.float64], Array]:
+def example(seed: int = 0, num_frames: int = 12) -> Movement:
     rng = np.random.default_rng(seed)
     times = 100 + np.cumsum(rng.uniform(0.02, 0.05, num_frames))
-    return times, rng.normal(size=(num_frames, 25, 3)).astype(np.float32)
+    return Movement(timestamps_s=times, joints_m=rng.normal(size=(num_frames, 25, 3)).astype(np.float32))
 
 
 def open_gallery(path: Path | str, seed: int = 1, size: int = 16) -> Gallery:
@@ -54,7 +55,7 @@ def open_gallery(path: Path | str, seed: int = 1, size: int = 16) -> Gallery:
 
 
 def add(gallery: Gallery, label: str, seed: int = 0, **options: Any) -> Prototype:
-    return gallery.add(label, *example(seed), **{"origin": "live:test", "created": NOW} | options)
+    return gallery.add(label, example(seed), **{"origin": "live:test", "created": NOW} | options)
 
 
 def shown(gallery: Gallery) -> dict[str, str]:
@@ -70,31 +71,32 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_prototype_comes_back_bit_for_bit(path: Path) -> None:
-    times, joints = example()
+    recorded = example()
+    times, joints = recorded.timestamps_s, recorded.joints_m
     joints[3:5, 7] = np.nan
     joints.view(np.uint32)[0, 0, 0] = 0x7FC12345  # a NaN with a payload
     with open_gallery(path) as gallery:
-        stored = gallery.add("wave", times, joints, origin="live:kinect", created=NOW)
+        stored = gallery.add("wave", recorded, origin="live:kinect", created=NOW)
     with open_gallery(path) as gallery:
         (read,) = gallery.prototypes
-    assert read.timestamps_s.tobytes() == times.tobytes()
-    assert read.joints_m.tobytes() == joints.tobytes()
+    assert read.movement.timestamps_s.tobytes() == times.tobytes()
+    assert read.movement.joints_m.tobytes() == joints.tobytes()
     assert read.embedding.tobytes() == stored.embedding.tobytes()
     assert (read.id, read.label, read.origin, read.created) == (stored.id, "wave", "live:kinect", NOW)
-    assert read.joints_m.dtype == np.float32
-    assert read.timestamps_s.dtype == np.float64
-    assert read.duration_s == times[-1] - times[0]
+    assert read.movement.joints_m.dtype == np.float32
+    assert read.movement.timestamps_s.dtype == np.float64
+    assert read.movement.duration_s == times[-1] - times[0]
     assert read.model_sha256 == f"{1:064x}"
 
 
 def test_a_stored_prototype_is_no_view_of_the_callers_array() -> None:
-    times, joints = example()
+    recorded = example()
     with open_gallery(":memory:") as gallery:
-        prototype = gallery.add("wave", times, joints, origin="live:test", created=NOW)
-        joints[:] = 0
-        assert prototype.joints_m.any()
+        prototype = gallery.add("wave", recorded, origin="live:test", created=NOW)
+        recorded.joints_m[:] = 0
+        assert prototype.movement.joints_m.any()
         with pytest.raises(ValueError, match="read-only"):
-            prototype.joints_m[0] = 0
+            prototype.movement.joints_m[0] = 0
 
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:
@@ -181,7 +183,8 @@ def test_labels_that_cannot_be_shown_are_refused(label: str) -> None:
 
 
 def test_bad_examples_are_refused_and_nothing_is_stored() -> None:
-    times, joints = example()
+    recorded = example()
+    times, joints = recorded.timestamps_s, recorded.joints_m
     infinite, repeated, not_finite = joints.copy(), times.copy(), times.copy()
     infinite[2, 3, 1] = np.inf
     repeated[5] = repeated[4]
@@ -201,8 +204,9 @@ def test_bad_examples_are_refused_and_nothing_is_stored() -> None:
     ]
     with open_gallery(":memory:") as gallery:
         for bad_times, bad_joints, message in bad:
+            bad_one = Movement(timestamps_s=bad_times, joints_m=bad_joints)
             with pytest.raises(GalleryError, match=message) as refusal:
-                gallery.add("wave", bad_times, bad_joints, origin="live:test", created=NOW)
+                gallery.add("wave", bad_one, origin="live:test", created=NOW)
             assert refusal.value.code == "bad_example"
         assert gallery.revision == 0
 
@@ -372,7 +376,7 @@ def test_vacuum_forgets_what_older_revisions_held_and_keeps_the_rest(path: Path)
     with open_gallery(path) as gallery:
         for i in range(6):
             add(gallery, f"label {i}", seed=i, mode="new")
-        joints = gallery.prototypes[0].joints_m.tobytes()
+        joints = gallery.prototypes[0].movement.joints_m.tobytes()
         gallery.remove("label 0", created=NOW)
         gallery.remove("label 1", created=NOW)
         before = shown(gallery)
@@ -398,13 +402,12 @@ def test_vacuum_forgets_what_older_revisions_held_and_keeps_the_rest(path: Path)
 # One example, and negatives
 
 
-def raw(seed: int, num_frames: int = 30) -> RawExample:
-    times, joints = example(seed, num_frames)
-    return RawExample(timestamps_s=times, joints_m=joints, origin="live:test", created=NOW)
+def raw(seed: int, num_frames: int = 30) -> Movement:
+    return example(seed, num_frames)
 
 
 def add_negatives(gallery: Gallery, *seeds: int, **options: Any) -> list[str]:
-    return gallery.add_negatives([raw(seed) for seed in seeds], created=NOW, **options)
+    return gallery.add_negatives([raw(seed) for seed in seeds], origin="live:test", created=NOW, **options)
 
 
 def test_one_example_is_removed_by_the_beginning_of_its_id(path: Path) -> None:
@@ -433,12 +436,12 @@ def test_negatives_come_back_bit_for_bit_and_are_no_prototypes(path: Path) -> No
     with open_gallery(path) as gallery:
         assert [negative.id for negative in gallery.negatives] == ids
         for negative, expected in zip(gallery.negatives, (raw(1), raw(2)), strict=True):
-            assert negative.timestamps_s.tobytes() == expected.timestamps_s.tobytes()
-            assert negative.joints_m.tobytes() == expected.joints_m.tobytes()
+            assert negative.movement.timestamps_s.tobytes() == expected.timestamps_s.tobytes()
+            assert negative.movement.joints_m.tobytes() == expected.joints_m.tobytes()
             assert (negative.origin, negative.created) == ("live:test", NOW)
-            assert negative.duration_s == expected.duration_s
+            assert negative.movement.duration_s == expected.duration_s
             with pytest.raises(ValueError, match="read-only"):
-                negative.joints_m[0] = 0
+                negative.movement.joints_m[0] = 0
         assert gallery.labels() == ("wave",)
         assert len(gallery.prototypes) == 1
     with open_gallery(path, seed=2, size=24) as gallery:
@@ -477,7 +480,7 @@ def test_a_bad_negative_is_refused_and_none_is_stored() -> None:
     bad.joints_m[:] = np.nan
     with open_gallery(":memory:") as gallery:
         with pytest.raises(GalleryError) as refusal:
-            gallery.add_negatives([raw(2), bad], created=NOW)
+            gallery.add_negatives([raw(2), bad], origin="live:test", created=NOW)
         assert refusal.value.code == "bad_example"
         assert (gallery.negatives, gallery.revision) == ((), 0)
 
@@ -505,7 +508,7 @@ def test_negatives_are_exported_with_everything_and_imported_once_more_or_instea
         gallery.undo(created=NOW)
         assert gallery.import_(tmp_path / "all.npz", created=NOW) == ("wave",)
         for negative, expected in zip(gallery.negatives, (raw(1), raw(2)), strict=True):
-            assert negative.joints_m.tobytes() == expected.joints_m.tobytes()
+            assert negative.movement.joints_m.tobytes() == expected.joints_m.tobytes()
             assert negative.origin == "live:test"
         gallery.import_(tmp_path / "all.npz", mode="add", created=NOW)
         assert (len(gallery.prototypes), len(gallery.negatives)) == (2, 4)
@@ -545,7 +548,7 @@ def test_another_model_embeds_every_prototype_again_once(path: Path) -> None:
         assert gallery.revision == 40
         embed = model(2, 24)
         for prototype in gallery.prototypes:
-            expected = embed([(prototype.timestamps_s, prototype.joints_m)])[0]
+            expected = embed([prototype.movement])[0]
             np.testing.assert_allclose(prototype.embedding, expected, atol=1e-6)
             assert prototype.model_sha256 == f"{2:064x}"
     with open_gallery(path, seed=2, size=24) as gallery:
@@ -604,18 +607,18 @@ def test_other_preprocessing_means_embedding_again(path: Path) -> None:
 def test_import_of_an_export_gives_the_same_prototypes(tmp_path: Path) -> None:
     with open_gallery(tmp_path / "a.db") as one, open_gallery(tmp_path / "b.db", seed=2, size=24) as two:
         add(one, "Wave", seed=1, origin="live:kinect", created="2029-01-01T00:00:00Z")
-        times, joints = example(2, num_frames=30)
-        joints[4, 4] = np.nan
-        one.add("Wave", times, joints, origin="file:x.npz", created=NOW, mode="add")
+        recorded = example(2, num_frames=30)
+        recorded.joints_m[4, 4] = np.nan
+        one.add("Wave", recorded, origin="file:x.npz", created=NOW, mode="add")
         add(one, "拍手", seed=3)
         assert one.export(tmp_path / "x.npz") == 3
         assert two.import_(tmp_path / "x.npz", created=NOW) == ("Wave", "拍手")
         assert two.revision == 1
         for a, b in zip(one.prototypes, two.prototypes, strict=True):
             assert (a.label, a.origin, a.created) == (b.label, b.origin, b.created)
-            assert a.timestamps_s.tobytes() == b.timestamps_s.tobytes()
-            assert a.joints_m.tobytes() == b.joints_m.tobytes()
-            np.testing.assert_allclose(b.embedding, model(2, 24)([(a.timestamps_s, a.joints_m)])[0], atol=1e-6)
+            assert a.movement.timestamps_s.tobytes() == b.movement.timestamps_s.tobytes()
+            assert a.movement.joints_m.tobytes() == b.movement.joints_m.tobytes()
+            np.testing.assert_allclose(b.embedding, model(2, 24)([a.movement])[0], atol=1e-6)
             assert a.id != b.id
         two.undo(created=NOW)
         assert two.prototypes == ()
@@ -830,7 +833,8 @@ PRAGMA user_version = 1;
 def test_a_gallery_of_schema_1_is_taken_over_whole(path: Path) -> None:
     database = sqlite3.connect(path)
     database.executescript(SCHEMA_1)
-    times, joints = example(7)
+    recorded = example(7)
+    times, joints = recorded.timestamps_s, recorded.joints_m
     row = ("an-id", "live:then", "then", times.tobytes(), joints.tobytes())
     database.execute("INSERT INTO examples VALUES (?, ?, ?, ?, ?)", row)
     database.commit()
@@ -838,7 +842,7 @@ def test_a_gallery_of_schema_1_is_taken_over_whole(path: Path) -> None:
     with open_gallery(path) as gallery:
         (wave,) = gallery.prototypes
         assert (wave.id, wave.label, wave.origin, gallery.revision) == ("an-id", "wave", "live:then", 1)
-        assert wave.joints_m.tobytes() == joints.tobytes()
+        assert wave.movement.joints_m.tobytes() == joints.tobytes()
         assert gallery.negatives == ()
         add_negatives(gallery, 1)
     with open_gallery(path) as gallery:
@@ -875,7 +879,7 @@ for i in range(count):
     if i % 5 == 4:
         gallery.close()
         gallery = open_gallery(path)
-    prototype = gallery.add(f"{name} {i}", *example(i, 200), origin="live:child", created="now")
+    prototype = gallery.add(f"{name} {i}", example(i, 200), origin="live:child", created="now")
     print(prototype.id, flush=True)
 gallery.close()
 """

@@ -25,11 +25,12 @@ from edge.match.fitting import fit_gallery
 from edge.match.index import PrototypeIndex
 from edge.match.score import score_from_distance
 from edge.model.bundle import Calibration
-from edge.motion.preprocess import window_from_joints
+from edge.motion.preprocess import window_from_movement
 from streams.arrays import Array
 from streams.event import Event
-from streams.frame import HIGH, NO_CONFIDENCE, Body, SkeletonFrame, seen_joints_m
+from streams.frame import HIGH, NO_CONFIDENCE, Body, SkeletonFrame
 from streams.layouts import KINECT25_JOINTS
+from streams.movement import Movement
 from streams.performer import ACTIONS, perform
 
 HAND_LEFT = KINECT25_JOINTS.index("HandLeft")
@@ -49,7 +50,7 @@ def library(tiny_bundle: Path) -> Iterator[Library]:
     )
     library = open_library(settings)
     for action in ENROLLED:
-        example = example_from_capture(*perform(action, seed=0), settings)
+        example = example_from_capture(perform(action, seed=0), settings)
         commit_example(library, action, example, origin="test", mode="new")
     yield library
     library.gallery.close()
@@ -70,7 +71,7 @@ def new_recognizer(
 
 def performance(action: str, seed: int = 1, *, fps: float = FPS, before_s: float = 1.0, after_s: float = 2.0) -> Array:
     """Return joints (L, 25, 3) of somebody who stands, performs, and stands again."""
-    _, joints_LV3 = perform(action, seed=seed, fps=fps)
+    joints_LV3 = perform(action, seed=seed, fps=fps).joints_m
     still = [np.repeat(joints_LV3[[i]], round(s * fps), axis=0) for i, s in ((0, before_s), (-1, after_s))]
     return np.concatenate((still[0], joints_LV3, still[1]))
 
@@ -297,17 +298,16 @@ def test_somebody_who_stands_still_gives_no_event_and_costs_no_encoding(library:
 
 def test_a_pose_that_is_held_does_not_begin_again_and_again(library: Library) -> None:
     def arms_up(seed: int) -> Array:
-        _, joints_LV3 = perform("raise_arms", seed=seed)
+        joints_LV3 = perform("raise_arms", seed=seed).joints_m
         return joints_LV3[: int(joints_LV3[:, HAND_LEFT, 1].argmax())]
 
     shown = arms_up(0)
-    timestamps_s = np.arange(len(shown)) / FPS
-    window = window_from_joints(timestamps_s, shown, library.encoder.info.num_frames)
+    movement = Movement(timestamps_s=np.arange(len(shown)) / FPS, joints_m=shown)
+    window = window_from_movement(movement, library.encoder.info.num_frames)
     prototype = replace(
         library.gallery.prototypes[0],
         label="arms up",
-        timestamps_s=timestamps_s,
-        joints_m=shown,
+        movement=movement,
         embedding=library.encoder.encode(window[None])[0],
     )
     for seed in (1, 2, 3):
@@ -513,9 +513,15 @@ def test_more_bodies_than_allowed_are_counted_and_the_first_ones_are_followed(li
 def test_a_joint_without_confidence_is_missing() -> None:
     joints_m = np.ones((25, 3), np.float32)
     confidence = np.full(25, HIGH, np.uint8)
-    assert seen_joints_m(Body(id=0, joints_m=joints_m, confidence=confidence)) is joints_m
+    (frame, *_) = frames_of({1: joints_m[None]})
+
+    def seen_joints_m() -> Array:
+        (body,) = replace(frame, bodies=(Body(id=0, joints_m=joints_m, confidence=confidence),)).to_kinect25().bodies
+        return body.joints_m
+
+    assert seen_joints_m() is joints_m
     confidence[4] = NO_CONFIDENCE
-    seen = seen_joints_m(Body(id=0, joints_m=joints_m, confidence=confidence))
+    seen = seen_joints_m()
     assert np.flatnonzero(np.isnan(seen).any(axis=1)).tolist() == [4]
     assert np.isfinite(joints_m).all()
 
@@ -567,8 +573,7 @@ def test_the_distance_to_a_label_is_that_to_its_nearest_comparable_example(libra
             Prototype(
                 id=str(i),
                 label=label,
-                timestamps_s=np.array([0.0, duration_s]),
-                joints_m=np.zeros((2, 25, 3), np.float32),
+                movement=Movement(timestamps_s=np.array([0.0, duration_s]), joints_m=np.zeros((2, 25, 3), np.float32)),
                 embedding=embedding,
                 model_sha256="",
                 origin="",

@@ -16,6 +16,7 @@ from edge.match.distances import Prototypes
 from edge.match.likeness import likenesses, separability
 from edge.match.score import distance_at_score, score_from_distance
 from edge.model.bundle import BundleInfo
+from streams.movement import Movement
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,7 @@ def prototype(label: str, angle_deg: float) -> Prototype:
     return Prototype(
         id=f"{label} {angle_deg}",
         label=label,
-        timestamps_s=np.arange(2.0),
-        joints_m=np.zeros((2, 25, 3), np.float32),
+        movement=Movement(timestamps_s=np.arange(2.0), joints_m=np.zeros((2, 25, 3), np.float32)),
         origin="test",
         created="",
         embedding=np.array([np.cos(angle), np.sin(angle)], np.float32),

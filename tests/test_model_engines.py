@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +30,10 @@ from edge.gallery.store import Gallery
 from edge.library import Library
 from edge.model.bundle import read_bundle
 from edge.model.choose import open_encoder
-from edge.model.encoder import BundleEncoder
+from edge.model.encoder import BundleEncoder, embed_movements
 from edge.model.engines.onnx_runtime import OnnxRuntime
 from edge.model.engines.open_vino import import_openvino
 from edge.model.engines.parity import agreement, fixed_windows, prove
-from edge.motion.preprocess import window_from_joints
 from streams.arrays import Array
 from streams.cameras import open_camera
 from streams.errors import BundleError, ConfigError, CrossGLGError, EngineError
@@ -300,13 +300,11 @@ def unsteady(make_config: MakeConfig) -> Iterator[tuple[Library, Unsteady]]:
     engine = Unsteady(onnx)
     encoder = BundleEncoder(info, onnx.parent, engine)
 
-    def embed(examples: Any) -> Array:
-        return encoder.encode(np.stack([window_from_joints(*example, info.num_frames) for example in examples]))
-
+    embed = partial(embed_movements, encoder)
     with Gallery(config.gallery.path, embed=embed, model_sha256=info.onnx_sha256) as gallery:
         library = Library(config=config, encoder=encoder, gallery=gallery)
         for action in ("wave", "bow", "squat"):
-            example = example_from_capture(*perform(action, seed=0), config)
+            example = example_from_capture(perform(action, seed=0), config)
             commit_example(library, action, example, origin="test", mode="new")
         yield library, engine
 
@@ -352,7 +350,7 @@ def test_a_daemon_whose_engine_fails_says_so_once_goes_on_and_recovers(unsteady:
 
 def test_an_example_that_cannot_be_embedded_is_refused_and_not_stored(unsteady: tuple[Library, Unsteady]) -> None:
     library, engine = unsteady
-    example = example_from_capture(*perform("kick", seed=0), library.config)
+    example = example_from_capture(perform("kick", seed=0), library.config)
 
     def embedding() -> Any:
         return commit_example(library, "kick", example, origin="test", mode="new")

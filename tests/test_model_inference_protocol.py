@@ -210,7 +210,7 @@ def told(server: Server, serve: Serve, make_config: MakeConfig) -> Iterator[tupl
     """Return a daemon that recognizes by way of the server, and what it tells."""
     config = make_config(engine=server.url())
     library = open_library(read_config(config))
-    example = example_from_capture(*perform("wave", seed=0), library.config)
+    example = example_from_capture(perform("wave", seed=0), library.config)
     commit_example(library, "wave", example, origin="test", mode="new")
     library.gallery.close()
     library.encoder.engine.close()

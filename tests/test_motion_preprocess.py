@@ -15,12 +15,13 @@ from edge.motion.preprocess import (
     pace_by_motion,
     resample,
     to_body_frame,
-    window_from_joints,
+    window_from_movement,
     windows_from_joints,
 )
 from streams.arrays import Array, Times
 from streams.errors import CrossGLGError
 from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS
+from streams.movement import Movement
 from streams.performer import ACTIONS, perform
 
 _J = {name: i for i, name in enumerate(KINECT25_JOINTS)}
@@ -30,8 +31,12 @@ _FROM_THE_START = np.zeros(1, np.intp)
 
 def clip(action: str = "wave", seed: int = 0) -> tuple[Times, Array]:
     """Return a performance without a missing joint."""
-    timestamps_s, joints = perform(action, seed=seed)
-    return timestamps_s, fill_missing(timestamps_s, joints)
+    filled = fill_missing(perform(action, seed=seed))
+    return filled.timestamps_s, filled.joints_m
+
+
+def window_of(timestamps_s: Times, joints: Array, num_frames: int, motion_share: float = MOTION_SHARE) -> Array:
+    return window_from_movement(Movement(timestamps_s=timestamps_s, joints_m=joints), num_frames, motion_share)
 
 
 def turned(joints: Array, degrees: float) -> Array:
@@ -50,34 +55,34 @@ def lengths(window: Array) -> Array:
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_window_is_the_same_wherever_the_person_stands_and_faces_and_however_tall(action: str) -> None:
     timestamps_s, joints = clip(action)
-    window = window_from_joints(timestamps_s, joints, _NUM_FRAMES)
+    window = window_of(timestamps_s, joints, _NUM_FRAMES)
     assert window.shape == (_NUM_FRAMES, 25, 3)
     assert window.dtype == np.float32
     there = np.array([1.5, -0.4, 2], np.float32)
     for other in (joints + there, joints * np.float32(0.6), joints * np.float32(1.2) + there):
-        np.testing.assert_allclose(window_from_joints(timestamps_s, other, _NUM_FRAMES), window, atol=1e-4)
+        np.testing.assert_allclose(window_of(timestamps_s, other, _NUM_FRAMES), window, atol=1e-4)
     # The median of each coordinate is not turned with the coordinates: centimeters for who walks, squats or kicks.
     for degrees in (20, 90, 180, -130):
         other = turned(joints, degrees) + there
-        np.testing.assert_allclose(window_from_joints(timestamps_s, other, _NUM_FRAMES), window, atol=0.03)
+        np.testing.assert_allclose(window_of(timestamps_s, other, _NUM_FRAMES), window, atol=0.03)
 
 
 def test_a_window_does_not_depend_on_when_it_was_or_how_fast() -> None:
     timestamps_s, joints = clip()
-    window = window_from_joints(timestamps_s, joints, _NUM_FRAMES)
+    window = window_of(timestamps_s, joints, _NUM_FRAMES)
     for other_s in (timestamps_s + 86400, timestamps_s * 0.5, timestamps_s * 3 - 7):
-        np.testing.assert_allclose(window_from_joints(other_s, joints, _NUM_FRAMES), window, atol=1e-4)
+        np.testing.assert_allclose(window_of(other_s, joints, _NUM_FRAMES), window, atol=1e-4)
 
 
 def test_a_window_hardly_depends_on_the_frame_rate() -> None:
     timestamps_s, joints = clip()
-    window = window_from_joints(timestamps_s, joints, _NUM_FRAMES)
-    half = window_from_joints(timestamps_s[::2], joints[::2], _NUM_FRAMES)
+    window = window_of(timestamps_s, joints, _NUM_FRAMES)
+    half = window_of(timestamps_s[::2], joints[::2], _NUM_FRAMES)
     assert np.abs(half - window)[:-2].mean() < 0.02
 
 
 def test_the_body_frame_is_where_it_says() -> None:
-    window = window_from_joints(*clip(), _NUM_FRAMES)
+    window = window_of(*clip(), _NUM_FRAMES)
     np.testing.assert_allclose(np.sort(window[:, _J["SpineBase"]], axis=0)[_NUM_FRAMES // 2], 0, atol=2e-3)
     girdles = sum(window[:, _J[a + "Right"]] - window[:, _J[a + "Left"]] for a in ("Shoulder", "Hip"))
     across = np.median(girdles, axis=0)
@@ -106,7 +111,7 @@ def test_a_walk_stays_visible() -> None:
     timestamps_s, joints = clip()
     walk = np.zeros((len(joints), 1, 3), np.float32)
     walk[:, 0, 0] = np.linspace(0, 1.5, len(joints))
-    window = window_from_joints(timestamps_s, joints + walk, _NUM_FRAMES)
+    window = window_of(timestamps_s, joints + walk, _NUM_FRAMES)
     assert np.ptp(window[:, _J["SpineBase"], 0]) > 1.5
 
 
@@ -114,10 +119,10 @@ def test_a_walk_stays_visible() -> None:
 @pytest.mark.parametrize(("aside_deg", "down_deg"), [(0, 20), (45, 20), (-90, 30), (20, -25)])
 def test_a_window_hardly_depends_on_how_the_sensor_is_tilted(action: str, aside_deg: float, down_deg: float) -> None:
     timestamps_s, joints = clip(action)
-    window = window_from_joints(timestamps_s, joints, _NUM_FRAMES)
+    window = window_of(timestamps_s, joints, _NUM_FRAMES)
     cos, sin = np.cos(np.deg2rad(down_deg)), np.sin(np.deg2rad(down_deg))
     tilt = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]], np.float32)
-    seen = window_from_joints(timestamps_s, turned(joints, aside_deg) @ tilt, _NUM_FRAMES)
+    seen = window_of(timestamps_s, turned(joints, aside_deg) @ tilt, _NUM_FRAMES)
     # In units of about 0.6 m; a head would be moved by 0.4 and more.
     assert np.abs(seen - window).mean() < 0.05
 
@@ -125,7 +130,7 @@ def test_a_window_hardly_depends_on_how_the_sensor_is_tilted(action: str, aside_
 def test_who_lies_is_not_set_upright() -> None:
     timestamps_s, joints = clip()
     lying = joints @ np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]], np.float32)
-    window = window_from_joints(timestamps_s, lying, _NUM_FRAMES)
+    window = window_of(timestamps_s, lying, _NUM_FRAMES)
     along = window[:, _J["Head"]] - window[:, _J["AnkleLeft"]]
     assert np.abs(along[:, 1]).max() < 0.5 * np.linalg.norm(along, axis=1).min()
 
@@ -136,18 +141,18 @@ def test_who_is_seen_without_legs_is_set_upright_by_the_trunk() -> None:
     cos, sin = np.cos(np.deg2rad(25)), np.sin(np.deg2rad(25))
     tilted = np.asarray(joints @ np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]]), np.float32)
     tilted[:, legs] = np.nan
-    trunk = window_from_joints(timestamps_s, tilted, _NUM_FRAMES)[:, _J["SpineShoulder"]]
+    trunk = window_of(timestamps_s, tilted, _NUM_FRAMES)[:, _J["SpineShoulder"]]
     assert np.median(trunk[:, 1]) > 5 * np.abs(np.median(trunk[:, 2]))
 
 
 def test_one_noisy_frame_does_not_turn_the_window() -> None:
     timestamps_s, joints = clip()
-    window = window_from_joints(timestamps_s, joints, _NUM_FRAMES)
+    window = window_of(timestamps_s, joints, _NUM_FRAMES)
     rng = np.random.default_rng(0)
     for wild in (turned(joints[:1], 90), -joints[:1], rng.normal(size=(1, 25, 3))):
         noisy = joints.copy()
         noisy[:1] = wild
-        again = window_from_joints(timestamps_s, noisy, _NUM_FRAMES)
+        again = window_of(timestamps_s, noisy, _NUM_FRAMES)
         np.testing.assert_allclose(again[2:], window[2:], atol=0.02)
 
 
@@ -172,7 +177,7 @@ def test_one_frame_is_held() -> None:
     timestamps_s, joints = clip()
     held = resample(timestamps_s[:1], joints[:1], _FROM_THE_START, 5)[0]
     np.testing.assert_array_equal(held, np.repeat(joints[:1], 5, axis=0))
-    assert np.isfinite(window_from_joints(timestamps_s[:1], joints[:1], _NUM_FRAMES)).all()
+    assert np.isfinite(window_of(timestamps_s[:1], joints[:1], _NUM_FRAMES)).all()
 
 
 def test_a_clock_too_coarse_for_the_moments_does_no_harm() -> None:
@@ -193,7 +198,7 @@ def test_a_missing_joint_is_interpolated_in_time() -> None:
     gaps[10:14, hand, 2] = np.nan  # one coordinate is enough
     gaps[:3, hand] = np.nan
     gaps[-2:, hand] = np.inf
-    filled = fill_missing(timestamps_s, gaps)
+    filled = fill_missing(Movement(timestamps_s=timestamps_s, joints_m=gaps)).joints_m
     seen = np.r_[3:10, 14 : len(joints) - 2]
     for c in range(3):
         expected = np.interp(timestamps_s, timestamps_s[seen], joints[seen, hand, c])
@@ -207,7 +212,7 @@ def test_a_joint_that_was_never_seen_takes_its_parents_place() -> None:
     timestamps_s, joints = clip()
     joints[:, [_J["HandLeft"], _J["HandTipLeft"], _J["ThumbLeft"]]] = np.nan
     joints[5, _J["WristLeft"]] = np.nan
-    filled = fill_missing(timestamps_s, joints)
+    filled = fill_missing(Movement(timestamps_s=timestamps_s, joints_m=joints)).joints_m
     for name in ("HandLeft", "HandTipLeft", "ThumbLeft"):
         np.testing.assert_array_equal(filled[:, _J[name]], filled[:, _J["WristLeft"]])
 
@@ -215,7 +220,7 @@ def test_a_joint_that_was_never_seen_takes_its_parents_place() -> None:
 def test_a_spine_that_was_never_seen_lies_amid_the_joints_that_were() -> None:
     timestamps_s, joints = clip()
     joints[:, [_J["SpineMid"], _J["SpineBase"]]] = np.nan
-    filled = fill_missing(timestamps_s, joints)
+    filled = fill_missing(Movement(timestamps_s=timestamps_s, joints_m=joints)).joints_m
     expected = np.nanmean(joints, axis=1)
     np.testing.assert_allclose(filled[:, _J["SpineMid"]], expected, atol=1e-5)
     np.testing.assert_allclose(filled[:, _J["SpineBase"]], expected, atol=1e-5)
@@ -225,7 +230,7 @@ def test_nobody_seen_is_refused() -> None:
     timestamps_s, joints = clip()
     for missing in (np.nan, np.inf):
         with pytest.raises(CrossGLGError) as refusal:
-            window_from_joints(timestamps_s, np.full_like(joints, missing), _NUM_FRAMES)
+            window_of(timestamps_s, np.full_like(joints, missing), _NUM_FRAMES)
         assert refusal.value.code == "no_joints"
 
 
@@ -239,7 +244,7 @@ def test_no_nan_ever_comes_out() -> None:
         if round_ % 3 == 0:
             joints[:, rng.random(25) < 0.8] = np.nan
         joints[rng.integers(length), rng.integers(25)] = 0.5
-        window = window_from_joints(timestamps_s, joints, _NUM_FRAMES)
+        window = window_of(timestamps_s, joints, _NUM_FRAMES)
         assert window.shape == (_NUM_FRAMES, 25, 3)
         assert window.dtype == np.float32
         assert np.isfinite(window).all()
@@ -251,25 +256,25 @@ def test_what_comes_in_is_left_as_it_is() -> None:
     before = joints.copy(), timestamps_s.copy()
     for array in (joints, timestamps_s):
         array.setflags(write=False)
-    window_from_joints(timestamps_s, joints, _NUM_FRAMES)
+    window_of(timestamps_s, joints, _NUM_FRAMES)
     np.testing.assert_array_equal(joints, before[0])
     np.testing.assert_array_equal(timestamps_s, before[1])
 
 
 def test_a_pause_and_a_slow_start_count_little() -> None:
     timestamps_s, joints = clip("kick")
-    whole = window_from_joints(timestamps_s, joints, 32)
+    whole = window_of(timestamps_s, joints, 32)
     half = len(joints) // 2
     pause = np.repeat(joints[half : half + 1], len(joints) // 2, axis=0)
     paused = np.concatenate((joints[:half], pause, joints[half:]))
     times_s = np.linspace(0, timestamps_s[-1] * 1.5, len(paused))
 
     def change(motion_share: float) -> float:
-        before = window_from_joints(timestamps_s, joints, 32, motion_share)
-        return float(np.abs(window_from_joints(times_s, paused, 32, motion_share) - before).mean())
+        before = window_of(timestamps_s, joints, 32, motion_share)
+        return float(np.abs(window_of(times_s, paused, 32, motion_share) - before).mean())
 
     assert change(MOTION_SHARE) < 0.5 * change(0.0)
-    np.testing.assert_allclose(window_from_joints(timestamps_s, joints, 32), whole)
+    np.testing.assert_allclose(window_of(timestamps_s, joints, 32), whole)
 
 
 def test_a_steady_motion_and_a_still_person_keep_their_pace() -> None:
@@ -287,7 +292,7 @@ def test_the_numbers_of_this_version_stay() -> None:
     joints[rng.random((30, 25)) < 0.1] = np.nan
     joints[:, 23] = np.nan
     joints[:, [_J["AnkleLeft"], _J["AnkleRight"]]] -= [0.3, 3, 0.6]  # some 15 degrees of tilt
-    window = window_from_joints(timestamps_s, joints, 16)
+    window = window_of(timestamps_s, joints, 16)
     assert PREPROCESSING_VERSION == 3, "new numbers below, please"
     np.testing.assert_allclose(
         [window.mean(), window.std(), window[0, 3, 0], window[7, 11, 1], window[15, 23, 2]],
@@ -301,6 +306,4 @@ def test_windows_cut_at_once_are_those_cut_one_by_one() -> None:
     firsts = np.array([0, 7, 30, len(joints) - 3], np.intp)
     at_once = windows_from_joints(timestamps_s, joints, firsts, _NUM_FRAMES)
     for window, first in zip(at_once, firsts.tolist(), strict=True):
-        np.testing.assert_allclose(
-            window, window_from_joints(timestamps_s[first:], joints[first:], _NUM_FRAMES), atol=1e-5
-        )
+        np.testing.assert_allclose(window, window_of(timestamps_s[first:], joints[first:], _NUM_FRAMES), atol=1e-5)

@@ -5,12 +5,14 @@ Shapes: L frames as they came, T frames of a window, V = 25, C = 3, meters.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.motion import BodyTrack, fill_missing, window_from_joints, windows_from_joints
-from streams.arrays import Array, Times
+from edge.motion import BodyTrack, fill_missing, window_from_movement, windows_from_joints
+from streams.movement import Movement
 from streams.performer import ACTIONS, perform
 
 _NUM_FRAMES = 32
@@ -46,59 +48,57 @@ def test_the_latest_frames_are_a_slice_of_all_that_were_pushed(
 
 
 @st.composite
-def clips(draw: st.DrawFn) -> tuple[Times, Array]:
+def clips(draw: st.DrawFn) -> Movement:
     """Draw a performance at any rate, of which any share of the joints is missing, some of them always."""
-    timestamps_s, joints = perform(
-        draw(st.sampled_from(ACTIONS)), seed=draw(_SEEDS), fps=draw(st.sampled_from([9.0, 15.0, 30.0]))
-    )
+    movement = perform(draw(st.sampled_from(ACTIONS)), seed=draw(_SEEDS), fps=draw(st.sampled_from([9.0, 15.0, 30.0])))
     missing_share = draw(st.sampled_from([0.0, 0.1, 0.5]))
-    missing = np.random.default_rng(draw(_SEEDS)).random(joints.shape[:2]) < missing_share
+    missing = np.random.default_rng(draw(_SEEDS)).random(movement.joints_m.shape[:2]) < missing_share
     missing[:, sorted(draw(st.sets(st.integers(0, 24), max_size=6)))] = True
-    joints[missing] = np.nan
-    return timestamps_s, joints
+    movement.joints_m[missing] = np.nan
+    return movement
 
 
 @given(clips())
-def test_filling_leaves_what_was_seen_and_no_nan(clip: tuple[Times, Array]) -> None:
-    timestamps_s, joints = clip
+def test_filling_leaves_what_was_seen_and_no_nan(clip: Movement) -> None:
+    joints = clip.joints_m
     seen = np.isfinite(joints).all(axis=2)
-    filled = fill_missing(timestamps_s, joints)
+    filled = fill_missing(clip).joints_m
     assert np.isfinite(filled).all()
     np.testing.assert_array_equal(filled[seen], joints[seen])
     np.testing.assert_array_equal(np.isfinite(joints).all(axis=2), seen, "it is a copy that is filled")
 
 
 @given(clips(), st.lists(st.floats(0.0, 1.0, exclude_max=True), min_size=1, max_size=5))
-def test_windows_cut_at_once_are_those_cut_one_by_one(clip: tuple[Times, Array], starts: list[float]) -> None:
-    timestamps_s, joints = clip[0], fill_missing(*clip)
-    firsts = (np.array(sorted(starts)) * len(joints)).astype(np.intp)
-    at_once = windows_from_joints(timestamps_s, joints, firsts, _NUM_FRAMES)
+def test_windows_cut_at_once_are_those_cut_one_by_one(clip: Movement, starts: list[float]) -> None:
+    whole = fill_missing(clip)
+    firsts = (np.array(sorted(starts)) * len(whole)).astype(np.intp)
+    at_once = windows_from_joints(whole.timestamps_s, whole.joints_m, firsts, _NUM_FRAMES)
     assert at_once.shape == (len(firsts), _NUM_FRAMES, 25, 3)
     assert np.isfinite(at_once).all()
     for first, window in zip(firsts, at_once, strict=True):
-        alone = window_from_joints(timestamps_s[first:], joints[first:], _NUM_FRAMES)
+        alone = window_from_movement(whole.part(slice(first, None)), _NUM_FRAMES)
         np.testing.assert_allclose(window, alone, atol=1e-4)
 
 
 @given(clips(), *(st.floats(-4.0, 4.0) for _ in range(3)), st.floats(0.5, 1.5), st.floats(-1e4, 1e4))
 def test_a_window_does_not_depend_on_place_size_or_hour(
-    clip: tuple[Times, Array], x_m: float, y_m: float, z_m: float, scale: float, later_s: float
+    clip: Movement, x_m: float, y_m: float, z_m: float, scale: float, later_s: float
 ) -> None:
-    timestamps_s, joints = clip
-    there = joints * np.float32(scale) + np.array([x_m, y_m, z_m], np.float32)
-    window = window_from_joints(timestamps_s, joints, _NUM_FRAMES)
+    there = clip.joints_m * np.float32(scale) + np.array([x_m, y_m, z_m], np.float32)
+    later = Movement(timestamps_s=clip.timestamps_s + later_s, joints_m=there)
+    window = window_from_movement(clip, _NUM_FRAMES)
     assert np.isfinite(window).all()
-    np.testing.assert_allclose(window_from_joints(timestamps_s + later_s, there, _NUM_FRAMES), window, atol=2e-3)
+    np.testing.assert_allclose(window_from_movement(later, _NUM_FRAMES), window, atol=2e-3)
 
 
 @given(clips(), st.floats(-180.0, 180.0))
-def test_a_window_hardly_depends_on_where_the_person_faces(clip: tuple[Times, Array], degrees: float) -> None:
-    timestamps_s, joints = clip
+def test_a_window_hardly_depends_on_where_the_person_faces(clip: Movement, degrees: float) -> None:
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    turned = (joints @ np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])).astype(np.float32)
-    window = window_from_joints(timestamps_s, joints, _NUM_FRAMES)
+    turn = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
+    turned = replace(clip, joints_m=(clip.joints_m @ turn).astype(np.float32))
+    window = window_from_movement(clip, _NUM_FRAMES)
     # Medians of each coordinate are not turned with the coordinates: centimeters for who walks, squats or kicks,
     # and a joint that leaps may count at another moment.
-    apart = np.abs(window_from_joints(timestamps_s, turned, _NUM_FRAMES) - window)
+    apart = np.abs(window_from_movement(turned, _NUM_FRAMES) - window)
     assert apart.mean() < 0.03
     assert np.percentile(apart, 99) < 0.1

@@ -12,6 +12,7 @@ from edge.motion.speed import extremity_speed_m_s, travel_m, travels_m, trim_res
 from edge.motion.track import BodyTrack
 from streams.arrays import Array, Times
 from streams.layouts import KINECT25_JOINTS
+from streams.movement import Movement
 from streams.performer import ACTIONS, perform
 
 _HEAD, _HAND, _WRIST = (KINECT25_JOINTS.index(name) for name in ("Head", "HandRight", "WristRight"))
@@ -19,7 +20,7 @@ _HEAD, _HAND, _WRIST = (KINECT25_JOINTS.index(name) for name in ("Head", "HandRi
 
 def with_rest(action: str, seed: int, fps: float, rest_s: float = 1.0) -> tuple[Times, Array]:
     """Return a performance with so much more rest at both ends."""
-    _, joints = perform(action, seed=seed, fps=fps)
+    joints = perform(action, seed=seed, fps=fps).joints_m
     num_rest = round(rest_s * fps)
     rng = np.random.default_rng(seed)
     before, after = (
@@ -27,6 +28,10 @@ def with_rest(action: str, seed: int, fps: float, rest_s: float = 1.0) -> tuple[
     )  # fmt: skip
     joints = np.concatenate((before, joints, after))
     return np.arange(len(joints)) / fps, joints
+
+
+def trimmed(timestamps_s: Times, joints: Array, **options: float) -> slice:
+    return trim_rest(Movement(timestamps_s=timestamps_s, joints_m=joints), **options)
 
 
 def still(num_frames: int = 60) -> Array:
@@ -127,9 +132,9 @@ def test_speed_is_what_the_fastest_extremity_has_over_the_hips() -> None:
 
 def test_hidden_hips_hide_no_movement() -> None:
     timestamps_s, joints = with_rest("wave", seed=1, fps=30)
-    seen = trim_rest(timestamps_s, joints)
+    seen = trimmed(timestamps_s, joints)
     joints[:, 0] = np.nan
-    hidden = trim_rest(timestamps_s, joints)
+    hidden = trimmed(timestamps_s, joints)
     assert abs(hidden.start - seen.start) <= 6
     assert abs(hidden.stop - seen.stop) <= 6
 
@@ -141,28 +146,28 @@ def test_hidden_hips_hide_no_movement() -> None:
 @pytest.mark.parametrize(("seed", "fps"), [(1, 30.0), (2, 12.0)])
 def test_rest_is_cut_at_both_ends_and_the_movement_is_left(action: str, seed: int, fps: float) -> None:
     timestamps_s, joints = with_rest(action, seed, fps)
-    kept = trim_rest(timestamps_s, joints)
+    kept = trimmed(timestamps_s, joints)
     begin_s, end_s = timestamps_s[kept][0], timestamps_s[kept][-1]
     assert begin_s > 0.9
     assert timestamps_s[-1] - end_s > 0.9
     assert travel_m(joints[kept]) > 0.95 * travel_m(joints)
     for cut in (joints[: kept.start], joints[kept.stop :]):
         assert travel_m(cut) < 0.1
-    assert kept == trim_rest(timestamps_s + 1000, joints)
+    assert kept == trimmed(timestamps_s + 1000, joints)
 
 
 def test_trimming_again_cuts_no_more_than_the_margins() -> None:
     for seed in range(5):
         timestamps_s, joints = with_rest("clap", seed, 30.0)
-        once = trim_rest(timestamps_s, joints)
-        again = trim_rest(timestamps_s[once], joints[once])
+        once = trimmed(timestamps_s, joints)
+        again = trimmed(timestamps_s[once], joints[once])
         assert again.start <= 5
         assert once.stop - once.start - again.stop <= 5
 
 
 def test_a_wider_margin_keeps_more() -> None:
     timestamps_s, joints = with_rest("bow", 0, 30.0)
-    kept = [trim_rest(timestamps_s, joints, margin_s=margin_s) for margin_s in (0.0, 0.15, 0.5, 100.0)]
+    kept = [trimmed(timestamps_s, joints, margin_s=margin_s) for margin_s in (0.0, 0.15, 0.5, 100.0)]
     assert [part.start for part in kept] == sorted((part.start for part in kept), reverse=True)
     assert [part.stop for part in kept] == sorted(part.stop for part in kept)
     assert kept[-1] == slice(0, len(joints))
@@ -170,30 +175,28 @@ def test_a_wider_margin_keeps_more() -> None:
 
 def test_a_clip_in_which_nothing_moves_is_kept_whole() -> None:
     joints = still()
-    assert trim_rest(np.arange(60) / 30, joints) == slice(0, 60)
+    assert trimmed(np.arange(60) / 30, joints) == slice(0, 60)
     # Walking as one is no movement of the limbs.
-    assert trim_rest(np.arange(60) / 30, joints + np.linspace(0, 3, 60, dtype=np.float32)[:, None, None]) == slice(
-        0, 60
-    )
+    assert trimmed(np.arange(60) / 30, joints + np.linspace(0, 3, 60, dtype=np.float32)[:, None, None]) == slice(0, 60)
 
 
 @pytest.mark.parametrize("num_frames", [0, 1, 2, 3])
 def test_a_clip_of_few_frames_is_kept_whole(num_frames: int) -> None:
-    assert trim_rest(np.arange(num_frames) / 30, still(num_frames)) == slice(0, num_frames)
+    assert trimmed(np.arange(num_frames) / 30, still(num_frames)) == slice(0, num_frames)
 
 
 def test_missing_joints_do_not_disturb() -> None:
     timestamps_s, joints = with_rest("raise_arms", 3, 30.0)
-    whole = trim_rest(timestamps_s, joints)
+    whole = trimmed(timestamps_s, joints)
     rng = np.random.default_rng(0)
     joints[rng.random(joints.shape[:2]) < 0.1] = np.nan
     joints[10] = np.nan
-    part = trim_rest(timestamps_s, joints)
+    part = trimmed(timestamps_s, joints)
     assert abs(part.start - whole.start) <= 3
     assert abs(part.stop - whole.stop) <= 3
     joints[:, _HAND : _HAND + 1] = np.nan
     joints[:, _WRIST] = np.nan
-    assert trim_rest(timestamps_s, joints).start > 0
+    assert trimmed(timestamps_s, joints).start > 0
     nobody = np.full_like(joints, np.nan)
-    assert trim_rest(timestamps_s, nobody) == slice(0, len(joints))
+    assert trimmed(timestamps_s, nobody) == slice(0, len(joints))
     assert not extremity_speed_m_s(timestamps_s, nobody).any()

@@ -31,7 +31,7 @@ out, stop_after = Path(sys.argv[1]), int(sys.argv[2])
 actions = ("wave", "squat", "kick", "bow")
 clips = [perform(action, seed=seed) for seed in range(8) for action in actions]
 data = TrainingSet(
-    clips=tuple((t, fill_missing(t, joints)) for t, joints in clips),
+    clips=tuple((fill_missing(clip),) for clip in clips),
     labels=np.tile(np.arange(4), 8), classes=actions, archives={"performer": "synthetic"},
 )
 config = TrainConfig(

@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 from safetensors.torch import load_file
 
 from edge.model.choose import open_encoder
-from edge.motion.preprocess import fill_missing, window_from_joints
+from edge.motion.preprocess import fill_missing, window_from_movement
 from streams.errors import ArchiveError, ConfigError
 from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS
 from streams.performer import ACTIONS, perform
@@ -55,7 +55,7 @@ QUIET = replace(NO_CHANGE, reversed_share=0.5, mirrored_share=0.5)
 def performed(num_people: int = 3, actions: tuple[str, ...] = ACTIONS) -> TrainingSet:
     clips = [perform(action, seed=seed) for seed in range(num_people) for action in actions]
     return TrainingSet(
-        clips=tuple((timestamps_s, fill_missing(timestamps_s, joints_LV3)) for timestamps_s, joints_LV3 in clips),
+        clips=tuple((fill_missing(clip),) for clip in clips),
         labels=np.tile(np.arange(len(actions)), num_people),
         classes=actions,
         archives={"performer": "synthetic"},
@@ -340,8 +340,8 @@ def test_batches_are_the_same_for_the_same_seed_and_epoch_and_others_otherwise()
 def test_a_view_without_any_change_is_the_window_that_the_device_sees() -> None:
     data = performed()
     views, _ = augmented_windows(data.clips, 32, NO_CHANGE, np.random.default_rng(0))
-    for view, (timestamps_s, joints_LV3) in zip(views, data.clips, strict=True):
-        np.testing.assert_allclose(view[0], window_from_joints(timestamps_s, joints_LV3, 32), atol=1e-6)
+    for view, (movement,) in zip(views, data.clips, strict=True):
+        np.testing.assert_allclose(view[0], window_from_movement(movement, 32), atol=1e-6)
 
 
 def test_a_view_turns_scales_and_crops_but_stays_near_its_clip() -> None:
@@ -374,11 +374,12 @@ def test_a_twin_runs_backwards_and_has_left_and_right_exchanged() -> None:
 
 
 def test_a_second_person_keeps_its_place_beside_the_first_and_a_missing_one_is_zero() -> None:
-    timestamps_s, joints_LV3 = performed().clips[0]
-    beside = joints_LV3 + np.array([0.8, 0, 0.3], np.float32)
+    (first,) = performed().clips[0]
+    joints_LV3 = first.joints_m
+    beside = replace(first, joints_m=joints_LV3 + np.array([0.8, 0, 0.3], np.float32))
     data = replace(
         performed(),
-        clips=((timestamps_s, joints_LV3, beside), (timestamps_s, joints_LV3)),
+        clips=((first, beside), (first,)),
         labels=np.zeros(2, np.int64),
     )
     config = replace(TINY, num_persons=2, batch=2, augmentation=NO_CHANGE)
@@ -395,7 +396,7 @@ def test_a_second_person_keeps_its_place_beside_the_first_and_a_missing_one_is_z
 
 def test_two_persons_are_trained_together(tmp_path: Path) -> None:
     data = performed()
-    data = replace(data, clips=tuple((t, x, *(() if i % 2 else (x,))) for i, (t, x) in enumerate(data.clips)))
+    data = replace(data, clips=tuple((x, *(() if i % 2 else (x,))) for i, (x,) in enumerate(data.clips)))
     rows: list[Row] = []
     config = replace(SMALL, num_persons=2, epochs=1, classifier="cosine")
     train(data, config, tmp_path, guidance=random_texts(), on_epoch=rows.append)
@@ -476,7 +477,7 @@ def test_base_actions_alone_are_kept_and_two_persons_are_two_clips() -> None:
 def test_two_persons_can_be_one_clip() -> None:
     paths = [DATA / "sbu.npz", DATA / "kard.npz"]
     apart, together = (load_training_set(paths, num_persons=number) for number in (1, 2))
-    people = [len(clip) - 1 for clip in together.clips]
+    people = [len(clip) for clip in together.clips]
     assert sum(people) == len(apart)
     assert max(people) == 2
     assert apart.classes == together.classes

@@ -67,7 +67,8 @@ def test_clips_are_cut_at_the_offsets_with_all_that_is_known_of_them(tmp_path: P
     starts = (0, 4, 5)
     for i, (start, length) in enumerate(zip(starts, _LENGTHS, strict=True)):
         clip = archive[i]
-        (joints,) = clip.persons
+        (movement,) = clip.persons
+        joints = movement.joints_m
         assert joints.dtype == np.float32
         np.testing.assert_allclose(joints, data["frames"][start : start + length], atol=1e-6)
         np.testing.assert_allclose(clip.timestamps_s, np.arange(length) / 12.5)
@@ -102,9 +103,9 @@ def test_zero_and_infinite_joints_are_missing_ones(tmp_path: Path) -> None:
     data["frames"][2, 4] = np.nan
     data["frames"][3, 5, 1] = np.inf
     clip = read_archive(write(tmp_path, data))[0]
-    missing = ~np.isfinite(clip.persons[0]).all(axis=2)
+    missing = ~np.isfinite(clip.persons[0].joints_m).all(axis=2)
     assert list(zip(*np.nonzero(missing), strict=True)) == [(0, 2), (2, 4), (3, 5)]
-    assert np.isnan(clip.persons[0][missing]).all()
+    assert np.isnan(clip.persons[0].joints_m[missing]).all()
     bodies = [frame.bodies[0] for frame in clip.frames()]
     confidence = np.where(missing, NO_CONFIDENCE, HIGH)
     np.testing.assert_array_equal([body.confidence for body in bodies], confidence)
@@ -132,7 +133,7 @@ def test_a_clip_becomes_frames(tmp_path: Path) -> None:
         ("moves", "kinect25", "LUF", 12.5)
     }
     assert [[body.id for body in frame.bodies] for frame in frames] == [[5]] * 6
-    np.testing.assert_array_equal([frame.bodies[0].joints_m for frame in frames], clip.persons[0])
+    np.testing.assert_array_equal([frame.bodies[0].joints_m for frame in frames], clip.persons[0].joints_m)
     assert {frame.source for frame in clip.frames("camera")} == {"camera"}
 
 
@@ -172,7 +173,7 @@ def test_two_persons_in_a_clip_are_two_bodies(tmp_path: Path) -> None:
     data = arrays(names)
     clip = read_archive(write(tmp_path, data, joint_maps={"moves": entry}))[0]
     assert len(clip.persons) == 2
-    for person, joints in enumerate(clip.persons):
+    for person, joints in enumerate(movement.joints_m for movement in clip.persons):
         np.testing.assert_allclose(joints[:, 1], data["frames"][:4, 2 * person], atol=1e-6)
         np.testing.assert_allclose(joints[:, 0], data["frames"][:4, 2 * person + 1], atol=1e-6)
     assert [[body.id for body in frame.bodies] for frame in clip.frames(body=8)] == [[8, 9]] * 4

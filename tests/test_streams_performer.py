@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge.motion.dtw import dtw_distances
-from edge.motion.preprocess import fill_missing, window_from_joints
+from edge.motion.preprocess import fill_missing, window_from_movement
 from streams.arrays import Array
 from streams.errors import CameraError
 from streams.frame import LOW, MEDIUM, NO_CONFIDENCE, SkeletonFrame
@@ -33,15 +33,15 @@ def bits(frame: SkeletonFrame) -> list[tuple[int, bytes]]:
 
 def in_body_frame(action: str, seed: int) -> Array:
     """Return a performance seen from the body, (L, 25, 3), in about meters, smoothed over 3 frames."""
-    timestamps_s, joints_LV3 = perform(action, seed=seed)
-    joints_LV3 = np.float32(0.6) * window_from_joints(timestamps_s, joints_LV3, len(timestamps_s))
+    shown = perform(action, seed=seed)
+    joints_LV3 = np.float32(0.6) * window_from_movement(shown, len(shown))
     return np.asarray((joints_LV3[:-2] + joints_LV3[1:-1] + joints_LV3[2:]) / 3, np.float32)
 
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_bones_keep_their_lengths(action: str) -> None:
     for seed in SEEDS:
-        joints_LV3 = perform(action, seed=seed)[1]
+        joints_LV3 = perform(action, seed=seed).joints_m
         lengths_LV = np.linalg.norm(joints_LV3 - joints_LV3[:, KINECT25_PARENTS], axis=2)
         change_LV = np.abs(lengths_LV - np.nanmedian(lengths_LV, axis=0))
         # The worst fifth is left to noise: a poorly seen foot is off by centimeters for some frames.
@@ -51,7 +51,7 @@ def test_bones_keep_their_lengths(action: str) -> None:
 @pytest.mark.parametrize("action", ACTIONS)
 def test_people_face_the_sensor_on_the_floor_and_move_smoothly(action: str) -> None:
     for seed in SEEDS:
-        joints_LV3 = fill_missing(*perform(action, seed=seed))
+        joints_LV3 = fill_missing(perform(action, seed=seed)).joints_m
         assert (joints_LV3[:, J["ShoulderRight"], 0] > joints_LV3[:, J["ShoulderLeft"], 0]).all()
         assert (np.abs(joints_LV3[:, J["SpineBase"], 2] - 2.5) < 0.7).all()
         lower_foot_L = joints_LV3[:, [J["FootLeft"], J["FootRight"]], 1].min(axis=1)
@@ -118,7 +118,8 @@ def test_an_action_moves_the_joints_it_should(action: str) -> None:
 def test_people_and_performances_differ() -> None:
     heights_m, durations_s = [], []
     for seed in range(20):
-        timestamps_s, joints_LV3 = perform("wave", seed=seed)
+        shown = perform("wave", seed=seed)
+        timestamps_s, joints_LV3 = shown.timestamps_s, shown.joints_m
         durations_s.append(timestamps_s[-1])
         heights_m.append(float(np.nanmedian(joints_LV3[:, J["Head"], 1] - joints_LV3[:, J["FootLeft"], 1])))
     assert max(heights_m) - min(heights_m) > 0.2
@@ -126,7 +127,8 @@ def test_people_and_performances_differ() -> None:
 
 
 def test_one_example_tells_the_actions_of_other_people_apart() -> None:
-    windows = np.stack([window_from_joints(*perform(action, seed=seed), 32) for seed in range(6) for action in ACTIONS])
+    shown = [perform(action, seed=seed) for seed in range(6) for action in ACTIONS]
+    windows = np.stack([window_from_movement(movement, 32) for movement in shown])
     features_NTD = np.delete(windows - windows[:, :, :1], 0, axis=2).reshape(len(windows), 32, -1)
     labels = np.tile(np.arange(len(ACTIONS)), 6)
     num_examples = len(ACTIONS)
@@ -169,7 +171,7 @@ def test_the_same_seed_and_cues_give_the_same_stream_to_the_bit() -> None:
         streams.append([(current, bits(frame)) for frame, current in frames])
     assert streams[0] == streams[1]
     assert streams[0] != streams[2]
-    assert perform("bow", seed=1)[1].tobytes() == perform("bow", seed=1)[1].tobytes()
+    assert perform("bow", seed=1).joints_m.tobytes() == perform("bow", seed=1).joints_m.tobytes()
 
 
 def test_the_programme_alternates_rest_and_all_actions_by_several_people() -> None:

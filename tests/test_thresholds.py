@@ -61,7 +61,7 @@ RATES = Rates(
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write an archive of two synthetic people who do each action twice."""
     takes = [(action, subject) for subject in (1, 2) for action in ACTIONS for _ in (0, 1)]
-    joints = [fill_missing(*perform(action, seed=subject)) for action, subject in takes]
+    joints = [fill_missing(perform(action, seed=subject)).joints_m for action, subject in takes]
     path = tmp_path_factory.mktemp("archives") / "people.npz"
     np.savez(
         path,

@@ -26,10 +26,11 @@ from edge.live import Recognizer
 from edge.match import PrototypeIndex
 from edge.model import BundleInfo, Encoder, read_bundle
 from edge.model.engines import engine_file
-from edge.motion import dtw_distances, window_from_joints
+from edge.motion import dtw_distances, window_from_movement
 from streams import wire
 from streams.arrays import Array, Times
 from streams.errors import EngineError
+from streams.movement import Movement
 from streams.performer import ACTIONS, Performer, perform
 
 # 2.8 % of MotionBERT's 60.3 M parameters, the paper's other encoder; in fp16 with what a file holds besides.
@@ -164,8 +165,11 @@ def decision_times(
 
 def enroll(library: Library, label: str, action: str) -> None:
     """Enroll one of the synthetic performer's actions as `enroll --from` does: cut, checked, embedded, on disk."""
-    timestamps_s, joints_m = perform(action, seed=1)
-    args = {"timestamps_s": timestamps_s.astype("<f8").tobytes(), "joints_m": joints_m.astype("<f4").tobytes()}
+    shown = perform(action, seed=1)
+    args = {
+        "timestamps_s": shown.timestamps_s.astype("<f8").tobytes(),
+        "joints_m": shown.joints_m.astype("<f4").tobytes(),
+    }
     call(LIBRARY_COMMANDS, library, "enroll.clip", {"label": label, "origin": "bench", "force": True, **args})
 
 
@@ -174,7 +178,8 @@ def match_times(info: BundleInfo, effort: Effort) -> dict[str, Times]:
 
     Beside them, under "10, DTW alone": as many windows and ten examples compared by DTW.
     """
-    examples = np.stack([window_from_joints(*perform(action, seed=1), 32).reshape(32, 75) for action in ACTIONS[:10]])
+    windows = [window_from_movement(perform(action, seed=1), 32) for action in ACTIONS[:10]]
+    examples = np.reshape(windows, (len(windows), 32, 75))
     ways: dict[str, Run] = {str(size): gallery_match(info, size) for size in effort.galleries}
     ways["10, DTW alone"] = partial(dtw_distances, examples[:_WINDOWS], examples)
     return interleaved(ways, seconds=effort.seconds, num_blocks=effort.num_blocks)
@@ -186,13 +191,12 @@ def gallery_match(info: BundleInfo, size: int) -> Run:
     Each label has ten where there are many; those beyond 4,096 are the same again.
     """
     windows_WE, embeddings_PE = np.split(_random_embeddings(info, _WINDOWS + min(size, _DISTINCT)), [_WINDOWS])
-    times_s, joints_m = np.array([0.0, 1.0]), np.zeros((2, 25, 3), np.float32)
+    movement = Movement(timestamps_s=np.array([0.0, 1.0]), joints_m=np.zeros((2, 25, 3), np.float32))
     prototypes = [
         Prototype(
             id=str(number),
             label=f"action {number % max(10, size // 10)}",
-            timestamps_s=times_s,
-            joints_m=joints_m,
+            movement=movement,
             embedding=embeddings_PE[number % len(embeddings_PE)],
             model_sha256=info.onnx_sha256,
             origin="bench",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 
-from edge.gallery import LabeledExample
+from edge.gallery import Example, Prototype
 from edge.match import Classifier, fit_gallery
 from edge.model import Encoder
 from edge.thresholds import Job
@@ -29,7 +29,7 @@ class Fitting:
         self._fit: Future[Classifier] | None = None
         self._is_outdated = Event()
 
-    def begin(self, examples: Sequence[LabeledExample]) -> None:
+    def begin(self, examples: Sequence[Example | Prototype]) -> None:
         """Fit to these examples and give up what is being fitted."""
         self._give_up()
         num_labels = len({example.label for example in examples})

@@ -10,13 +10,12 @@ import msgspec
 import numpy as np
 
 from edge.enroll import (
-    Example,
-    Piece,
-    checked_pieces,
+    TrimmedExample,
     commit_draft,
     draft_example,
     example_from_capture,
     store_negatives,
+    validate_pieces,
 )
 from edge.gallery import Negative, Prototype
 from edge.library import Library, created_now
@@ -51,6 +50,7 @@ from edge.protocol import (
 )
 from edge.thresholds import report as calibrating
 from streams.errors import ControlError, EnrollError
+from streams.movement import Movement
 from streams.wire import MAX_COORDINATE_M
 
 A = TypeVar("A")
@@ -59,7 +59,7 @@ A = TypeVar("A")
 def commit_example(
     library: Library,
     label: str,
-    example: Example,
+    example: TrimmedExample,
     *,
     origin: str,
     mode: Mode,
@@ -78,9 +78,9 @@ def commit_example(
 def _describe(example: Prototype | Negative) -> dict[str, Any]:
     return {
         "id": example.id,
-        "duration_s": round(example.duration_s, 3),
-        "frames": len(example.timestamps_s),
-        "joints": round(float(np.isfinite(example.joints_m[:, :, 0]).mean()), 3),
+        "duration_s": round(example.movement.duration_s, 3),
+        "frames": len(example.movement),
+        "joints": round(example.movement.joints_seen, 3),
         "origin": example.origin,
         "created": example.created,
     }
@@ -112,7 +112,7 @@ def _get(library: Library, args: GalleryGet) -> dict[str, Any]:
         examples = [
             {
                 **_describe(prototype),
-                "moved": [joint for joint, _ in moved_most(prototype.timestamps_s, prototype.joints_m)],
+                "moved": [joint for joint, _ in moved_most(prototype.movement)],
             }
             for prototype in gallery.prototypes
             if prototype.label == label
@@ -168,8 +168,8 @@ def _import(library: Library, args: GalleryImport) -> dict[str, Any]:
     return {"labels": list(labels), "negatives": negatives, "gallery_revision": library.gallery.revision}
 
 
-def _clip(timestamps: bytes, joints: bytes) -> Piece:
-    """Return the timestamps (L,) and joints (L, 25, 3) that a request carries. Raises EnrollError."""
+def _movement(timestamps: bytes, joints: bytes) -> Movement:
+    """Return the movement that a request carries. Raises EnrollError."""
     num_frames = len(timestamps) // 8
     if len(timestamps) % 8 or len(joints) != num_frames * 25 * 3 * 4:
         raise EnrollError(
@@ -186,19 +186,19 @@ def _clip(timestamps: bytes, joints: bytes) -> Piece:
         )
     if not (np.isfinite(timestamps_s).all() and (np.diff(timestamps_s) > 0).all()):
         raise EnrollError("the timestamps do not rise: expected finite, rising seconds", code="bad_timestamp")
-    return timestamps_s, joints_LV3
+    return Movement(timestamps_s=timestamps_s, joints_m=joints_LV3)
 
 
 def _enroll_clip(library: Library, args: EnrollClip) -> dict[str, Any]:
-    example = example_from_capture(*_clip(args.timestamps_s, args.joints_m), library.config, trim=args.trim)
+    example = example_from_capture(_movement(args.timestamps_s, args.joints_m), library.config, trim=args.trim)
     return commit_example(
         library, args.label, example, origin=args.origin, mode=args.mode, side=args.side, force=args.force
     )
 
 
 def _enroll_negative(library: Library, args: EnrollNegative) -> dict[str, Any]:
-    pieces = [_clip(piece.timestamps_s, piece.joints_m) for piece in args.pieces]
-    kept = checked_pieces(pieces, library.config)
+    pieces = [_movement(piece.timestamps_s, piece.joints_m) for piece in args.pieces]
+    kept = validate_pieces(pieces, library.config)
     return store_negatives(library.gallery, kept, origin=args.origin, created=created_now())
 
 

@@ -1,20 +1,19 @@
 """From a movement, live or recorded, to a stored example; what will be refused is refused before anybody moves."""
 
-from edge.enroll.capture import Example, example_from_capture
+from edge.enroll.capture import TrimmedExample, example_from_capture
 from edge.enroll.draft import commit_draft, draft_example
 from edge.enroll.files import clip_request, negative_request
-from edge.enroll.negatives import Piece, checked_pieces, store_negatives
+from edge.enroll.negatives import store_negatives, validate_pieces
 from edge.enroll.session import Enrolling
 
 __all__ = [
     "Enrolling",
-    "Example",
-    "Piece",
-    "checked_pieces",
+    "TrimmedExample",
     "clip_request",
     "commit_draft",
     "draft_example",
     "example_from_capture",
     "negative_request",
     "store_negatives",
+    "validate_pieces",
 ]

@@ -14,9 +14,10 @@ import numpy as np
 
 from edge.config import Config
 from edge.motion import REST_M_S, extremity_speed_m_s, moved_most, travel_m, trim_rest
-from streams.arrays import Array, Times
+from streams.arrays import Array
 from streams.errors import CrossGLGError, EnrollError
-from streams.frame import Body, SkeletonFrame, seen_joints_m
+from streams.frame import Body, SkeletonFrame
+from streams.movement import Movement
 
 # Grace for a person who steps into view when the capture has begun.
 NOBODY_S = 1.5
@@ -27,54 +28,47 @@ State = Literal["stillness", "countdown", "capture", "captured", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Example:
-    """Hold one trimmed example. `joints_m`: shape (L, 25, 3), float32; `trimmed_s`: cut at both ends."""
+class TrimmedExample:
+    """Hold one example without the rest before and after it; `trimmed_s`: what was cut at both ends, seconds."""
 
-    timestamps_s: Times
-    joints_m: Array
+    movement: Movement
     trimmed_s: tuple[float, float]
 
     def report(self) -> dict[str, Any]:
         """Return what a person wants to know about the example."""
-        duration_s = float(self.timestamps_s[-1] - self.timestamps_s[0])
+        movement = self.movement
         return {
-            "duration_s": round(duration_s, 3),
-            "frames": len(self.timestamps_s),
-            "fps": round((len(self.timestamps_s) - 1) / duration_s, 1),
-            "joints": round(float(np.isfinite(self.joints_m[:, :, 0]).mean()), 3),
+            "duration_s": round(movement.duration_s, 3),
+            "frames": len(movement),
+            "fps": round(movement.fps, 1),
+            "joints": round(movement.joints_seen, 3),
             "trimmed_s": [round(seconds, 3) for seconds in self.trimmed_s],
-            "motion_m": round(travel_m(self.joints_m), 3),
-            "moved": [
-                {"joint": joint, "path_m": round(path_m, 2)}
-                for joint, path_m in moved_most(self.timestamps_s, self.joints_m)
-            ],
+            "motion_m": round(travel_m(movement.joints_m), 3),
+            "moved": [{"joint": joint, "path_m": round(path_m, 2)} for joint, path_m in moved_most(movement)],
         }
 
 
-def example_from_capture(timestamps_s: Times, joints_LV3: Array, config: Config, *, trim: bool = True) -> Example:
+def example_from_capture(movement: Movement, config: Config, *, trim: bool = True) -> TrimmedExample:
     """Trim the rest at both ends, if wanted, and check the quality.
 
     Raises EnrollError: too_short, too_long, or low_quality, with the measured value and the bound.
     """
-    if len(timestamps_s) < 2:
-        raise EnrollError(f"{len(timestamps_s)} frames were captured: expected at least 2", code="too_short")
-    if travel_m(joints_LV3) < config.windows.min_motion_m:
+    if len(movement) < 2:
+        raise EnrollError(f"{len(movement)} frames were captured: expected at least 2", code="too_short")
+    way_m = travel_m(movement.joints_m)
+    if way_m < config.windows.min_motion_m:
         raise EnrollError(
-            f"nothing moved: the hands, feet and head stayed within {travel_m(joints_LV3):.2f} m, "
+            f"nothing moved: the hands, feet and head stayed within {way_m:.2f} m, "
             f"expected more than {config.windows.min_motion_m:g} m",
             code="low_quality",
             hint="Do the action once after the countdown; events are about movements, not poses.",
         )
-    kept = trim_rest(timestamps_s, joints_LV3) if trim else slice(0, len(timestamps_s))
-    example = Example(
-        timestamps_s=timestamps_s[kept],
-        joints_m=joints_LV3[kept],
-        trimmed_s=(
-            float(timestamps_s[kept.start] - timestamps_s[0]),
-            float(timestamps_s[-1] - timestamps_s[kept.stop - 1]),
-        ),
+    kept, times_s = trim_rest(movement) if trim else slice(0, len(movement)), movement.timestamps_s
+    example = TrimmedExample(
+        movement=movement.part(kept),
+        trimmed_s=(float(times_s[kept.start] - times_s[0]), float(times_s[-1] - times_s[kept.stop - 1])),
     )
-    duration_s = float(example.timestamps_s[-1] - example.timestamps_s[0])
+    duration_s = example.movement.duration_s
     if duration_s < config.enroll.min_example_s:
         raise EnrollError(
             f"the movement lasts {duration_s:.2f} s: expected at least {config.enroll.min_example_s:g} s",
@@ -119,7 +113,7 @@ class Enrollment:
 
     States: stillness -> countdown -> capture -> captured (`example` is there) or failed (`error` is there).
     Without a countdown the capture begins at once, without stillness either. `message`: what a person
-    should know now. `notes`: what she should know afterwards.
+    should know now. `notes`: what they should know afterwards.
     """
 
     def __init__(
@@ -136,7 +130,7 @@ class Enrollment:
         self.source = source
         self.body = body
         self.state: State = "stillness" if countdown_s and config.enroll.stillness_s else "countdown"
-        self.example: Example | None = None
+        self.example: TrimmedExample | None = None
         self.error: CrossGLGError | None = None
         self.message = _NOBODY if self.state == "stillness" else ""
         self.notes: list[str] = []
@@ -190,7 +184,7 @@ class Enrollment:
         if self._seen != seen or (self._last and frame.timestamp_s <= self._last[-1][0]):
             self._last.clear()
         self._seen = seen
-        self._last.append((frame.timestamp_s, seen_joints_m(bodies[0])))
+        self._last.append((frame.timestamp_s, bodies[0].joints_m))
         while self._last[-1][0] - self._last[0][0] > _STILL_S:
             self._last.popleft()
 
@@ -217,8 +211,8 @@ class Enrollment:
         if not self._timestamps_s and waited_s >= min(NOBODY_S, self._config.enroll.capture_s):
             raise nobody_seen(self.source, self.body)
         if now_s >= self._until_s or self._has_come_to_rest():
-            timestamps_s = np.array(self._timestamps_s)
-            self.example = example_from_capture(timestamps_s - timestamps_s[0], np.array(self._joints_m), self._config)
+            movement = Movement(timestamps_s=np.array(self._timestamps_s), joints_m=np.array(self._joints_m))
+            self.example = example_from_capture(movement.from_zero(), self._config)
             self.state = "captured"
 
     def _take(self, frame: SkeletonFrame) -> None:
@@ -243,7 +237,7 @@ class Enrollment:
                               hint="The publisher was restarted: try again.")  # fmt: skip
         self._seen = (frame.source, bodies[0].id)
         self._timestamps_s.append(frame.timestamp_s)
-        self._joints_m.append(seen_joints_m(bodies[0]))
+        self._joints_m.append(bodies[0].joints_m)
 
     def _has_come_to_rest(self) -> bool:
         """Look every tenth of a second whether the person moved and then rested."""
@@ -274,10 +268,8 @@ def nobody_seen(source: str | None, body: int | None) -> EnrollError:
     )  # fmt: skip
 
 
-def one_body(
-    frames: Iterable[SkeletonFrame], *, source: str | None = None, body: int | None = None
-) -> tuple[Times, Array]:
-    """Return the timestamps (L,) and joints (L, 25, 3) of the one body in a recording.
+def one_body(frames: Iterable[SkeletonFrame], *, source: str | None = None, body: int | None = None) -> Movement:
+    """Return the movement of the one body in a recording.
 
     Raises EnrollError, multiple_bodies or no_body, where `source` and `body` do not name just one.
     """
@@ -292,11 +284,11 @@ def one_body(
             if body is None or person.id == body:
                 seen.add((frame.source, person.id))
                 timestamps_s.append(frame.timestamp_s)
-                joints_m.append(seen_joints_m(person))
+                joints_m.append(person.joints_m)
     if len(seen) != 1:
         raise EnrollError(
             f"the recording shows {', '.join(f'body {b} of {s}' for s, b in sorted(seen)) or 'nobody'}: expected one",
             code="multiple_bodies" if seen else "no_body",
             hint="Name one with --source NAME and --body ID." if seen else "",
         )
-    return np.array(timestamps_s), np.array(joints_m)
+    return Movement(timestamps_s=np.array(timestamps_s), joints_m=np.array(joints_m))

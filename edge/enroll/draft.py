@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from edge.enroll.capture import Example
-from edge.gallery import Gallery, LabeledExample, Prototype, label_key
+from edge.enroll.capture import TrimmedExample
+from edge.gallery import Example, Gallery, Prototype, label_key
 from edge.match import Prototypes, is_same_action, likenesses
 from edge.model import BundleInfo
 from edge.motion import on_side
@@ -33,7 +33,7 @@ def draft_example(
     gallery: Gallery,
     info: BundleInfo,
     label: str,
-    example: Example,
+    example: TrimmedExample,
     *,
     origin: str,
     created: str,
@@ -42,17 +42,16 @@ def draft_example(
 ) -> Draft:
     """Embed an example and compare it with the gallery. Raises GalleryError."""
     label = gallery.check_label(label, mode=mode)
-    shown, note = on_side(example.timestamps_s, example.joints_m, side)
-    drafts = gallery.embedded(
+    shown, note = on_side(example.movement, side)
+    drafts = gallery.embed(
         [
-            LabeledExample(
+            Example(
                 label=label,
-                timestamps_s=example.timestamps_s,
-                joints_m=joints_m,
-                origin=origin if joints_m is example.joints_m else f"{origin}, mirrored",
+                movement=movement,
+                origin=origin if movement is example.movement else f"{origin}, mirrored",
                 created=created,
             )
-            for joints_m in shown
+            for movement in shown
         ]
     )
     compared = Prototypes([prototype.embedding for prototype in gallery.prototypes], info)

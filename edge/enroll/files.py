@@ -10,9 +10,9 @@ import numpy as np
 
 from edge.config import Config
 from edge.enroll.capture import one_body
-from edge.enroll.negatives import checked_pieces, pieces_of
-from streams.arrays import Array, Times
+from edge.enroll.negatives import cut_pieces, validate_pieces
 from streams.frame import SkeletonFrame
+from streams.movement import Movement
 from streams.playback import is_archive, read_clip, read_frames
 
 
@@ -21,13 +21,13 @@ def clip_request(spec: str, *, source: str | None, body: int | None) -> dict[str
 
     `spec`: RECORDING.mcap or ARCHIVE.npz:CLIP. Raises ArchiveError, EnrollError, RecordingError.
     """
-    return {**_bytes(*one_body(_frames(spec), source=source, body=body)), "origin": _origin(spec)}
+    return {**_bytes(one_body(_frames(spec), source=source, body=body)), "origin": _origin(spec)}
 
 
 def negative_request(spec: str, config: Config, *, source: str | None, body: int | None) -> dict[str, Any]:
     """Return everybody's movement, and its origin, as NegativeArgs; otherwise as `clip_request`."""
-    pieces = checked_pieces(pieces_of(_frames(spec), config, source=source, body=body), config)
-    return {"pieces": [_bytes(*piece) for piece in pieces], "origin": _origin(spec)}
+    pieces = validate_pieces(cut_pieces(_frames(spec), config, source=source, body=body), config)
+    return {"pieces": [_bytes(piece) for piece in pieces], "origin": _origin(spec)}
 
 
 def _frames(spec: str) -> Iterator[SkeletonFrame]:
@@ -38,8 +38,8 @@ def _origin(spec: str) -> str:
     return f"file:{Path(spec).name}"
 
 
-def _bytes(timestamps_s: Times, joints_m: Array) -> dict[str, bytes]:
+def _bytes(movement: Movement) -> dict[str, bytes]:
     return {
-        "timestamps_s": np.asarray(timestamps_s, "<f8").tobytes(),
-        "joints_m": np.asarray(joints_m, "<f4").tobytes(),
+        "timestamps_s": np.asarray(movement.timestamps_s, "<f8").tobytes(),
+        "joints_m": np.asarray(movement.joints_m, "<f4").tobytes(),
     }

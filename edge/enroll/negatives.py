@@ -12,13 +12,12 @@ import numpy as np
 
 from edge.config import Config
 from edge.enroll.capture import NOBODY_S, State, check_rate_and_joints, nobody_seen
-from edge.gallery import Gallery, RawExample
+from edge.gallery import Gallery
 from edge.protocol import MAX_NEGATIVES_S
-from streams.arrays import Array, Times
+from streams.arrays import Array
 from streams.errors import CrossGLGError, EnrollError
-from streams.frame import SkeletonFrame, seen_joints_m
-
-Piece = tuple[Times, Array]
+from streams.frame import SkeletonFrame
+from streams.movement import Movement
 
 
 class NegativeCapture:
@@ -41,7 +40,7 @@ class NegativeCapture:
         body: int | None = None,
     ) -> None:
         self.state: State = "countdown"
-        self.pieces: list[Piece] = []
+        self.pieces: list[Movement] = []
         self.error: CrossGLGError | None = None
         self.source = source
         self.body = body
@@ -79,16 +78,16 @@ class NegativeCapture:
             if not self._frames and waited_s >= NOBODY_S:
                 raise nobody_seen(self.source, self.body)
             if now_s >= self._until_s:
-                pieces = pieces_of(self._frames, self._config, source=self.source, body=self.body)
-                self.pieces = checked_pieces(pieces, self._config)
+                pieces = cut_pieces(self._frames, self._config, source=self.source, body=self.body)
+                self.pieces = validate_pieces(pieces, self._config)
                 self.state = "captured"
         except CrossGLGError as error:
             self.state, self.error = "failed", error
 
 
-def pieces_of(
+def cut_pieces(
     frames: Iterable[SkeletonFrame], config: Config, *, source: str | None = None, body: int | None = None
-) -> list[Piece]:
+) -> list[Movement]:
     """Return each body's movement, cut where it was not seen for `stream.max_gap_s`, or its time ran backwards."""
     pieces: list[list[tuple[float, Array]]] = []
     current: dict[tuple[str, int], list[tuple[float, Array]]] = {}
@@ -103,18 +102,20 @@ def pieces_of(
             if not piece or not 0 < frame.timestamp_s - piece[-1][0] <= config.stream.max_gap_s:
                 piece = current[frame.source, person.id] = []
                 pieces.append(piece)
-            piece.append((frame.timestamp_s, seen_joints_m(person)))
-    return [
-        (np.array([timestamp_s for timestamp_s, _ in piece]) - piece[0][0], np.array([joints for _, joints in piece]))
-        for piece in pieces
-    ]
+            piece.append((frame.timestamp_s, person.joints_m))
+    return [_movement(piece) for piece in pieces]
 
 
-def checked_pieces(pieces: Sequence[Piece], config: Config) -> list[Piece]:
+def _movement(frames: Sequence[tuple[float, Array]]) -> Movement:
+    timestamps_s, joints_m = zip(*frames, strict=True)
+    return Movement(timestamps_s=np.array(timestamps_s), joints_m=np.array(joints_m)).from_zero()
+
+
+def validate_pieces(pieces: Sequence[Movement], config: Config) -> list[Movement]:
     """Return the pieces that hold a window at least. Raises EnrollError: too_short, too_long, low_quality."""
     shortest_s = min(config.windows.lengths_s)
-    kept = [piece for piece in pieces if len(piece[0]) > 1 and piece[0][-1] - piece[0][0] >= shortest_s]
-    seconds = sum(float(times[-1] - times[0]) for times, _ in kept)
+    kept = [piece for piece in pieces if len(piece) > 1 and piece.duration_s >= shortest_s]
+    seconds = sum(piece.duration_s for piece in kept)
     if not kept or seconds > MAX_NEGATIVES_S:
         raise EnrollError(
             f"somebody was seen for {seconds:.1f} s in one go: expected {shortest_s:g} to {MAX_NEGATIVES_S:g} s",
@@ -126,20 +127,19 @@ def checked_pieces(pieces: Sequence[Piece], config: Config) -> list[Piece]:
     return kept
 
 
-def pieces_report(pieces: Sequence[Piece]) -> dict[str, Any]:
+def pieces_report(pieces: Sequence[Movement]) -> dict[str, Any]:
     """Return what a person wants to know about movement that was captured."""
-    seconds = sum(float(times[-1] - times[0]) for times, _ in pieces)
+    seconds = sum(piece.duration_s for piece in pieces)
     return {
         "pieces": len(pieces),
         "duration_s": round(seconds, 3),
-        "frames": sum(len(times) for times, _ in pieces),
-        "fps": round(sum(len(times) - 1 for times, _ in pieces) / seconds, 1),
-        "joints": round(float(np.concatenate([np.isfinite(joints[:, :, 0]) for _, joints in pieces]).mean()), 3),
+        "frames": sum(map(len, pieces)),
+        "fps": round(sum(len(piece) - 1 for piece in pieces) / seconds, 1),
+        "joints": round(float(np.concatenate([np.isfinite(piece.joints_m[:, :, 0]) for piece in pieces]).mean()), 3),
     }
 
 
-def store_negatives(gallery: Gallery, pieces: Sequence[Piece], *, origin: str, created: str) -> dict[str, Any]:
+def store_negatives(gallery: Gallery, pieces: Sequence[Movement], *, origin: str, created: str) -> dict[str, Any]:
     """Store ordinary movement in one change; return what was stored. Raises GalleryError."""
-    raw = [RawExample(timestamps_s=times, joints_m=joints, origin=origin, created=created) for times, joints in pieces]
-    ids = gallery.add_negatives(raw, created=created)
+    ids = gallery.add_negatives(pieces, origin=origin, created=created)
     return {"ids": ids, **pieces_report(pieces), "gallery_revision": gallery.revision}

@@ -8,7 +8,6 @@ Shapes: L frames of one example, F frames of all, kinect25 joints in "LUF".
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,8 +15,10 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
-from edge.gallery.examples import LabeledExample, RawExample, checked_arrays, labeled
+from edge.gallery.examples import Example, Negative, Prototype, validate_example, validate_movement
 from streams.errors import GalleryError
+from streams.files import replacing
+from streams.movement import Movement
 
 
 class _Raw(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,48 +40,45 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     negatives: list[_Raw] = []
 
 
-def write_export(path: Path, examples: Sequence[LabeledExample], negatives: Sequence[RawExample] = ()) -> None:
+def write_export(path: Path, examples: Sequence[Example | Prototype], negatives: Sequence[Negative] = ()) -> None:
     """Write examples and negatives to a file, whole or not at all. Raises GalleryError("export_failed")."""
     header = _Header(
         export_version=2 if negatives else 1,
         layout="kinect25",
         axes="LUF",
         examples=[
-            _Example(label=e.label, origin=e.origin, created=e.created, num_frames=len(e.timestamps_s))
-            for e in examples
+            _Example(label=e.label, origin=e.origin, created=e.created, num_frames=len(e.movement)) for e in examples
         ],
-        negatives=[_Raw(origin=n.origin, created=n.created, num_frames=len(n.timestamps_s)) for n in negatives],
+        negatives=[_Raw(origin=n.origin, created=n.created, num_frames=len(n.movement)) for n in negatives],
     )
-    written: list[RawExample] = [*examples, *negatives]
+    movements = [recorded.movement for recorded in (*examples, *negatives)]
     if not path.name or (path.exists() and not path.is_file()):
         raise GalleryError(
             f"{path} is no file: expected the name of a file to write",
             code="export_failed",
             hint="Name a new file, or one to replace; an export ends in .npz.",
         )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 header=np.frombuffer(msgspec.json.encode(header), np.uint8),
-                timestamps_s=np.concatenate([np.zeros(0), *(example.timestamps_s for example in written)]),
-                joints_m=np.concatenate([np.zeros((0, 25, 3), "<f4"), *(example.joints_m for example in written)]),
+                timestamps_s=np.concatenate([np.zeros(0), *(movement.timestamps_s for movement in movements)]),
+                joints_m=np.concatenate([np.zeros((0, 25, 3), "<f4"), *(movement.joints_m for movement in movements)]),
             )
-        temporary.replace(path)
     except OSError as error:
         raise GalleryError(
             f"{path} cannot be written: {error.strerror}",
             code="export_failed",
             hint="Name a file in a folder that exists, can be written to and has space.",
         ) from error
-    finally:
-        if temporary.is_file():
-            temporary.unlink()
 
 
-def read_export(path: Path) -> tuple[list[LabeledExample], list[RawExample]]:
-    """Read the examples and the negatives of an exported file. Raises GalleryError: "not_found", "bad_import"."""
+def read_export(path: Path) -> tuple[list[Example], list[Negative]]:
+    """Read the examples of an exported file, and its negatives, with new ids.
+
+    Raises GalleryError: "not_found", "bad_import".
+    """
     try:
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             header = msgspec.json.decode(file["header"].tobytes(), type=_Header)
@@ -89,15 +87,14 @@ def read_export(path: Path) -> tuple[list[LabeledExample], list[RawExample]]:
         ends = np.cumsum([0, *(item.num_frames for item in described)])
         if not ends[-1] == len(times) == len(joints):
             raise ValueError(f"{len(times)} timestamps and {len(joints)} frames, expected {ends[-1]} of both")
+        whole = Movement(timestamps_s=times, joints_m=joints)
         examples, negatives = [], []
         for item, begin, end in zip(described, ends, ends[1:], strict=False):
-            raw = RawExample(
-                timestamps_s=times[begin:end], joints_m=joints[begin:end], origin=item.origin, created=item.created
-            )
+            movement, about = whole.part(slice(begin, end)), {"origin": item.origin, "created": item.created}
             if isinstance(item, _Example):
-                examples.append(labeled(raw, item.label))
+                examples.append(validate_example(Example(label=item.label, movement=movement, **about)))
             else:
-                negatives.append(checked_arrays(raw))
+                negatives.append(Negative(movement=validate_movement(movement), **about))
         return examples, negatives
     except FileNotFoundError as error:
         raise GalleryError(f"{path} does not exist", code="not_found", hint="Check the path.") from error

@@ -12,7 +12,7 @@ MAX_LABEL_LENGTH = 100
 _JOINERS = "\u200c\u200d"
 
 
-def checked_label(label: str) -> str:
+def validate_label(label: str) -> str:
     """Return a label as it is stored. Raises GalleryError("bad_label") for one that cannot be shown."""
     label = unicodedata.normalize("NFC", label.strip())
     hidden = [c for c in label if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") and c not in _JOINERS]
@@ -31,6 +31,6 @@ def label_key(label: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", label.strip()).casefold())
 
 
-def spelled(label: str, labels: Iterable[str]) -> str:
+def find_spelling(label: str, labels: Iterable[str]) -> str:
     """Return how `labels` spell a label; "" is a label that is not among them."""
     return next((other for other in labels if label_key(other) == label_key(label)), "")

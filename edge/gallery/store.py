@@ -22,24 +22,21 @@ import msgspec
 import numpy as np
 
 from edge.gallery.examples import (
-    LabeledExample,
+    Example,
     Negative,
     Prototype,
-    RawExample,
     Revision,
-    checked_arrays,
-    checked_example,
-    labeled,
+    validate_example,
+    validate_movement,
 )
 from edge.gallery.export import read_export, write_export
-from edge.gallery.labels import checked_label, label_key, spelled
+from edge.gallery.labels import find_spelling, label_key, validate_label
 from edge.gallery.schema import bad_gallery, connect, file_errors
 from edge.motion import PREPROCESSING_VERSION
 from edge.protocol import Mode
-from streams.arrays import Array, Times
+from streams.arrays import Array
 from streams.errors import GalleryError
-
-Example = tuple[Times, Array]
+from streams.movement import Movement
 
 # A thousand windows at once would take gigabytes in the encoder.
 _EMBED_BATCH = 32
@@ -64,10 +61,10 @@ class Gallery:
     got one since opening. Not for use from two threads; any number of processes may share the file.
     """
 
-    def __init__(self, path: Path | str, *, embed: Callable[[Sequence[Example]], Array], model_sha256: str) -> None:
+    def __init__(self, path: Path | str, *, embed: Callable[[Sequence[Movement]], Array], model_sha256: str) -> None:
         """Open or create a gallery; what this model has not embedded yet is embedded now.
 
-        `embed` turns examples into embeddings, shape (N, D), float32. Raises GalleryError.
+        `embed` turns movements into embeddings, shape (N, D), float32. Raises GalleryError.
         """
         self.path = Path(path)
         self.prototypes: tuple[Prototype, ...] = ()
@@ -101,8 +98,8 @@ class Gallery:
 
     def check_label(self, label: str, *, mode: Mode = "new") -> str:
         """Return a label as `add` would spell it. Raises GalleryError: "bad_label", "label_exists"."""
-        label = checked_label(label)
-        found = spelled(label, self.labels())
+        label = validate_label(label)
+        found = find_spelling(label, self.labels())
         if found and mode == "new":
             raise self._label_exists([found])
         return found if found and mode == "add" else label
@@ -117,8 +114,7 @@ class Gallery:
     def add(
         self,
         label: str,
-        timestamps_s: Times,
-        joints_m: Array,
+        movement: Movement,
         *,
         origin: str,
         created: str,
@@ -128,40 +124,38 @@ class Gallery:
         """Store an example and return its prototype.
 
         "new" refuses a label that exists, "add" gives it one more example, "replace" removes its
-        examples first. Shapes, units and `created` as in LabeledExample. Raises GalleryError.
+        examples first. `origin` and `created` as in Example. Raises GalleryError.
         """
-        example = LabeledExample(
-            label=label, timestamps_s=timestamps_s, joints_m=joints_m, origin=origin, created=created
-        )
-        drafts = self.embedded([example])
+        drafts = self.embed([Example(label=label, movement=movement, origin=origin, created=created)])
         return self.add_all(drafts, created=created, mode=mode, expected_revision=expected_revision)[0]
 
-    def embedded(self, examples: Sequence[LabeledExample]) -> list[Prototype]:
+    def embed(self, examples: Sequence[Example]) -> list[Prototype]:
         """Return the prototypes that examples would be; nothing is stored. Raises GalleryError."""
-        checked = [checked_example(example) for example in examples]
-        if not checked:
+        valid = [validate_example(example) for example in examples]
+        if not valid:
             return []
-        embeddings = self._embeddings([(example.timestamps_s, example.joints_m) for example in checked])
+        embeddings = self._embeddings([example.movement for example in valid])
         return [
             self._prototype(str(uuid.uuid4()), example, embedding)
-            for example, embedding in zip(checked, embeddings, strict=True)
+            for example, embedding in zip(valid, embeddings, strict=True)
         ]
 
     def add_all(
         self, drafts: Sequence[Prototype], *, created: str, mode: Mode = "new", expected_revision: int | None = None
     ) -> list[Prototype]:
-        """Store prototypes that `embedded` gave, as one change; modes as in `add`. Raises GalleryError."""
+        """Store prototypes that `embed` gave, as one change; modes as in `add`. Raises GalleryError."""
         with self._change("replace" if mode == "replace" else "add", created, expected_revision) as change:
             return self._insert(change, drafts, mode)
 
     def add_negatives(
-        self, examples: Sequence[RawExample], *, created: str, expected_revision: int | None = None
+        self, movements: Sequence[Movement], *, origin: str, created: str, expected_revision: int | None = None
     ) -> list[str]:
         """Store ordinary movement, as one change; return the ids. Raises GalleryError."""
-        checked = [checked_arrays(example) for example in examples]
+        valid = [validate_movement(movement) for movement in movements]
+        negatives = [Negative(movement=movement, origin=origin, created=created) for movement in valid]
         with self._change("add", created, expected_revision) as change:
-            change.detail = f"{len(checked)} negatives"
-            return self._insert_negatives(change, checked)
+            change.detail = f"{len(negatives)} negatives"
+            return self._insert_negatives(change, negatives)
 
     def remove(self, label: str, *, created: str, expected_revision: int | None = None) -> int:
         """Remove a label with all its examples; return how many. Raises GalleryError("unknown_label")."""
@@ -194,10 +188,10 @@ class Gallery:
 
         Raises GalleryError: "unknown_label", "label_exists", "bad_label".
         """
-        new = checked_label(new)
+        new = validate_label(new)
         with self._change("rename", created, expected_revision) as change:
             spelling = self._existing(old, change.shown.values())
-            taken = spelled(new, change.shown.values())
+            taken = find_spelling(new, change.shown.values())
             # Another spelling of the same label, "Wave" for "wave", is a rename like any other.
             if taken and (taken != spelling or spelling == new):
                 raise GalleryError(
@@ -275,7 +269,7 @@ class Gallery:
         examples, negatives = read_export(Path(path))
         if not examples and not negatives:
             return ()
-        drafts = self.embedded(examples)
+        drafts = self.embed(examples)
         with self._change("import", created, expected_revision) as change:
             change.detail = f"from {Path(path).name}"
             stored = self._insert(change, drafts, mode)
@@ -326,12 +320,11 @@ class Gallery:
             db.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         self._load()
 
-    def _prototype(self, id: str, example: LabeledExample, embedding: Array) -> Prototype:
+    def _prototype(self, id: str, example: Example, embedding: Array) -> Prototype:
         return Prototype(
             id=id,
             label=example.label,
-            timestamps_s=example.timestamps_s,
-            joints_m=example.joints_m,
+            movement=example.movement,
             embedding=embedding,
             model_sha256=self._model_sha256,
             origin=example.origin,
@@ -343,7 +336,7 @@ class Gallery:
         spelling: dict[str, str] = {}
         for draft in drafts:
             spelling.setdefault(label_key(draft.label), draft.label)
-        existing = {key: found for key in spelling if (found := spelled(key, change.shown.values()))}
+        existing = {key: found for key in spelling if (found := find_spelling(key, change.shown.values()))}
         if existing and mode == "new":
             raise self._label_exists(existing.values())
         if mode == "add":
@@ -354,20 +347,20 @@ class Gallery:
         change.label = ", ".join(spelling.values())
         stored = [replace(draft, label=spelling[label_key(draft.label)]) for draft in drafts]
         for p in stored:
-            self._insert_raw(p.id, p)
+            self._insert_example(p)
             self._db.execute("INSERT INTO embeddings VALUES (?, ?, ?)", (p.id, self._model, p.embedding.tobytes()))
             change.shown[p.id] = p.label
         return stored
 
-    def _insert_negatives(self, change: _Change, negatives: Sequence[RawExample]) -> list[str]:
-        ids = [str(uuid.uuid4()) for _ in negatives]
-        for id, negative in zip(ids, negatives, strict=True):
-            self._insert_raw(id, negative)
-            change.shown[id] = ""
-        return ids
+    def _insert_negatives(self, change: _Change, negatives: Sequence[Negative]) -> list[str]:
+        for negative in negatives:
+            self._insert_example(negative)
+            change.shown[negative.id] = ""
+        return [negative.id for negative in negatives]
 
-    def _insert_raw(self, id: str, raw: RawExample) -> None:
-        row = (id, raw.origin, raw.created, raw.timestamps_s.tobytes(), raw.joints_m.tobytes())
+    def _insert_example(self, example: Prototype | Negative) -> None:
+        times, joints = example.movement.timestamps_s.tobytes(), example.movement.joints_m.tobytes()
+        row = (example.id, example.origin, example.created, times, joints)
         self._db.execute("INSERT INTO examples VALUES (?, ?, ?, ?, ?)", row)
 
     def _load(self) -> None:
@@ -383,14 +376,14 @@ class Gallery:
                 if label
             }
             negatives = {
-                id: negatives[id] if id in negatives else self._read_negative(id)
+                id: negatives[id] if id in negatives else self._read_stored(id)[0]
                 for id, label in shown.items()
                 if not label
             }
         stale = [prototype for prototype in prototypes.values() if not len(prototype.embedding)]
         if stale:
             # Outside of a transaction: embedding many takes seconds, and other processes wait only so long.
-            embeddings = self._embeddings([(p.timestamps_s, p.joints_m) for p in stale])
+            embeddings = self._embeddings([p.movement for p in stale])
             with self._transaction("IMMEDIATE") as db:
                 for p, embedding in zip(stale, embeddings, strict=True):
                     prototypes[p.id] = replace(p, embedding=embedding)
@@ -402,20 +395,17 @@ class Gallery:
 
     def _read(self, id: str, label: str) -> Prototype:
         """Read one prototype; its embedding is empty where this model has made none yet."""
-        raw, embedding = self._read_raw(id)
+        stored, embedding = self._read_stored(id)
         try:
-            return self._prototype(id, labeled(raw, label), np.frombuffer(embedding, "<f4"))
+            example = Example(
+                label=validate_label(label), movement=stored.movement, origin=stored.origin, created=stored.created
+            )
+            return self._prototype(id, example, np.frombuffer(embedding, "<f4"))
         except (ValueError, GalleryError) as error:
             raise bad_gallery(self.path, f"the example {id} of {label!r} is damaged: {error}") from error
 
-    def _read_negative(self, id: str) -> Negative:
-        raw, _ = self._read_raw(id)
-        return Negative(
-            id=id, timestamps_s=raw.timestamps_s, joints_m=raw.joints_m, origin=raw.origin, created=raw.created
-        )
-
-    def _read_raw(self, id: str) -> tuple[RawExample, bytes]:
-        """Read an example and its embedding by this model, b"" where there is none."""
+    def _read_stored(self, id: str) -> tuple[Negative, bytes]:
+        """Read an example without its label, and its embedding by this model, b"" where there is none."""
         row = self._db.execute(
             "SELECT origin, created, timestamps_s, joints_m, embedding"
             " FROM examples LEFT JOIN embeddings ON example = id AND model = ? WHERE id = ?",
@@ -423,19 +413,17 @@ class Gallery:
         ).fetchone()
         try:
             origin, created, times, joints, embedding = row
-            raw = RawExample(
-                timestamps_s=np.frombuffer(times, "<f8"),
-                joints_m=np.frombuffer(joints, "<f4").reshape(-1, 25, 3),
-                origin=origin,
-                created=created,
+            movement = Movement(
+                timestamps_s=np.frombuffer(times, "<f8"), joints_m=np.frombuffer(joints, "<f4").reshape(-1, 25, 3)
             )
-            return checked_arrays(raw), embedding or b""
+            stored = Negative(id=id, movement=validate_movement(movement), origin=origin, created=created)
+            return stored, embedding or b""
         except (TypeError, ValueError, GalleryError) as error:
             raise bad_gallery(self.path, f"the example {id} is damaged: {error}") from error
 
-    def _embeddings(self, examples: Sequence[Example]) -> Array:
+    def _embeddings(self, movements: Sequence[Movement]) -> Array:
         """Return embeddings, shape (N, D), float32, read-only. Raises GalleryError if one is not finite."""
-        batches = [examples[i : i + _EMBED_BATCH] for i in range(0, len(examples), _EMBED_BATCH)]
+        batches = [movements[i : i + _EMBED_BATCH] for i in range(0, len(movements), _EMBED_BATCH)]
         embeddings_ND = np.concatenate([np.array(self._embed(batch), "<f4") for batch in batches])
         # One NaN among the distances would hide every other prototype.
         if not np.isfinite(embeddings_ND).all():
@@ -468,7 +456,7 @@ class Gallery:
 
     def _existing(self, label: str, labels: Iterable[str]) -> str:
         """Return how `labels` spell a label. Raises GalleryError("unknown_label")."""
-        if spelling := spelled(label, labels):
+        if spelling := find_spelling(label, labels):
             return spelling
         known = ", ".join(repr(other) for other in dict.fromkeys(labels) if other)
         raise GalleryError(

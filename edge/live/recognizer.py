@@ -24,7 +24,7 @@ from edge.motion import BodyTrack
 from streams.arrays import Array
 from streams.errors import EngineError
 from streams.event import Event, Latency, Quality, RunnerUp
-from streams.frame import SkeletonFrame, seen_joints_m
+from streams.frame import SkeletonFrame
 
 
 @dataclass(slots=True)
@@ -212,15 +212,14 @@ class Recognizer:
         )
         self._last_frames[frame.source] = frame
         for body in frame.bodies:
-            joints_m = seen_joints_m(body)
-            if not np.isfinite(joints_m).all(axis=1).any():
+            if not np.isfinite(body.joints_m).all(axis=1).any():
                 self.num_bodies_without_joints += 1
                 continue
             person = self._people.get((frame.source, body.id)) or self._new_person(frame.source, body.id)
             if person is None:
                 self.num_bodies_refused += 1
                 continue
-            person.track.push(now_s, joints_m)
+            person.track.push(now_s, body.joints_m)
         return ends
 
     def _new_person(self, source: str, body: int) -> _Person | None:

@@ -7,27 +7,25 @@ from concurrent.futures import CancelledError
 
 import numpy as np
 
-from edge.gallery import LabeledExample
+from edge.gallery import Example, Prototype
 from edge.match.distribution import Classifier, fit
-from edge.model import Encoder
-from edge.motion import window_from_joints
+from edge.model import Encoder, embed_batches
 
 # A decision waits for the encoder while a batch is in it, and a cancelled fit is noticed between two batches.
 _BATCH = 4
 
 
 def fit_gallery(
-    examples: Sequence[LabeledExample], encoder: Encoder, is_cancelled: Callable[[], bool] = lambda: False
+    examples: Sequence[Example | Prototype], encoder: Encoder, is_cancelled: Callable[[], bool] = lambda: False
 ) -> Classifier:
     """Return the classifier of labeled examples; the same examples give the same one. Raises BundleError."""
     assert encoder.statistics is not None
     features = []
-    for start in range(0, len(examples), _BATCH):
+    movements = [example.movement for example in examples]
+    for _, features_NF in embed_batches(encoder, movements, size=_BATCH, with_features=True):
         if is_cancelled():
             raise CancelledError
-        batch = examples[start : start + _BATCH]
-        windows = [window_from_joints(e.timestamps_s, e.joints_m, encoder.info.num_frames) for e in batch]
-        features.append(encoder.encode_with_features(np.stack(windows))[1])
+        features.append(features_NF)
     labels = [example.label for example in examples]
     rng = np.random.default_rng(0)
     return fit(np.concatenate(features), labels, encoder.statistics, rng, is_cancelled=is_cancelled)

@@ -37,7 +37,7 @@ class PrototypeIndex:
     ) -> None:
         ordered = sorted(prototypes, key=lambda prototype: prototype.label)
         self.revision = revision
-        self.durations_s = np.array([p.duration_s for p in ordered])
+        self.durations_s = np.array([p.movement.duration_s for p in ordered])
         firsts: dict[str, int] = {}
         for number, prototype in enumerate(ordered):
             firsts.setdefault(prototype.label, number)

@@ -10,7 +10,7 @@ from edge.model.bundle import (
     read_bundle,
 )
 from edge.model.choose import open_encoder
-from edge.model.encoder import BundleEncoder, Encoder
+from edge.model.encoder import BundleEncoder, Encoder, embed_batches, embed_movements
 from edge.model.statistics import BaseStatistics, base_statistics, check_features, write_statistics
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "base_statistics",
     "bundle_weights",
     "check_features",
+    "embed_batches",
+    "embed_movements",
     "open_encoder",
     "read_bundle",
     "write_statistics",

@@ -60,7 +60,7 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Say what an encoder needs and where it comes from (bundle.json).
 
     The encoder takes `windows`, shape (N, num_frames, 25, 3), float32, from
-    edge.motion.window_from_joints, and gives `embeddings`, shape (N, embedding_size), float32: a
+    edge.motion.window_from_movement, and gives `embeddings`, shape (N, embedding_size), float32: a
     learned part of length 1, then `aligned_frames` of 25 joints, then, where `cohort_weight` is not 0, how far the
     learned part is from known actions. How two are compared: edge.match.distances.
     `statistics_sha256`: of statistics.npz, for distribution calibration (edge.match.distribution); `weights_sha256`: of

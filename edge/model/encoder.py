@@ -5,7 +5,7 @@ Shapes: N windows, T frames, V = 25, C = 3, E embedding size, F features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
@@ -16,8 +16,13 @@ import numpy as np
 from edge.model.bundle import BundleInfo, bundle_statistics
 from edge.model.engines import Engine
 from edge.model.statistics import BaseStatistics
+from edge.motion import window_from_movement
 from streams.arrays import Array
 from streams.errors import BundleError, EngineError
+from streams.movement import Movement
+
+# A thousand windows at once would take gigabytes in the encoder.
+_BATCH = 32
 
 
 class Encoder(Protocol):
@@ -32,6 +37,28 @@ class Encoder(Protocol):
     def encode(self, windows_NTVC: Array) -> Array: ...
 
     def encode_with_features(self, windows_NTVC: Array) -> tuple[Array, Array]: ...
+
+
+def embed_movements(encoder: Encoder, movements: Sequence[Movement]) -> Array:
+    """Return the embeddings of whole movements, shape (N, E), float32. Raises as `encode` does."""
+    none_0E = np.zeros((0, encoder.info.embedding_size), np.float32)
+    return np.concatenate([none_0E, *(embeddings for embeddings, _ in embed_batches(encoder, movements))])
+
+
+def embed_batches(
+    encoder: Encoder, movements: Sequence[Movement], *, size: int = _BATCH, with_features: bool = False
+) -> Iterator[tuple[Array, Array]]:
+    """Yield embeddings (N, E) and, where wanted, features (N, F) of whole movements, `size` at a time.
+
+    F is 0 where they are not wanted. Raises as `encode` and `encode_with_features` do.
+    """
+    for start in range(0, len(movements), size):
+        batch = movements[start : start + size]
+        windows_NTVC = np.stack([window_from_movement(movement, encoder.info.num_frames) for movement in batch])
+        if with_features:
+            yield encoder.encode_with_features(windows_NTVC)
+        else:
+            yield encoder.encode(windows_NTVC), np.zeros((len(batch), 0), np.float32)
 
 
 class BundleEncoder:

@@ -5,10 +5,11 @@ from edge.motion.preprocess import (
     MOTION_SHARE,
     PREPROCESSING_VERSION,
     fill_missing,
+    frames_at,
     pace_by_motion,
     resample,
     to_body_frame,
-    window_from_joints,
+    window_from_movement,
     windows_from_joints,
 )
 from edge.motion.sides import moved_most, on_side
@@ -23,6 +24,7 @@ __all__ = [
     "dtw_distances",
     "extremity_speed_m_s",
     "fill_missing",
+    "frames_at",
     "moved_most",
     "on_side",
     "pace_by_motion",
@@ -31,6 +33,6 @@ __all__ = [
     "travel_m",
     "travels_m",
     "trim_rest",
-    "window_from_joints",
+    "window_from_movement",
     "windows_from_joints",
 ]

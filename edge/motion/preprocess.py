@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from streams.arrays import Array, Mask, Times
 from streams.errors import CrossGLGError
-from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS
+from streams.layouts import KINECT25_JOINTS, KINECT25_PARENT_FIRST, KINECT25_PARENTS
+from streams.movement import Movement
 
-# Raise it when `window_from_joints` gives other numbers for the same input; bundles carry it.
+# Bump it when `window_from_movement` gives other numbers for the same input; bundles carry it.
 PREPROCESSING_VERSION = 3
 
 _J = {name: i for i, name in enumerate(KINECT25_JOINTS)}
@@ -52,21 +53,16 @@ _MIN_BONE_SUM_M = 0.1
 # A body that leans by less than about 5 degrees may really do so; one that leans by 35 to 60 does more and more surely.
 # What is between is the sensor's: it stands on a shelf and looks down.
 _STANCE_RAD, _LEANING_RAD, _LYING_RAD = np.deg2rad([5.0, 35.0, 60.0])
-# Joints in an order in which a parent comes before its children, without the root.
-_PARENT_FIRST = [0, 20, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24]
 
 
-def window_from_joints(
-    timestamps_s: Times, joints_LV3: Array, num_frames: int, motion_share: float = MOTION_SHARE
-) -> Array:
+def window_from_movement(movement: Movement, num_frames: int, motion_share: float = MOTION_SHARE) -> Array:
     """Return a window: missing joints filled, resampled, paced by motion, turned into the body's frame.
 
-    `timestamps_s`: shape (L,), rising, seconds. `joints_LV3`: shape (L, 25, 3), float32, meters,
-    "LUF", NaN where missing. `motion_share`: see `pace_by_motion`. Returns shape (T, 25, 3), float32, in
-    the unit of `to_body_frame`.
+    `motion_share`: see `pace_by_motion`. Returns shape (T, 25, 3), float32, in the unit of `to_body_frame`.
     Raises CrossGLGError("no_joints") if no joint was ever seen.
     """
-    (window,) = windows_from_joints(timestamps_s, joints_LV3, np.zeros(1, np.intp), num_frames, motion_share)
+    times_s, joints_m = movement.timestamps_s, movement.joints_m
+    (window,) = windows_from_joints(times_s, joints_m, np.zeros(1, np.intp), num_frames, motion_share)
     return np.asarray(window, np.float32)
 
 
@@ -79,21 +75,22 @@ def windows_from_joints(
 ) -> Array:
     """Return the windows from each of the frames `firsts_W` to the last, shape (W, T, 25, 3).
 
+    `timestamps_s`, `joints_LV3`: as in Movement; arrays alone, as they may be views that the next frame changes.
     All are cut at once, in a third of the time of one after another. A missing joint is filled from
-    all frames given, otherwise each is what `window_from_joints` makes of its frames.
+    all frames given, otherwise each is what `window_from_movement` makes of its frames.
     """
     if not np.isfinite(joints_LV3).all():
-        joints_LV3 = fill_missing(timestamps_s, joints_LV3)
+        joints_LV3 = fill_missing(Movement(timestamps_s=timestamps_s, joints_m=joints_LV3)).joints_m
     windows = resample(timestamps_s, joints_LV3, firsts_W, num_frames)
     return to_body_frame(pace_by_motion(windows, motion_share) if motion_share else windows)
 
 
-def fill_missing(timestamps_s: Times, joints_LV3: Array) -> Array:
+def fill_missing(movement: Movement) -> Movement:
     """Return a copy without NaN: a joint is interpolated in time; one never seen takes its parent's place.
 
-    Shapes as in `window_from_joints`. Raises CrossGLGError("no_joints") if no joint was ever seen.
+    Raises CrossGLGError("no_joints") if no joint was ever seen.
     """
-    joints = joints_LV3.copy()
+    timestamps_s, joints = movement.timestamps_s, movement.joints_m.copy()
     present_LV: Mask = np.asarray(np.isfinite(joints).all(axis=2))
     ever_V: Mask = np.asarray(present_LV.any(axis=0))
     if not ever_V.any():
@@ -105,10 +102,10 @@ def fill_missing(timestamps_s: Times, joints_LV3: Array) -> Array:
     if not ever_V[_SPINE_MID]:
         joints[:, _SPINE_MID] = joints[:, ever_V].mean(axis=1)
         ever_V[_SPINE_MID] = True
-    for v in _PARENT_FIRST:
+    for v in KINECT25_PARENT_FIRST:
         if not ever_V[v]:
             joints[:, v] = joints[:, KINECT25_PARENTS[v]]
-    return joints
+    return Movement(timestamps_s=timestamps_s, joints_m=joints)
 
 
 def resample(timestamps_s: Times, joints_LV3: Array, firsts_W: npt.NDArray[np.intp], num_frames: int) -> Array:
@@ -123,10 +120,22 @@ def resample(timestamps_s: Times, joints_LV3: Array, firsts_W: npt.NDArray[np.in
     step_s = np.maximum(timestamps_s[after_WT] - start_s, np.finfo(np.float64).tiny)
     share = np.clip((moments_WT - start_s) / step_s, 0.0, 1.0).astype(np.float32)
     # Flat coordinates: numpy is slow where the last axis has only three.
-    flat_LK = joints_LV3.reshape(-1, 75)
-    joints: Array = flat_LK[before_WT]
-    joints += (flat_LK[after_WT] - joints) * share[:, :, None]
-    return np.asarray(joints.reshape(*before_WT.shape, 25, 3), np.float32)
+    between = _between(joints_LV3.reshape(-1, 75), before_WT, after_WT, share)
+    return np.asarray(between.reshape(*before_WT.shape, 25, 3), np.float32)
+
+
+def frames_at(frames_LK: Array, at: npt.NDArray[np.float64]) -> Array:
+    """Interpolate linearly at frame numbers with a fraction, 0 to L - 1: (L, ...) to the shape of `at`, then (...)."""
+    before = np.minimum(at.astype(np.intp), len(frames_LK) - 2)
+    return _between(frames_LK, before, before + 1, (at - before).astype(np.float32))
+
+
+def _between(
+    frames_LK: Array, before: npt.NDArray[np.intp], after: npt.NDArray[np.intp], share: npt.NDArray[np.float32]
+) -> Array:
+    found: Array = frames_LK[before]
+    found += (frames_LK[after] - found) * share.reshape(*share.shape, *[1] * (frames_LK.ndim - 1))
+    return found
 
 
 def pace_by_motion(joints_WTVC: Array, motion_share: float) -> Array:
@@ -150,13 +159,9 @@ def pace_by_motion(joints_WTVC: Array, motion_share: float) -> Array:
     ends_WT = np.cumsum((1 - motion_share) + motion_share * pace_WT, axis=1, dtype=np.float64)
     passed_WT = np.concatenate((np.zeros((num_windows, 1)), ends_WT / ends_WT[:, -1:]), axis=1)
     frames_T, moments_T = np.arange(num_frames), np.linspace(0.0, 1.0, num_frames)
-    at_WT = np.stack([np.interp(moments_T, passed_T, frames_T) for passed_T in passed_WT])
-    before_WT = np.minimum(at_WT.astype(np.intp), num_frames - 2)
-    share = (at_WT - before_WT).astype(np.float32)[:, :, None]
-    row = np.arange(num_windows)[:, None]
-    paced = flat_WTK[row, before_WT]
-    paced += (flat_WTK[row, before_WT + 1] - paced) * share
-    return np.asarray(paced.reshape(joints_WTVC.shape), np.float32)
+    at_WT = [np.interp(moments_T, passed_T, frames_T) for passed_T in passed_WT]
+    paced = [frames_at(flat_TK, at_T) for flat_TK, at_T in zip(flat_WTK, at_WT, strict=True)]
+    return np.reshape(np.stack(paced), joints_WTVC.shape)
 
 
 def to_body_frame(joints_WTVC: Array) -> Array:

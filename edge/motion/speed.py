@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.arrays import Array, Times
+from streams.movement import Movement
 
 # Times that differ by less are the same: 3 frames at 30 fps are 0.1 s.
 _TIE_S = 1e-6
@@ -36,15 +37,16 @@ def travels_m(joints_LV3: Array, firsts_W: npt.NDArray[np.intp]) -> Array:
     return np.asarray(np.sqrt(farthest), np.float32)
 
 
-def trim_rest(timestamps_s: Times, joints_LV3: Array, *, margin_s: float = 0.15) -> slice:
-    """Return the slice from where the person begins to move to where she rests again.
+def trim_rest(movement: Movement, *, margin_s: float = 0.15) -> slice:
+    """Return the frames from the first movement to the return to rest.
 
     Moving: some extremity is faster than a quarter of the clip's own top speed and than REST_M_S,
     over 0.2 s, so that a sensor's jitter does not count. The whole clip where nothing moves.
     """
+    timestamps_s = movement.timestamps_s
     if len(timestamps_s) < 3:
         return slice(0, len(timestamps_s))
-    speed_m_s = extremity_speed_m_s(timestamps_s, joints_LV3)
+    speed_m_s = extremity_speed_m_s(timestamps_s, movement.joints_m)
     fast = np.flatnonzero(speed_m_s > max(REST_M_S, 0.25 * float(np.quantile(speed_m_s, 0.95))))
     if not len(fast):
         return slice(0, len(timestamps_s))

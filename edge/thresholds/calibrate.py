@@ -139,7 +139,7 @@ def limits_by_negatives(
 
 def negative_hours(negatives: Sequence[Negative]) -> float:
     """Return how long ordinary movement lasts, all pieces together."""
-    return sum(float(piece.timestamps_s[-1] - piece.timestamps_s[0]) for piece in negatives) / 3600
+    return sum(negative.movement.duration_s for negative in negatives) / 3600
 
 
 def _num_alarms(played: Sequence[Decisions], label: str, distance: float, encoder: Encoder, config: Config) -> int:

@@ -116,10 +116,11 @@ def score_offset(calibration: Calibration, events: Events) -> float:
     return distance_at_score(events.min_score, calibration) - calibration.midpoint
 
 
-def frames_of(piece: Negative) -> Iterator[SkeletonFrame]:
-    for seq, (timestamp_s, joints_m) in enumerate(zip(piece.timestamps_s.tolist(), piece.joints_m, strict=True)):
+def frames_of(negative: Negative) -> Iterator[SkeletonFrame]:
+    movement = negative.movement
+    for seq, (timestamp_s, joints_m) in enumerate(zip(movement.timestamps_s.tolist(), movement.joints_m, strict=True)):
         yield SkeletonFrame(
-            source=piece.id,
+            source=negative.id,
             epoch="",
             seq=seq,
             timestamp_s=timestamp_s,

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from edge.config import Config
-from edge.gallery import Gallery, spelled
+from edge.gallery import Gallery, find_spelling
 from edge.model import BundleInfo, Encoder
 from edge.thresholds.calibrate import Threshold, limits_by_negatives, midpoints, negative_hours, thresholds_in_force
 from edge.thresholds.file import Thresholds, read_thresholds, thresholds_path, write_thresholds
@@ -82,7 +82,7 @@ def _notes(asked: Thresholds | None, by_model: dict[str, Thresholds], gallery: G
 
 def set_by_hand(gallery: Gallery, info: BundleInfo, label: str, distance: float, created: str) -> None:
     """Give one label a threshold. Raises GalleryError: "unknown_label", "bad_thresholds"."""
-    spelling = spelled(label, gallery.labels())
+    spelling = find_spelling(label, gallery.labels())
     if not spelling:
         known = ", ".join(map(repr, gallery.labels())) or "none"
         raise GalleryError(f"no label {label!r} in {gallery.path}; it has {known}", code="unknown_label")
@@ -97,7 +97,7 @@ def reset(gallery: Gallery, info: BundleInfo, label: str | None, created: str) -
         write_thresholds(thresholds_path(gallery.path), info.onnx_sha256, None)
         return
     asked = _asked(gallery, info)
-    spelling = spelled(label, asked.by_hand)
+    spelling = find_spelling(label, asked.by_hand)
     if not spelling:
         known = ", ".join(map(repr, asked.by_hand)) or "none"
         raise GalleryError(f"no threshold of {label!r} was set by hand: there is {known}", code="unknown_label")

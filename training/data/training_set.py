@@ -18,10 +18,11 @@ from streams.archive import read_archive
 from streams.arrays import Array
 from streams.errors import ArchiveError
 from streams.layouts import mirrored_view
+from streams.movement import Movement
 
 Labels = npt.NDArray[np.int64]
-# Timestamps (L,), seconds, and the joints of one person or two, (L, 25, 3), meters, without NaN.
-ClipOfPersons = tuple[npt.NDArray[np.float64], *tuple[Array, ...]]
+# The movement of one person or two at the same moments, without NaN.
+Persons = tuple[Movement, ...]
 
 NUM_TWINS = 4
 _FROM_THE_FIRST = np.zeros(1, np.intp)
@@ -34,7 +35,7 @@ class TrainingSet:
     `archives`: name -> sha256 of each archive it came from, for the model card.
     """
 
-    clips: tuple[ClipOfPersons, ...]
+    clips: tuple[Persons, ...]
     labels: Labels
     classes: tuple[str, ...]
     archives: dict[str, str]
@@ -75,7 +76,7 @@ def load_training_set(
     of its own: which of two acts is not recorded. With 2, both are one clip. Raises ArchiveError if
     nothing is left.
     """
-    clips: list[ClipOfPersons] = []
+    clips: list[Persons] = []
     names, archives = [], {}
     for path in paths:
         archive = read_archive(path)
@@ -84,10 +85,9 @@ def load_training_set(
             clip = archive[i]
             if actions is None or clip.action in actions:
                 # Filled before a crop is cut from it, in which a person may not be seen at all.
-                seen = [joints for joints in clip.persons if np.isfinite(joints).all(axis=2).any()]
-                filled = [fill_missing(clip.timestamps_s, joints) for joints in seen]
+                filled = tuple(fill_missing(movement) for movement in clip.persons if movement.is_seen)
                 for first in range(0, len(filled), num_persons):
-                    clips.append((clip.timestamps_s, *filled[first : first + num_persons]))
+                    clips.append(filled[first : first + num_persons])
                     names.append(clip.action)
     if not clips:
         raise ArchiveError(f"no clip of the wanted actions in {', '.join(str(p) for p in paths) or 'no archive'}")
@@ -124,7 +124,7 @@ def sampling_order(labels: Labels, balance: float, rng: np.random.Generator) -> 
 
 
 def augmented_windows(
-    clips: Sequence[ClipOfPersons],
+    clips: Sequence[Persons],
     num_frames: int,
     augmentation: Augmentation,
     rng: np.random.Generator,
@@ -135,20 +135,22 @@ def augmented_windows(
     The first person is in the body's own frame (`edge.motion.preprocess`), a second one in that of the first; a person
     who is missing is all zero.
     """
-    lengths_B = np.array([len(timestamps_s) for timestamps_s, *_ in clips])
+    lengths_B = np.array([len(persons[0]) for persons in clips])
     keep_B = np.rint(lengths_B * rng.uniform(augmentation.min_crop, 1, len(clips))).astype(np.int64)
     keep_B = np.minimum(np.maximum(keep_B, 2), lengths_B)
     start_B = rng.integers(0, lengths_B - keep_B + 1)
     dropped_BV = rng.random((len(clips), 25)) < augmentation.joint_drop
     joints = np.zeros((len(clips), num_persons, num_frames, 25, 3), np.float32)
+    frames_T = np.arange(num_frames, dtype=np.float64)
     present_BM = np.zeros((len(clips), num_persons), np.bool_)
-    for i, (timestamps_s, *persons) in enumerate(clips):
+    for i, persons in enumerate(clips):
         part = slice(start_B[i], start_B[i] + keep_B[i])
-        for m, joints_LV3 in enumerate(persons):
-            (view,) = resample(timestamps_s[part], joints_LV3[part], _FROM_THE_FIRST, num_frames)
+        for m, movement in enumerate(persons):
+            kept = movement.part(part)
+            (view,) = resample(kept.timestamps_s, kept.joints_m, _FROM_THE_FIRST, num_frames)
             if dropped_BV[i].any():
                 view[:, dropped_BV[i]] = np.nan
-                view = fill_missing(np.arange(num_frames, dtype=np.float64), view)
+                view = fill_missing(Movement(timestamps_s=frames_T, joints_m=view)).joints_m
             joints[i, m], present_BM[i, m] = view, True
     # Both persons of a clip are paced alike, by what both do.
     shape = (len(clips), num_frames, num_persons, 25, 3)

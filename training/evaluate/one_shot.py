@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.match import compared, distances_between, fit
-from edge.model import BaseStatistics, BundleInfo, Encoder
-from edge.motion import dtw_distances, window_from_joints
+from edge.model import BaseStatistics, BundleInfo, Encoder, embed_batches
+from edge.motion import dtw_distances, window_from_movement
 from streams.archive import read_archive
 from streams.arrays import Array, Indices
 from streams.errors import ArchiveError
+from streams.movement import Movement
 from training.evaluate.draws import (
     Distances,
     Draw,
@@ -35,11 +36,9 @@ from training.evaluate.draws import (
     score,
 )
 
-Track = tuple[npt.NDArray[np.float64], Array]
 Report = Callable[[str, int, int], None]
 
 DTW_FRAMES = 32
-_BATCH = 32
 
 
 class By(StrEnum):
@@ -54,8 +53,8 @@ class ClipSet:
     """Hold the clips that are told apart.
 
     `labels`: shape (N,), an index into `classes`. `subjects`: shape (N,), a number per archive and
-    person, -1 unknown. `tracks`: per window its timestamps (L,), seconds, and joints (L, 25, 3),
-    meters. `persons`: shape (N, P), a clip's tracks; where fewer persons were seen, the last again.
+    person, -1 unknown. `movements`: what each window is of. `persons`: shape (N, P), the numbers of a
+    clip's movements; where fewer persons were seen, the last again.
     `sources`: the name of each clip.
     """
 
@@ -63,7 +62,7 @@ class ClipSet:
     classes: tuple[str, ...]
     labels: Indices
     subjects: Indices
-    tracks: tuple[Track, ...]
+    movements: tuple[Movement, ...]
     persons: Indices
     sources: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -165,7 +164,7 @@ def read_clips(paths: Sequence[Path], *, name: str, by: By = By.CLASS, classes: 
 
     A clip in which no joint was ever seen is left out, and noted. Raises ArchiveError.
     """
-    found: list[tuple[str, int, str, list[Track]]] = []
+    found: list[tuple[str, int, str, list[Movement]]] = []
     declared: dict[str, None] = {}
     num_unseen = 0
     for number, path in enumerate(paths):
@@ -175,7 +174,8 @@ def read_clips(paths: Sequence[Path], *, name: str, by: By = By.CLASS, classes: 
             kind = clip.action if by is By.ACTION else clip.label
             if classes is not None and kind not in classes:
                 continue
-            seen = [(clip.timestamps_s, joints.copy()) for joints in clip.persons if _is_seen(joints)]
+            # Copies, so that the clips that are left out are not kept in memory.
+            seen = [replace(m, joints_m=m.joints_m.copy()) for m in clip.persons if m.is_seen]
             num_unseen += not seen
             if seen:
                 subject = (number << 32) + clip.subject if clip.subject >= 0 else -1
@@ -194,39 +194,31 @@ def read_clips(paths: Sequence[Path], *, name: str, by: By = By.CLASS, classes: 
     return _clip_set(name, present, found, notes)
 
 
-def _is_seen(joints_LV3: Array) -> bool:
-    return bool(np.isfinite(joints_LV3).all(axis=-1).any())
-
-
 def _clip_set(
-    name: str, classes: tuple[str, ...], found: Sequence[tuple[str, int, str, list[Track]]], notes: Sequence[str]
+    name: str, classes: tuple[str, ...], found: Sequence[tuple[str, int, str, list[Movement]]], notes: Sequence[str]
 ) -> ClipSet:
-    num_tracks = np.array([len(tracks) for *_, tracks in found], np.int64)
-    first = np.cumsum(num_tracks) - num_tracks
-    person = np.minimum(np.arange(num_tracks.max(initial=1)), num_tracks[:, None] - 1)
+    num_persons = np.array([len(seen) for *_, seen in found], np.int64)
+    first = np.cumsum(num_persons) - num_persons
+    person = np.minimum(np.arange(num_persons.max(initial=1)), num_persons[:, None] - 1)
     return ClipSet(
         name=name,
         classes=classes,
         labels=np.array([classes.index(kind) for kind, *_ in found], np.int64),
         subjects=np.array([subject for _, subject, *_ in found], np.int64),
-        tracks=tuple(track for *_, tracks in found for track in tracks),
+        movements=tuple(movement for *_, seen in found for movement in seen),
         persons=first[:, None] + person,
         sources=tuple(source for _, _, source, _ in found),
         notes=tuple(notes),
     )
 
 
-def encoded(clips: ClipSet, encoder: Encoder, report: Report, *, with_features: bool) -> tuple[Array, Array]:
+def embed_clips(clips: ClipSet, encoder: Encoder, report: Report, *, with_features: bool) -> tuple[Array, Array]:
     """Return the embedding and, where wanted, the features of every window, shapes (W, D), (W, F), float32."""
-    batches = []
-    for start in range(0, len(clips.tracks), _BATCH):
-        batch = clips.tracks[start : start + _BATCH]
-        windows = [window_from_joints(*track, encoder.info.num_frames) for track in batch]
-        if with_features:
-            batches.append(encoder.encode_with_features(np.stack(windows)))
-        else:
-            batches.append((encoder.encode(np.stack(windows)), np.zeros((len(windows), 0), np.float32)))
-        report(f"{clips.name}: encoder", start + len(batch), len(clips.tracks))
+    batches, done = [], 0
+    for batch in embed_batches(encoder, clips.movements, with_features=with_features):
+        batches.append(batch)
+        done += len(batch[0])
+        report(f"{clips.name}: encoder", done, len(clips.movements))
     embeddings, features = zip(*batches, strict=True)
     return np.concatenate(embeddings), np.concatenate(features)
 
@@ -236,9 +228,9 @@ def dtw_features(clips: ClipSet) -> Array:
 
     Frames follow each other in even time: to find the pace is what DTW is for.
     """
-    features = np.empty((len(clips.tracks), DTW_FRAMES, 75), np.float32)
-    for row, track in zip(features, clips.tracks, strict=True):
-        window = window_from_joints(*track, DTW_FRAMES, motion_share=0.0)
+    features = np.empty((len(clips.movements), DTW_FRAMES, 75), np.float32)
+    for row, movement in zip(features, clips.movements, strict=True):
+        window = window_from_movement(movement, DTW_FRAMES, motion_share=0.0)
         row[:] = (window - window[:, :1]).reshape(DTW_FRAMES, 75)
     return features
 
@@ -309,7 +301,7 @@ def _evaluate(
             features, clips.persons[exemplars], clips.persons[queries], compare
         )
 
-    embeddings, features = encoded(clips, encoder, report, with_features=calibrated)
+    embeddings, features = embed_clips(clips, encoder, report, with_features=calibrated)
     by_encoder = between(embeddings, encoder_distances(encoder.info))
     by_cosine = between(embeddings, encoder_distances(encoder.info, cosine_only=True))
     by_dtw = between(dtw_features(clips), dtw_distances)

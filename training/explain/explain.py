@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from edge.motion import fill_missing, to_body_frame, window_from_joints
+from edge.motion import fill_missing, to_body_frame, window_from_movement
 from streams.archive import read_archive
 from streams.arrays import Array
 from streams.errors import ArchiveError
+from streams.movement import Movement
 from training.model import SkeletonBranch, SpatialAttentionGC
 from training.run import load_run
 from training.texts import DescriptionError, read_key_joints
@@ -30,11 +30,10 @@ _NUM_JOINTS = 25
 
 
 class PersonClip(NamedTuple):
-    """Hold one person of a clip: "archive:number", timestamps (T,), seconds, joints (T, V, C), meters, no NaN."""
+    """Hold one person of a clip: "archive:number", and a movement without NaN."""
 
     name: str
-    timestamps_s: npt.NDArray[np.float64]
-    joints_TVC: Array
+    movement: Movement
 
 
 class Look(NamedTuple):
@@ -81,10 +80,9 @@ def read_clips(paths: Sequence[Path], actions: Sequence[str] | None = None) -> C
     for path in paths:
         archive = read_archive(path)
         for clip in map(archive.__getitem__, range(len(archive))):
-            for joints_TVC in clip.persons:
-                if np.isfinite(joints_TVC).all(axis=2).any():
-                    filled_TVC = fill_missing(clip.timestamps_s, joints_TVC)
-                    person = PersonClip(f"{archive.name}:{clip.index}", clip.timestamps_s, filled_TVC)
+            for movement in clip.persons:
+                if movement.is_seen:
+                    person = PersonClip(f"{archive.name}:{clip.index}", fill_missing(movement))
                     found.setdefault(clip.action, []).append(person)
     by_size = sorted(found, key=lambda action: -len(found[action]))
     wanted = list(dict.fromkeys(by_size[:NUM_ACTIONS] if actions is None else actions))
@@ -142,7 +140,7 @@ def _look(branch: SkeletonBranch, clips: Sequence[PersonClip], num_frames: int, 
     looks = []
     for start in range(0, len(clips), _BATCH):
         batch = clips[start : start + _BATCH]
-        windows = [window_from_joints(clip.timestamps_s, clip.joints_TVC, num_frames) for clip in batch]
+        windows = [window_from_movement(clip.movement, num_frames) for clip in batch]
         looks.append(look(branch, np.stack(windows)))
         report(len(batch))
     return Look(*map(np.concatenate, zip(*looks, strict=True)))
@@ -198,7 +196,8 @@ def key_joint_shares(llm: str, actions: Sequence[str]) -> tuple[Array, list[str]
 
 def most_moving(clip: PersonClip) -> Array:
     """Return the pose amid the half second in which the joints go the longest way, in the body's frame, (V, C)."""
-    way_S = np.linalg.norm(np.diff(clip.joints_TVC, axis=0), axis=2).sum(axis=1)
-    span = max(1, round(0.5 * len(clip.timestamps_s) / max(float(np.ptp(clip.timestamps_s)), 1e-6)))
+    joints_TVC = clip.movement.joints_m
+    way_S = np.linalg.norm(np.diff(joints_TVC, axis=0), axis=2).sum(axis=1)
+    span = max(1, round(0.5 * len(clip.movement) / max(clip.movement.duration_s, 1e-6)))
     middle = int(np.convolve(way_S, np.ones(min(span, len(way_S))), mode="same").argmax()) if len(way_S) else 0
-    return np.asarray(to_body_frame(clip.joints_TVC[None])[0, middle], np.float32)
+    return np.asarray(to_body_frame(joints_TVC[None])[0, middle], np.float32)

@@ -13,7 +13,7 @@ from edge.model.bundle import BundleInfo
 from edge.model.engines.engine import Engine
 from edge.model.engines.engine_file import Parity
 from edge.model.engines.onnx_runtime import OnnxRuntime
-from edge.motion import window_from_joints
+from edge.motion import window_from_movement
 from streams.arrays import Array
 from streams.errors import EngineError
 from streams.performer import perform
@@ -44,7 +44,7 @@ def agreement(ours: tuple[Array, Array], theirs: tuple[Array, Array], info: Bund
 def fixed_windows(num_frames: int) -> Array:
     """Return four windows of the synthetic performer, shape (4, T, 25, 3), float32."""
     actions = ("wave", "squat", "kick", "clap")
-    return np.stack([window_from_joints(*perform(action, seed=0), num_frames) for action in actions])
+    return np.stack([window_from_movement(perform(action, seed=0), num_frames) for action in actions])
 
 
 def prove(engine: Engine, info: BundleInfo, onnx: Path) -> Parity:

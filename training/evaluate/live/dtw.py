@@ -19,7 +19,7 @@ from edge.config import Config
 from edge.gallery import Prototype
 from edge.match import PrototypeIndex
 from edge.model import BaseStatistics, BundleInfo, Calibration
-from edge.motion import dtw_distances, window_from_joints
+from edge.motion import dtw_distances, window_from_movement
 from streams.archive import Archive
 from streams.arrays import Array
 from training.evaluate.live.stream import Stream
@@ -116,10 +116,10 @@ def background_of(archive: Archive, stream: Stream, config: Config, num_frames: 
     clips = [clip for clip in clips if f"{clip.archive}/{clip.subject}" != stream.group] or clips
     windows = []
     for i in rng.integers(len(clips), size=_NUM_BACKGROUND):
-        joints_LV3, times_s = clips[i].persons[0], clips[i].timestamps_s
-        length = min(len(times_s), round(rng.choice(config.windows.lengths_s) * clips[i].fps))
-        first = rng.integers(len(times_s) - length + 1)
-        part = slice(first, first + length)
-        if np.isfinite(joints_LV3[part]).all(axis=2).any():
-            windows.append(window_from_joints(times_s[part], joints_LV3[part], num_frames))
+        movement = clips[i].persons[0]
+        length = min(len(movement), round(rng.choice(config.windows.lengths_s) * clips[i].fps))
+        first = rng.integers(len(movement) - length + 1)
+        part = movement.part(slice(first, first + length))
+        if part.is_seen:
+            windows.append(window_from_movement(part, num_frames))
     return np.stack(windows)

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edge.motion import frames_at
 from streams.arrays import Array
 from streams.layouts import KINECT25_JOINTS
 
 # A bridge lasts so long, and longer where some joint would be faster than this on average.
 _BRIDGE_S = (0.4, 1.0)
 _BRIDGE_M_S = 1.2
-# A resting person stays in a pose and then shifts slowly to another; meanwhile she sways by so much at the head.
+# A resting person stays in a pose and then shifts slowly to another; meanwhile they sway by so much at the head.
 _STAY_S = (1.0, 4.0)
 _SHIFT_S = (1.2, 3.0)
 _SWAY_M = 0.01
@@ -50,10 +51,7 @@ def at_speed(joints_LV3: Array, speed: float) -> Array:
     """Play joints so many times faster, at the same rate of frames."""
     if speed == 1:
         return joints_LV3
-    at = np.arange(0, len(joints_LV3) - 1, speed)
-    before = at.astype(np.intp)
-    share = (at - before).astype(np.float32)[:, None, None]
-    return joints_LV3[before] + (joints_LV3[before + 1] - joints_LV3[before]) * share
+    return frames_at(joints_LV3, np.arange(0, len(joints_LV3) - 1, speed))
 
 
 def bridge(a_V3: Array, b_V3: Array, noise_m: Array, fps: float, rng: np.random.Generator) -> Array:

@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from edge.motion import frames_at
 from streams.arrays import Array
 from streams.layouts import KINECT25_AXES, KINECT25_JOINTS, KINECT25_MIRROR, LAYOUTS, to_kinect25
 from training.evaluate.live.stream import Action, Person, Stream
@@ -57,14 +58,8 @@ def _at_rate(stream: Stream, rng: np.random.Generator, *, fps: float) -> Stream:
     moments_s = np.arange(stream.timestamps_s[0], stream.timestamps_s[-1], 1 / fps)
     at = np.interp(moments_s, stream.timestamps_s, np.arange(len(stream.timestamps_s)))
     before = np.minimum(at.astype(np.intp), len(stream.timestamps_s) - 2)
-    share = (at - before).astype(np.float32)[:, None, None]
     people = [
-        replace(
-            person,
-            joints_m=person.joints_m[before] + (person.joints_m[before + 1] - person.joints_m[before]) * share,
-            ids=person.ids[before],
-        )
-        for person in stream.people
+        replace(person, joints_m=frames_at(person.joints_m, at), ids=person.ids[before]) for person in stream.people
     ]
     return replace(stream, fps=fps, timestamps_s=moments_s, people=tuple(people))
 
@@ -118,7 +113,7 @@ def _as_coco(stream: Stream, rng: np.random.Generator) -> Stream:
 
 
 def _swap_ids(stream: Stream, rng: np.random.Generator) -> Stream:
-    """Exchange the ids of two people every now and then; what one did has the ids that she had meanwhile."""
+    """Exchange the ids of two people every now and then; what one did has the ids that they had meanwhile."""
     if len(stream.people) != 2:
         return stream
     times_s = stream.timestamps_s

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge.gallery import LabeledExample, Prototype
-from edge.model import Encoder
-from edge.motion import window_from_joints
+from edge.gallery import Example, Prototype
+from edge.model import Encoder, embed_movements
 from streams.arrays import Array, Times
 from streams.frame import HIGH, Body, SkeletonFrame
 
@@ -22,9 +21,9 @@ _CONFIDENCE = np.full(25, HIGH, np.uint8)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """Name what a person did between two moments, seconds; `bodies`: the ids she was tracked by meanwhile.
+    """Name what a person did between two moments, seconds; `bodies`: the ids they were tracked by meanwhile.
 
-    The span is from where she begins to move to where she rests again, as an enrolled example is trimmed
+    The span is from the first movement to the return to rest, as an enrolled example is trimmed
     (edge.motion.trim_rest), not the whole clip.
     """
 
@@ -55,7 +54,7 @@ class Stream:
     archive: str
     group: str
     fps: float
-    examples: tuple[LabeledExample, ...]
+    examples: tuple[Example, ...]
     enrolled: frozenset[str]
     timestamps_s: Times
     people: tuple[Person, ...]
@@ -99,19 +98,16 @@ class Stream:
 
 def prototypes_of(stream: Stream, encoder: Encoder) -> list[Prototype]:
     """Embed a stream's examples as the gallery does."""
-    windows = [window_from_joints(e.timestamps_s, e.joints_m, encoder.info.num_frames) for e in stream.examples]
+    embeddings_NE = embed_movements(encoder, [example.movement for example in stream.examples])
     return [
         Prototype(
             label=example.label,
-            timestamps_s=example.timestamps_s,
-            joints_m=example.joints_m,
+            movement=example.movement,
             origin=example.origin,
             created=example.created,
             id=str(number),
             embedding=embedding,
             model_sha256=encoder.info.onnx_sha256,
         )
-        for number, (example, embedding) in enumerate(
-            zip(stream.examples, encoder.encode(np.stack(windows)), strict=True)
-        )
+        for number, (example, embedding) in enumerate(zip(stream.examples, embeddings_NE, strict=True))
     ]

@@ -18,12 +18,13 @@ import numpy as np
 
 from edge.config import Config
 from edge.enroll import example_from_capture
-from edge.gallery import LabeledExample
+from edge.gallery import Example
 from edge.motion import trim_rest
 from streams.archive import Archive, Clip
 from streams.arrays import Array
 from streams.errors import ArchiveError, EnrollError
 from streams.layouts import KINECT25_JOINTS
+from streams.movement import Movement
 from training.evaluate.live.motion import at_speed, bridge, has_torso, rest, turned
 from training.evaluate.live.stream import Action, Person, Stream
 
@@ -96,7 +97,7 @@ def recordings_as_stream(archive: Archive, stream: Stream) -> Stream:
     For recordings in which nothing enrolled is done: a clip of an enrolled action is left out.
     """
     clips = [archive[i] for i in range(len(archive)) if not stream.enrolled & {archive[i].label, archive[i].action}]
-    joints_m = np.concatenate([np.zeros((0, 25, 3), np.float32), *(clip.persons[0] for clip in clips)])
+    joints_m = np.concatenate([np.zeros((0, 25, 3), np.float32), *(clip.persons[0].joints_m for clip in clips)])
     return replace(
         stream,
         name=f"{stream.name}+{archive.name}",
@@ -110,7 +111,7 @@ def recordings_as_stream(archive: Archive, stream: Stream) -> Stream:
 def _stream(
     archive: Archive,
     subject: int,
-    examples: Sequence[LabeledExample],
+    examples: Sequence[Example],
     parts: Sequence[tuple[Array, list[Action]]],
 ) -> Stream:
     action_of = dict(zip(archive.class_names, archive.actions, strict=True))
@@ -136,10 +137,10 @@ def _stream(
 
 def _performer(clips: Sequence[Clip]) -> _Performer:
     """Find a person's rest, and the clips that begin and end near it."""
-    whole = [clip for clip in clips if len(clip.persons[0]) >= 4 and has_torso(clip.persons[0][[0, -1]])]
+    whole = [clip for clip in clips if len(clip.persons[0]) >= 4 and has_torso(clip.persons[0].joints_m[[0, -1]])]
     if not whole:
         return _Performer(clips=(), rest_SV3=np.zeros((0, 25, 3), np.float32), noise_m=np.zeros((25, 1), np.float32))
-    poses_SV3 = np.stack([turned(clip.persons[0][[i]])[0] for clip in whole for i in (0, -1)])
+    poses_SV3 = np.stack([turned(clip.persons[0].joints_m[[i]])[0] for clip in whole for i in (0, -1)])
     ends_SE3 = np.nan_to_num(poses_SV3[:, _EXTREMITIES])
     some_KE3 = ends_SE3[np.linspace(0, len(ends_SE3) - 1, min(len(ends_SE3), _MAX_POSES)).astype(int)]
     ways_KS = np.linalg.norm(some_KE3[:, None] - ends_SE3, axis=3).max(axis=2)
@@ -147,7 +148,7 @@ def _performer(clips: Sequence[Clip]) -> _Performer:
     away_C = away_S.reshape(-1, 2).max(axis=1)
     is_usable = away_C <= max(_FAR_M, float(np.median(away_C)))
     # White noise shows in second differences, times the root of 6; movement hardly does.
-    jerks = np.concatenate([np.abs(np.diff(clip.persons[0], n=2, axis=0)) for clip in whole])
+    jerks = np.concatenate([np.abs(np.diff(clip.persons[0].joints_m, n=2, axis=0)) for clip in whole])
     noise_V = np.median(np.nan_to_num(jerks), axis=(0, 2)) / (0.6745 * 6**0.5)
     return _Performer(
         clips=tuple(clip for clip, usable in zip(whole, is_usable, strict=True) if usable),
@@ -158,18 +159,18 @@ def _performer(clips: Sequence[Clip]) -> _Performer:
 
 def _enrol(
     performer: _Performer, clips: Sequence[Clip], others: Sequence[int], num_labels: int, rng: np.random.Generator
-) -> tuple[int, list[LabeledExample]]:
+) -> tuple[int, list[Example]]:
     """Draw who enrolls, which labels, and one clip of each; nothing where nobody can."""
     acted = {clip.label for clip in performer.clips}
     # At least one class is left that is never enrolled.
     num_wanted = min(num_labels, len(acted) - 1)
-    best: tuple[int, list[LabeledExample]] = (-1, [])
+    best: tuple[int, list[Example]] = (-1, [])
     for subject in rng.permutation(others).tolist():
         by_label: dict[str, list[Clip]] = {}
         for clip in clips:
             if clip.subject == subject and clip.label in acted:
                 by_label.setdefault(clip.label, []).append(clip)
-        found: list[LabeledExample] = []
+        found: list[Example] = []
         for label in rng.permutation(sorted(by_label)).tolist():
             candidates = [by_label[label][i] for i in rng.permutation(len(by_label[label]))]
             if len(found) < num_wanted and (example := _first_example(candidates)) is not None:
@@ -181,15 +182,14 @@ def _enrol(
     return best
 
 
-def _first_example(clips: Sequence[Clip]) -> LabeledExample | None:
+def _first_example(clips: Sequence[Clip]) -> Example | None:
     """Return the first clip that a live enrollment would accept, trimmed as it would be."""
     for clip in clips:
         with suppress(EnrollError):
-            example = example_from_capture(clip.timestamps_s, clip.persons[0], Config())
-            return LabeledExample(
+            example = example_from_capture(clip.persons[0], Config())
+            return Example(
                 label=clip.label,
-                timestamps_s=example.timestamps_s - example.timestamps_s[0],
-                joints_m=example.joints_m,
+                movement=example.movement.from_zero(),
                 origin=f"file:{clip.source}",
                 created="",
             )
@@ -197,7 +197,7 @@ def _first_example(clips: Sequence[Clip]) -> LabeledExample | None:
 
 
 def _perform(
-    performer: _Performer, examples: Sequence[LabeledExample], body: int, speed: float, rng: np.random.Generator
+    performer: _Performer, examples: Sequence[Example], body: int, speed: float, rng: np.random.Generator
 ) -> tuple[Array, list[Action]]:
     """Play a person's clips in random order with rests and bridges; return joints (L, 25, 3) and what was done."""
     fps = performer.clips[0].fps
@@ -213,9 +213,9 @@ def _perform(
     parts = [rest(rest_SV3[0], rest_SV3, noise_m, _FIRST_REST_S, fps, rng)]
     actions = []
     for place, clip in enumerate(chosen):
-        joints = turned(at_speed(clip.persons[0], speed), parts[-1][-1])
+        joints = turned(at_speed(clip.persons[0].joints_m, speed), parts[-1][-1])
         parts.append(bridge(parts[-1][-1], joints[0], noise_m, fps, rng))
-        kept = trim_rest(np.arange(len(joints)) / fps, joints)
+        kept = trim_rest(Movement(timestamps_s=np.arange(len(joints)) / fps, joints_m=joints))
         start = sum(map(len, parts))
         actions.append(
             Action(
