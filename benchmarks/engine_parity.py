@@ -54,7 +54,8 @@ _BATCH = 32
 
 def open_torch(bundle: Path | None) -> Encode:
     """Open the bundle's weights in torch. Raises BundleError, ImportError."""
-    from export.frozen import embed, load_branch
+    from export.frozen import embed
+    from export.onnx import load_branch
 
     return partial(embed, load_branch(bundle))
 

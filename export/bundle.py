@@ -1,4 +1,4 @@
-"""A training run -> a model bundle: encoder.onnx, bundle.json, statistics.npz, weights.safetensors, the model card.
+"""A training run -> a model bundle: encoder.onnx, bundle.json, statistics.npz, the model card.
 
 Shapes: N windows, T frames, V = 25, C = 3, E values of an embedding, D features.
 """
@@ -19,8 +19,8 @@ from edge.model import BUNDLE_VERSION, BundleInfo, Calibration, base_statistics,
 from edge.motion import PREPROCESSING_VERSION
 from export.fit import COHORT_WEIGHT
 from export.fold import FoldedBranch
-from export.frozen import ALIGNED_FRAMES, FrozenBranch, embed, save_weights
-from export.onnx import PARITY_TOLERANCE, export_onnx, parity_error
+from export.frozen import ALIGNED_FRAMES, FrozenBranch, embed
+from export.onnx import PARITY_TOLERANCE, export_onnx, load_weights, parity_error, weights_of
 from streams.arrays import Array
 from streams.errors import BundleError
 
@@ -55,8 +55,10 @@ def write_bundle(
         new = Path(folder) / "bundle"
         new.mkdir()
         file = new / "encoder.onnx"
-        export_onnx(FoldedBranch(branch), num_frames, file)
-        error = parity_error(branch, file, num_frames)
+        folded = FoldedBranch(branch)
+        export_onnx(folded, num_frames, file)
+        load_weights(folded, weights_of(file), file)
+        error = max(parity_error(each, file, num_frames) for each in (branch, folded))
         if error > PARITY_TOLERANCE:
             raise BundleError(f"ONNX and torch differ by {error:.2e}: expected at most {PARITY_TOLERANCE:g}")
         onnx_sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -71,7 +73,6 @@ def write_bundle(
                 f"expected at most {MAX_STATISTICS_BYTES:,}",
                 hint="Give archives with fewer trained actions to --calibrate.",
             )
-        save_weights(branch, new / "weights.safetensors")
         embeddings, _ = embed(branch, np.zeros((1, num_frames, 25, 3), np.float32))
         info = BundleInfo(
             bundle_version=BUNDLE_VERSION,
@@ -87,7 +88,6 @@ def write_bundle(
             cohort_weight=COHORT_WEIGHT,
             onnx_sha256=onnx_sha256,
             statistics_sha256=hashlib.sha256(content).hexdigest(),
-            weights_sha256=hashlib.sha256((new / "weights.safetensors").read_bytes()).hexdigest(),
             parameters=branch.num_parameters,
             calibration=calibration,
             training={

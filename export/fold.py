@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from export.frozen import FrozenBranch
-from training.model import NUM_HEADS, NUM_QUARTERS, EncodingBlock, MultiScaleTCN, SpatialAttentionGC
+from training.model import NUM_HEADS, NUM_QUARTERS, EncodingBlock, MultiScaleTCN, SpatialAttentionGC, joint_inputs
 
 
 class FoldedBranch(nn.Module):
@@ -27,6 +27,7 @@ class FoldedBranch(nn.Module):
     norms, softmax, means and the length of an embedding are worked out in float32 whatever it is.
     """
 
+    input_map_VV: Tensor
     scale_VC: Tensor
     offset_VC: Tensor
 
@@ -37,8 +38,8 @@ class FoldedBranch(nn.Module):
         self.body = body
         self.pooled = branch.embedding == "pooled"
         self.num_pre = skeleton.guidance.num_pre
-        # Methods, so that the weights of the branch itself do not become this module's.
-        self.inputs = encoder.inputs
+        self.inputs = encoder.config.inputs
+        self.register_buffer("input_map_VV", encoder.input_map_VV, persistent=False)
         self.aligned_joints, self.cohort_distance = branch.aligned_joints, branch.cohort_distance
         embed = encoder.to_joint_embedding
         self.embed = _linear(embed.weight, torch.zeros(len(embed.bias)))
@@ -59,7 +60,8 @@ class FoldedBranch(nn.Module):
 
     def forward(self, windows: Tensor) -> tuple[Tensor, Tensor]:
         n, t, v, _ = windows.shape
-        joints_RC = self.embed(self.inputs(windows[:, None]).flatten(0, 3).to(self.body)).float()
+        inputs_NMTVC = joint_inputs(windows[:, None], self.inputs, self.input_map_VV)
+        joints_RC = self.embed(inputs_NMTVC.flatten(0, 3).to(self.body)).float()
         x_RC = (joints_RC.view(n * t, v, -1) * self.scale_VC + self.offset_VC).flatten(0, 1).to(self.body)
         importance_NV = None
         for number, block in enumerate(self.blocks):

@@ -5,20 +5,14 @@ Shapes: N windows, T frames, V = 25, C = 3, E values of an embedding, D features
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
-import msgspec
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from edge.model import DEFAULT_BUNDLE, bundle_weights, read_bundle
 from streams.arrays import Array
-from streams.errors import BundleError
 from training.model import SkeletonBranch, quarters
-from training.run import TrainConfig
 
 Embedding = Literal["joints", "pooled"]
 
@@ -99,33 +93,9 @@ class FrozenBranch(nn.Module):
         return frames.mean(dim=2).flatten(1)
 
 
-def save_weights(branch: FrozenBranch, path: Path) -> None:
-    """Write what inference uses of a branch as safetensors."""
-    used = {name: tensor.contiguous() for name, tensor in branch.state_dict().items() if branch.is_used(name)}
-    path.write_bytes(safetensors.torch.save(used))
-
-
-def load_branch(bundle: Path | None = None) -> FrozenBranch:
-    """Return a bundle's encoder as torch has it, in evaluation mode; None is the bundle that is shipped.
-
-    Raises BundleError.
-    """
-    info, onnx_file = read_bundle(bundle)
-    weights = bundle_weights(info, onnx_file.parent)
-    config = msgspec.convert(info.training["config"], TrainConfig)
-    # What inference does not use, the classifier among it, keeps its fresh weights.
-    branch = FrozenBranch(config.make_branch(num_classes=2), cast(Embedding, info.embedding))
-    state = safetensors.torch.load_file(weights)
-    branch.projection, branch.cohort_KE = (torch.empty_like(state[name]) for name in ("projection", "cohort_KE"))
-    missing, unexpected = branch.load_state_dict(state, strict=False)
-    if unexpected or any(branch.is_used(name) for name in missing):
-        raise BundleError(f"{weights} is not of the encoder that {bundle or DEFAULT_BUNDLE}/bundle.json describes")
-    return branch.eval()
-
-
 @torch.inference_mode()
-def embed(branch: FrozenBranch, windows_NTVC: Array, batch: int = 64) -> tuple[Array, Array]:
-    """Run torch over many windows, returning embeddings (N, E) and features (N, D), float32."""
+def embed(branch: nn.Module, windows_NTVC: Array, batch: int = 64) -> tuple[Array, Array]:
+    """Run a frozen or folded branch over many windows, returning embeddings (N, E) and features (N, D), float32."""
     parts = [branch(torch.from_numpy(windows_NTVC[i : i + batch])) for i in range(0, len(windows_NTVC), batch)]
     embeddings, features = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
     return np.asarray(embeddings, np.float32), np.asarray(features, np.float32)

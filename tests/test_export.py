@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -20,13 +21,16 @@ torch = pytest.importorskip("torch", reason="export needs the extra `train`")
 pytest.importorskip("onnxscript", reason="export needs the extra `train`")
 
 import export.bundle
+from edge.config import Model
 from edge.match.distances import compared, distances_between
-from edge.model.bundle import read_bundle
+from edge.model.bundle import DEFAULT_BUNDLE, read_bundle
 from edge.model.choose import open_encoder
 from export.bundle import write_bundle
 from export.cli import export as export_command
 from export.fit import branch_from_run, fit_alignment_weight, fit_calibration, some_of_each, whitening, windows_of
-from export.frozen import FrozenBranch, embed, load_branch
+from export.fold import FoldedBranch
+from export.frozen import Embedding, FrozenBranch, embed
+from export.onnx import export_onnx, load_branch, load_weights, weights_of
 from streams.arrays import Array
 from streams.errors import BundleError, ConfigError
 from streams.layouts import KINECT25_JOINTS
@@ -101,7 +105,7 @@ def base(archive: Path) -> tuple[Array, list[str]]:
     return windows_NTVC[order], [actions[i] for i in order]
 
 
-def frozen(embedding: export.bundle.Embedding, guidance: GuidanceConfig) -> FrozenBranch:
+def frozen(embedding: Embedding, guidance: GuidanceConfig) -> FrozenBranch:
     """Return a branch of width 16 with fresh weights."""
     torch.manual_seed(0)
     skeleton = TrainConfig(num_frames=NUM_FRAMES, width=16, guidance=guidance).make_branch(20)
@@ -201,21 +205,60 @@ def test_a_bundle_that_is_refused_leaves_the_one_before_as_it_was(
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "nothing half written lies beside it"
 
 
-def test_a_bundle_gives_back_its_torch_encoder_and_says_when_its_weights_were_altered(
-    bundle: Path, tmp_path: Path
-) -> None:
-    ours, features = embed(load_branch(bundle), WINDOWS)
-    theirs = open_encoder(bundle).encode_with_features(WINDOWS)
+@pytest.mark.parametrize("is_shipped", [True, False])
+def test_a_bundle_gives_back_its_torch_encoder(bundle: Path, is_shipped: bool) -> None:
+    path = DEFAULT_BUNDLE if is_shipped else bundle
+    ours, features = embed(load_branch(path), WINDOWS)
+    theirs = open_encoder(path, Model(engine="onnxruntime")).encode_with_features(WINDOWS)
     np.testing.assert_allclose(ours, theirs[0], atol=1e-4)
     np.testing.assert_allclose(features, theirs[1], atol=1e-4)
-    broken = Path(shutil.copytree(bundle, tmp_path / "bundle"))
-    content = (broken / "weights.safetensors").read_bytes()
-    (broken / "weights.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(BundleError, match=r"weights\.safetensors: sha256"):
-        load_branch(broken)
-    (broken / "weights.safetensors").unlink()
-    with pytest.raises(BundleError, match="not a whole model bundle"):
-        load_branch(broken)
+
+
+def test_each_weight_is_in_a_bundle_once(bundle: Path) -> None:
+    for path in (bundle, DEFAULT_BUNDLE):
+        names = {file.name for file in path.rglob("*") if file.is_file() and file.suffix != ".md"}
+        assert names == {"bundle.json", "encoder.onnx", "statistics.npz"}
+    assert sum(file.stat().st_size for file in DEFAULT_BUNDLE.rglob("*")) < 8_000_000
+
+
+@pytest.mark.parametrize("embedding", ["joints", "pooled"])
+def test_torch_takes_every_weight_back_from_the_onnx_file(embedding: Embedding, tmp_path: Path) -> None:
+    folded = FoldedBranch(frozen(embedding, GuidanceConfig()))
+    export_onnx(folded, NUM_FRAMES, tmp_path / "encoder.onnx")
+    other = FoldedBranch(frozen(embedding, GuidanceConfig()))
+    for tensor in other.state_dict().values():
+        tensor.fill_(7)
+    load_weights(other, weights_of(tmp_path / "encoder.onnx"), tmp_path / "encoder.onnx")
+    for name, tensor in folded.state_dict().items():
+        torch.testing.assert_close(other.state_dict()[name], tensor, rtol=0, atol=0, msg=name)
+
+
+def test_a_bundle_of_before_with_its_own_file_of_torch_weights_is_read_as_any_other(
+    bundle: Path, tmp_path: Path
+) -> None:
+    before = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    (before / "weights.safetensors").write_bytes(b"the same weights once more")
+    alter(before, weights_sha256=hashlib.sha256(b"the same weights once more").hexdigest())
+    np.testing.assert_array_equal(embed(load_branch(before), WINDOWS)[0], embed(load_branch(bundle), WINDOWS)[0])
+    assert open_encoder(before).info.weights_sha256
+
+
+def test_an_encoder_that_torch_cannot_build_is_refused_with_what_is_wrong(
+    bundle: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match=r"training\.config in bundle\.json .* 'config' is missing") as refusal:
+        load_branch(tiny_bundle)
+    assert "crossglg-edge export RUN" in refusal.value.hint
+    other = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    training = read_bundle(other)[0].training
+    alter(other, training=training | {"config": dict(training["config"]) | {"width": 24}})  # type: ignore[call-overload]
+    with pytest.raises(BundleError, match=r"weights do not fit .* embed\.weight: expected \[24, 3\], found \[16, 3\]"):
+        load_branch(other)
+
+
+def alter(bundle: Path, **changes: object) -> None:
+    file = bundle / "bundle.json"
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | changes), encoding="utf-8")
 
 
 def test_some_of_each_draws_no_clip_twice_and_all_where_there_are_few() -> None:
@@ -230,7 +273,7 @@ def test_some_of_each_draws_no_clip_twice_and_all_where_there_are_few() -> None:
 
 @pytest.mark.parametrize("embedding", ["joints", "pooled"])
 def test_an_embedding_is_a_learned_part_of_length_1_and_frames_seen_from_the_spine_base(
-    embedding: export.bundle.Embedding,
+    embedding: Embedding,
 ) -> None:
     embeddings, features = embed(frozen(embedding, GuidanceConfig()), WINDOWS)
     learned, frames = embeddings[:, : -16 * 75], embeddings[:, -16 * 75 :]
@@ -273,7 +316,7 @@ def test_parameters_are_counted_as_by_hand() -> None:
     "guidance", [ALONE, GuidanceConfig(), GuidanceConfig(num_pre=9), GuidanceConfig(project=False)]
 )
 def test_the_parameters_that_are_counted_are_those_that_an_embedding_depends_on(
-    embedding: export.bundle.Embedding, guidance: GuidanceConfig
+    embedding: Embedding, guidance: GuidanceConfig
 ) -> None:
     branch = frozen(embedding, guidance)
     embeddings, _ = branch(torch.from_numpy(WINDOWS[:2]))
@@ -288,7 +331,7 @@ def test_the_parameters_that_are_counted_are_those_that_an_embedding_depends_on(
 
 
 @pytest.mark.parametrize("embedding", ["joints", "pooled"])
-def test_the_mean_over_training_clips_is_taken_off(run: Path, embedding: export.bundle.Embedding) -> None:
+def test_the_mean_over_training_clips_is_taken_off(run: Path, embedding: Embedding) -> None:
     branch, _ = branch_from_run(run, embedding, WINDOWS, ACTIONS)
     with torch.inference_mode():
         features_NCTV, _ = branch.branch.features(torch.from_numpy(WINDOWS)[:, None])
@@ -403,9 +446,7 @@ def test_the_table_of_arms_still_compares_what_a_run_gives(
 
 @pytest.mark.parametrize("num_frames", [12, 24, 40])
 @pytest.mark.parametrize("embedding", ["joints", "pooled"])
-def test_windows_that_cannot_be_divided_are_refused(
-    run: Path, num_frames: int, embedding: export.bundle.Embedding
-) -> None:
+def test_windows_that_cannot_be_divided_are_refused(run: Path, num_frames: int, embedding: Embedding) -> None:
     with pytest.raises(BundleError, match=f"windows have {num_frames} frames: expected a multiple of 16"):
         branch_from_run(run, embedding, np.zeros((2, num_frames, 25, 3), np.float32), ["wave", "squat"])
 

@@ -6,6 +6,7 @@ Shapes: N windows, T frames, V = 25, C = 3, E values of an embedding, D features
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -92,14 +93,12 @@ def refusal(*args: object) -> CrossGLGError:
 @pytest.fixture(scope="module")
 def bundle() -> Path:
     """Return the bundle that is shipped."""
-    if not read_bundle()[0].weights_sha256:
-        pytest.skip("the bundle that is shipped has no torch weights")
     return DEFAULT_BUNDLE
 
 
 @pytest.fixture(scope="module")
 def fp16(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of what `--to onnx-fp16` writes; torch takes seconds for it, so the tests share it."""
+    """Return the folder of what `--to onnx-fp16` writes."""
     out = tmp_path_factory.mktemp("fp16")
     result = call(bundle, "--to", "onnx-fp16", "--out", out)
     assert result.exit_code == 0, result
@@ -207,11 +206,45 @@ def test_an_encoder_that_is_too_large_in_fp16_is_refused() -> None:
     onnx_fp16.check_size(3_600_000)
 
 
-def test_a_bundle_without_torch_weights_has_no_fp16(tiny_bundle: Path, tmp_path: Path) -> None:
-    error = refusal(tiny_bundle, "--to", "onnx-fp16", "--out", tmp_path)
-    assert isinstance(error, BundleError)
-    assert "holds no torch weights" in error.message
-    assert list(tmp_path.iterdir()) == []
+def test_a_bundle_that_torch_knows_nothing_of_has_fp16_too(tiny_bundle: Path, tmp_path: Path) -> None:
+    result = call(tiny_bundle, "--to", "onnx-fp16", "--out", tmp_path)
+    assert result.exit_code == 0, result
+    info, _ = read_bundle(tiny_bundle)
+    assert engine_file.verify(tmp_path / "encoder-fp16.onnx", info, "onnx").precision == "fp16"
+
+
+@pytest.mark.parametrize("is_both", [False, True])
+def test_a_half_product_is_given_out_as_float32_and_still_goes_on_as_half(is_both: bool) -> None:
+    single, half = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "weight"], ["product"]),
+        onnx.helper.make_node("Relu", ["product"], ["positive"]),
+        onnx.helper.make_node("ReduceMean", ["positive"], ["mean"], keepdims=0),
+    ]
+    outputs = [onnx.helper.make_tensor_value_info("mean", single, [])]
+    if is_both:
+        outputs.append(onnx.helper.make_tensor_value_info("product", single, [2, 3]))
+    inputs = [onnx.helper.make_tensor_value_info("x", single, [2, 4])]
+    weight = onnx.numpy_helper.from_array(np.ones((4, 3), np.float32), "weight")
+    graph = onnx.helper.make_graph(nodes, "graph", inputs, outputs, [weight])
+    model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    made = onnx_fp16.half_precision(model)
+    onnx.checker.check_model(made, full_check=True)
+    assert [each.data_type for each in made.graph.initializer] == [half]
+    assert [output.type.tensor_type.elem_type for output in made.graph.output] == [single] * len(outputs)
+    assert [node.op_type for node in made.graph.node].count("Cast") == 2 + is_both
+    assert [node.op_type for node in model.graph.node] == ["MatMul", "Relu", "ReduceMean"], "it is left as it was"
+
+
+def test_without_the_package_onnx_the_error_says_how_else_the_file_is_got(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    error = refusal(bundle, "--to", "onnx-fp16", "--out", tmp_path)
+    assert (type(error), error.code) == (EngineError, "not_installed")
+    assert str(bundle / "encoder.onnx") in error.message
+    assert "pip install onnx" in error.hint
+    assert str(bundle / "engines") in error.hint
 
 
 # OpenVINO
@@ -280,8 +313,9 @@ def test_what_tensorrt_complains_of_is_in_the_error(fp16: Path, keep: int) -> No
 def test_a_damaged_fp16_file_is_made_anew_not_built_from(fp16: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     info, file = read_bundle(tiny_bundle)
     shutil.copytree(fp16, tmp_path, dirs_exist_ok=True)  # of another model
-    with pytest.raises(BundleError, match="holds no torch weights"):
-        tensor_rt.fp16_onnx(info, file.parent, tmp_path)
+    made = tensor_rt.fp16_onnx(info, file.parent, tmp_path)
+    assert engine_file.verify(made, info, "onnx").precision == "fp16"
+    assert tensor_rt.fp16_onnx(info, file.parent, tmp_path) == made == tmp_path / "encoder-fp16.onnx"
 
 
 @pytest.mark.parametrize("target", ["tensorrt", "torch-tensorrt"])
@@ -331,11 +365,8 @@ def test_a_damaged_bundle_is_refused_before_anything_is_written(bundle: Path, tm
     content = (damaged / "encoder.onnx").read_bytes()
     (damaged / "encoder.onnx").write_bytes(content[:-1])
     assert isinstance(refusal(damaged, "--to", "onnx", "--out", tmp_path / "out"), BundleError)
-    (damaged / "encoder.onnx").write_bytes(content)
-    (damaged / "weights.safetensors").write_bytes(b"")
-    out = tmp_path / "fp16"
-    assert isinstance(refusal(damaged, "--to", "onnx-fp16", "--out", out), BundleError)
-    assert list(out.iterdir()) == []
+    assert isinstance(refusal(damaged, "--to", "onnx-fp16", "--out", tmp_path / "out"), BundleError)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_file_where_a_folder_is_expected_is_refused(bundle: Path, tmp_path: Path) -> None:
@@ -373,7 +404,19 @@ def test_a_triton_repository_holds_the_model(bundle: Path, tmp_path: Path) -> No
     ).read_bytes()
 
 
-def test_the_engine_files_of_a_gpu_are_made_without_torch_where_the_fp16_file_is_there() -> None:
+def test_the_engine_files_of_a_gpu_are_made_without_torch(tmp_path: Path) -> None:
     # A Jetson has no torch: what builds there may not import it.
-    code = "import sys, export.cli, export.engines.tensor_rt; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    code = f"""
+import sys
+sys.modules["torch"] = None
+from pathlib import Path
+import export.cli
+from edge.model import read_bundle
+from export.engines import tensor_rt
+info, onnx = read_bundle()
+print(tensor_rt.fp16_onnx(info, onnx.parent, Path({str(tmp_path)!r})))
+"""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "encoder-fp16.onnx")

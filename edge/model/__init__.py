@@ -6,7 +6,6 @@ from edge.model.bundle import (
     BundleInfo,
     Calibration,
     Rates,
-    bundle_weights,
     read_bundle,
 )
 from edge.model.choose import open_encoder
@@ -23,7 +22,6 @@ __all__ = [
     "Encoder",
     "Rates",
     "base_statistics",
-    "bundle_weights",
     "check_features",
     "embed_batches",
     "embed_movements",

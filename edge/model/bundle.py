@@ -63,8 +63,9 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     edge.motion.window_from_movement, and gives `embeddings`, shape (N, embedding_size), float32: a
     learned part of length 1, then `aligned_frames` of 25 joints, then, where `cohort_weight` is not 0, how far the
     learned part is from known actions. How two are compared: edge.match.distances.
-    `statistics_sha256`: of statistics.npz, for distribution calibration (edge.match.distribution); `weights_sha256`: of
-    weights.safetensors, the same encoder for torch, which no device reads; empty: there is none.
+    `statistics_sha256`: of statistics.npz, for distribution calibration (edge.match.distribution); empty: there is
+    none. `weights_sha256`: of weights.safetensors, which bundles of before carry and nothing reads: encoder.onnx is
+    where the weights are.
     `rates`: None: thresholds cannot be set by false alarms. `dtw_midpoint`: the distance of sliding DTW at which a
     label alarms as often as at the score's midpoint, for the comparison that `evaluate stream` makes.
     """
@@ -124,17 +125,6 @@ def bundle_statistics(info: BundleInfo, path: Path) -> BaseStatistics | None:
         return None
     _check_file(path, "statistics.npz", info.statistics_sha256)
     return read_statistics(path / "statistics.npz", encoder_sha256=info.onnx_sha256)
-
-
-def bundle_weights(info: BundleInfo, path: Path) -> Path:
-    """Return the verified weights.safetensors of the bundle in the folder `path`. Raises BundleError."""
-    if not info.weights_sha256:
-        raise BundleError(
-            f"the bundle {info.name!r} in {path} holds no torch weights: weights.safetensors is missing",
-            hint="`crossglg-edge export RUN` writes a bundle that has them.",
-        )
-    _check_file(path, "weights.safetensors", info.weights_sha256)
-    return path / "weights.safetensors"
 
 
 def _check_file(path: Path, name: str, sha256: str) -> None:

@@ -16,6 +16,7 @@ from rich.progress import Progress, TaskID
 
 from edge.model import BundleInfo
 from edge.model.engines import Batch, EngineFile, engine_file, open_cuda
+from export.engines.onnx_fp16 import NAME, write_fp16
 from streams.errors import EngineError
 from streams.files import replace_file
 
@@ -110,19 +111,10 @@ def fp16_onnx(info: BundleInfo, bundle: Path, folder: Path) -> Path:
 
     Raises EngineError, BundleError.
     """
-    for path in (folder / "encoder-fp16.onnx", *engine_file.find(info, bundle, "onnx")):
+    for path in (folder / NAME, *engine_file.find(info, bundle, "onnx")):
         with contextlib.suppress(EngineError):
             if engine_file.verify(path, info, "onnx").precision == "fp16":
                 return path
-    try:
-        from export.engines.onnx_fp16 import write_fp16
-    except ImportError as missing:
-        raise EngineError(
-            f"the engine is built from encoder-fp16.onnx, which {missing.name} makes: it is not installed",
-            code="not_installed",
-            hint="Run `crossglg-edge export BUNDLE --to onnx-fp16` where 'crossglg-edge[train]' is installed, and "
-            f"put encoder-fp16.onnx and encoder-fp16.onnx.json into {bundle / 'engines'} or {folder}.",
-        ) from missing
     return write_fp16(info, bundle, folder)
 
 

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from edge.model import BundleInfo
 from edge.model.engines import engine_file
 from export.engines.tensor_rt import BATCH, about_fp16, load_library
-from export.fold import FoldedBranch
-from export.frozen import load_branch
 from streams.errors import EngineError
 
 
 def write_engine(info: BundleInfo, bundle: Path, folder: Path) -> Path:
     """Build an fp16 engine for the GPU of this machine and write it to FOLDER; return its path.
 
-    Raises EngineError (not_installed, no_device), BundleError (no torch weights).
+    Raises EngineError (not_installed, no_device), BundleError (an encoder that torch cannot build).
     """
+    import torch
+
+    from export.onnx import load_branch
+
     try:
         import torch_tensorrt
     except Exception as error:  # beside a torch for the CPU it fails on a missing symbol
@@ -37,9 +37,7 @@ def write_engine(info: BundleInfo, bundle: Path, folder: Path) -> Path:
             code="no_device",
             hint="`crossglg-edge export --to tensorrt-rtx` builds for GPUs that are not here.",
         )
-    branch = load_branch(bundle)
-    folded = FoldedBranch(branch, torch.float16).cuda()
-    branch.cuda()  # the folded branch takes a matrix from it
+    branch = load_branch(bundle, torch.float16).cuda()
     shape = (info.num_frames, 25, 3)
     example = (torch.zeros(BATCH.opt, *shape, device="cuda"),)
     batch = torch.export.Dim("N", min=BATCH.min, max=BATCH.max)
@@ -48,7 +46,7 @@ def write_engine(info: BundleInfo, bundle: Path, folder: Path) -> Path:
     )
     try:
         content = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(
-            torch.export.export(folded, example, dynamic_shapes=({0: batch},)), arg_inputs=[windows]
+            torch.export.export(branch, example, dynamic_shapes=({0: batch},)), arg_inputs=[windows]
         )
     except Exception as error:  # whatever its converters raise
         raise EngineError(f"torch-tensorrt {torch_tensorrt.__version__} cannot build the engine: {error}") from error

@@ -17,6 +17,7 @@ from training.model.infogcn import (
     Input,
     MultiScaleTCN,
     SpatialAttentionGC,
+    joint_inputs,
 )
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "SkeletonBranch",
     "SpatialAttentionGC",
     "calibration_loss",
+    "joint_inputs",
     "quarters",
 ]

@@ -112,20 +112,8 @@ class InfoGCN(nn.Module):
         return embedded
 
     def inputs(self, x_NMTVC: Tensor) -> Tensor:
-        """Return what each joint brings, shape (N, M, T, V, 3 * number of inputs)."""
-        return torch.cat([self._input(name, x_NMTVC) for name in self.config.inputs], dim=-1)
-
-    def _input(self, name: Input, x_NMTVC: Tensor) -> Tensor:
-        if name == "bones":
-            bones: Tensor = self.input_map_VV @ x_NMTVC
-            return bones
-        if name == "places":
-            return x_NMTVC - x_NMTVC[..., _SPINE_MID : _SPINE_MID + 1, :]
-        if name == "deviations":
-            x = x_NMTVC - x_NMTVC[..., _SPINE_BASE : _SPINE_BASE + 1, :]
-            return _DEVIATION_SCALE * (x - x.mean(dim=2, keepdim=True))
-        steps = x_NMTVC[:, :, 1:] - x_NMTVC[:, :, :-1]
-        return _STEP_SCALE * torch.cat((steps, steps[:, :, -1:]), dim=2)
+        """Return what each joint brings; see `joint_inputs`."""
+        return joint_inputs(x_NMTVC, self.config.inputs, self.input_map_VV)
 
     def features(self, x_NMTVC: Tensor) -> Tensor:
         """Return the features of the last block, shape (B, C, T', V)."""
@@ -147,6 +135,24 @@ class InfoGCN(nn.Module):
         """Return logits and latent z of the features' mean over time, joints, then persons."""
         pooled_BC = self.features(x_NMTVC).mean(dim=(2, 3))
         return self.classify(pooled_BC.view(*x_NMTVC.shape[:2], -1).mean(dim=1))
+
+
+def joint_inputs(x_NMTVC: Tensor, names: Sequence[Input], input_map_VV: Tensor) -> Tensor:
+    """Return what each joint brings, shape (N, M, T, V, 3 * number of names); `input_map_VV` gives the bones."""
+
+    def brought(name: Input) -> Tensor:
+        if name == "bones":
+            bones: Tensor = input_map_VV @ x_NMTVC
+            return bones
+        if name == "places":
+            return x_NMTVC - x_NMTVC[..., _SPINE_MID : _SPINE_MID + 1, :]
+        if name == "deviations":
+            x = x_NMTVC - x_NMTVC[..., _SPINE_BASE : _SPINE_BASE + 1, :]
+            return _DEVIATION_SCALE * (x - x.mean(dim=2, keepdim=True))
+        steps = x_NMTVC[:, :, 1:] - x_NMTVC[:, :, :-1]
+        return _STEP_SCALE * torch.cat((steps, steps[:, :, -1:]), dim=2)
+
+    return torch.cat([brought(name) for name in names], dim=-1)
 
 
 class EncodingBlock(nn.Module):
