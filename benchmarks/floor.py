@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 import torch
 
-from edge.bench import interleaved
+from edge.bench import time_in_turns
 
 _SIDE = 1024
 
@@ -73,7 +73,7 @@ def rates(seconds: float) -> dict[str, float]:
         "torch fp32": partial(torch.mm, *wide),
         "torch bf16": partial(torch.mm, *(matrix.bfloat16() for matrix in wide)),
     }
-    times = interleaved(ways, seconds=seconds, num_blocks=5)
+    times = time_in_turns(ways, seconds=seconds, num_blocks=5)
     # The fastest call is the one that nothing else disturbed.
     return {name: 1e3 * _SIDE**3 / float(milliseconds.min()) for name, milliseconds in times.items()}
 

@@ -103,7 +103,7 @@ def load(job: tuple[Path | None, int, int, float]) -> Load:
         recognizer.feed([frame], frame.timestamp_s)
     recognizer.encoder = encoder
     before = counts(recognizer)
-    busy_s, lasted_s, latencies_ms = played(recognizer, frames[num_warm:])
+    busy_s, lasted_s, latencies_ms = play(recognizer, frames[num_warm:])
     windows, decisions, skipped = (counts(recognizer) - before).tolist()
     p50_ms, p99_ms = np.percentile(latencies_ms, (50, 99))
     return Load(
@@ -118,7 +118,7 @@ def load(job: tuple[Path | None, int, int, float]) -> Load:
     )
 
 
-def played(recognizer: Recognizer, frames: Sequence[SkeletonFrame]) -> tuple[float, float, list[float]]:
+def play(recognizer: Recognizer, frames: Sequence[SkeletonFrame]) -> tuple[float, float, list[float]]:
     """Play frames at their rate; return the seconds of work, those until the end, and milliseconds to each decision."""
     now_s = busy_s = 0.0
     latencies_ms = []

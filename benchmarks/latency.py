@@ -80,7 +80,7 @@ def main() -> None:
         f"- made by: `python benchmarks/latency.py`, model {measured['model']}, {datetime.now(UTC):%Y-%m-%d}",
         f"- on: {', '.join(f'{name} {value}' for name, value in machine().items())}, torch {torch.__version__}",
         "- engines and references take turns in blocks; an interval is a bootstrap over the blocks",
-        "- frames: the synthetic performer; one frame in six decides and cuts up to five windows, unless the body is "
+        "- frames: the synthetic performer; one frame in six decides and cuts up to seven windows, unless the body is "
         "at rest or just appeared",
         "",
         markdown(measured),

@@ -67,12 +67,12 @@ def measure(job: tuple[str, int, int, int, Path, Path]) -> tuple[tuple[str, int,
 
 def evaluate(run: Path, base: Any, novel: tuple[str, ...], data: Path, archives: list[Path]) -> dict[str, list[float]]:
     """Return the balanced accuracy of each draw on the novel actions: learned part, device's distance, calibrated."""
-    from edge.match import compared, distances_between
+    from edge.match import distances_between, take_apart
     from edge.model import base_statistics
     from edge.motion import window_from_movement
     from export.fit import branch_from_run, fit_alignment_weight
     from export.frozen import ALIGNED_FRAMES, embed
-    from training.evaluate import By, accuracies, calibrated_accuracies, clip_distances, protocol_draws, read_clips
+    from training.evaluate import By, accuracies, clip_distances, distribution_accuracies, protocol_draws, read_clips
 
     shuffled = np.random.default_rng(0).permutation(len(base))
     labels = base.labels[shuffled]
@@ -91,7 +91,7 @@ def evaluate(run: Path, base: Any, novel: tuple[str, ...], data: Path, archives:
     def nearest(alignment_weight: float) -> list[float]:
         def compare(a: Any, b: Any) -> Any:
             # The arms are held against each other without the cohort, which tells what is enrolled from what is not.
-            a, b = (compared(each, ALIGNED_FRAMES, has_cohort=True) for each in (a, b))
+            a, b = (take_apart(each, ALIGNED_FRAMES, has_cohort=True) for each in (a, b))
             return distances_between(a, b, alignment_weight)
 
         def between(exemplars: Any, queries: Any) -> Any:
@@ -100,7 +100,7 @@ def evaluate(run: Path, base: Any, novel: tuple[str, ...], data: Path, archives:
         return accuracies(clips.labels, draws, between).tolist()
 
     statistics = base_statistics(known_features, base.labels[chosen], base.classes, encoder_sha256="")
-    calibrated = calibrated_accuracies(clips, draws[:CALIBRATED_DRAWS], features, statistics)
+    calibrated = distribution_accuracies(clips, draws[:CALIBRATED_DRAWS], features, statistics)
     return {"cosine": nearest(0.0), "cosine + alignment": nearest(weight), "calibrated": calibrated.tolist()}
 
 

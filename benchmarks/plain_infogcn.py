@@ -3,7 +3,8 @@
 The architecture of stnoah1/infogcn (Chi et al., CVPR 2022) as most skeleton networks are written:
 tensors stay in N, C, T, V order in contiguous memory, attention is worked out frame by frame with
 one product per head, every layer is its own convolution. No trick, no handicap: the same function
-as training/model/infogcn.py, whose weights `load_ours` takes over.
+as training/model/infogcn.py, whose weights `plain_from` of training_speed.py takes over. edge/bench/plain_infogcn.py is
+its twin as an ONNX graph, for devices without torch; this one also learns. A test holds the two equal.
 
 Shapes: N windows, M persons, C channels, T frames, V joints, H attention heads, D head channels.
 """

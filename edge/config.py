@@ -131,7 +131,7 @@ class Model(_Section, frozen=True):
         Literal["cosine", "calibrated"],
         Meta(
             description="what chooses the label: `cosine`, the smallest distance; `calibrated`, the paper's "
-            "distribution calibration, of a bundle with statistics"
+            "distribution classifier, of a bundle with statistics"
         ),
     ] = "cosine"
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edge.model import BUNDLE_VERSION, BundleInfo, Calibration, base_statistics, write_statistics
+from edge.model import BUNDLE_VERSION, BundleInfo, ScoreCurve, base_statistics, write_statistics
 from edge.motion import PREPROCESSING_VERSION
 from export.fit import COHORT_WEIGHT
 from export.fold import FoldedBranch
@@ -38,14 +38,14 @@ def write_bundle(
     out: Path,
     *,
     name: str,
-    calibration: Calibration,
+    score_curve: ScoreCurve,
     alignment_weight: float,
     base_features_ND: Array,
     base_actions: Sequence[str],
 ) -> BundleInfo:
     """Export to ONNX, check it against torch, and put the bundle in place as a whole.
 
-    `base_features_ND`, `base_actions`: clips of trained actions, for distribution calibration's statistics.
+    `base_features_ND`, `base_actions`: clips of trained actions, for the distribution classifier's statistics.
     Raises BundleError where ONNX Runtime's outputs differ from torch's by more than PARITY_TOLERANCE, and
     where the statistics take more than MAX_STATISTICS_BYTES; nothing is written then.
     """
@@ -89,7 +89,7 @@ def write_bundle(
             onnx_sha256=onnx_sha256,
             statistics_sha256=hashlib.sha256(content).hexdigest(),
             parameters=branch.num_parameters,
-            calibration=calibration,
+            score_curve=score_curve,
             training={
                 "archives": about["archives"],
                 "actions": about["classes"],

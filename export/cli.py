@@ -209,19 +209,19 @@ def _export_run(run: Path, out: Path, calibrate: list[Path], name: str, embeddin
     embeddings, _ = embed(branch, unseen)
     weight = fit.fit_alignment_weight(embeddings)
     source = ", ".join(sorted({archive for archive, _ in people}))
-    calibration = fit.fit_calibration(embeddings, actions, people, source, alignment_weight=weight)
+    curve = fit.fit_score_curve(embeddings, actions, people, source, alignment_weight=weight)
     console.print("exporting and comparing with torch ...")
     info = bundle.write_bundle(
         branch,
         about,
         out,
         name=name,
-        calibration=calibration,
+        score_curve=curve,
         alignment_weight=weight,
         base_features_ND=base_features,
         base_actions=base_actions,
     )
-    console.print(f"{out}: {info.parameters:,} parameters, sha256 {info.onnx_sha256[:12]}..., {calibration.source}")
+    console.print(f"{out}: {info.parameters:,} parameters, sha256 {info.onnx_sha256[:12]}..., {curve.source}")
     try:
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("false alarms and misses on streams")

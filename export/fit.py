@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from edge.match import compared, distances_between
-from edge.model import Calibration
+from edge.match import distances_between, take_apart
+from edge.model import ScoreCurve
 from edge.motion import window_from_movement
 from export.frozen import ALIGNED_FRAMES, NUM_CHANNELS, Embedding, FrozenBranch, embed
 from streams.archive import read_archive
@@ -112,14 +112,14 @@ def some_of_each(actions: Sequence[str], most: int, rng: np.random.Generator) ->
 
 def fit_alignment_weight(embeddings_NE: Array) -> float:
     """Return the weight that makes the alignment's cost spread by _ALIGNMENT_SHARE of the cosine's, over all pairs."""
-    clips = compared(embeddings_NE, ALIGNED_FRAMES, has_cohort=True)
+    clips = take_apart(embeddings_NE, ALIGNED_FRAMES, has_cohort=True)
     cosine = distances_between(clips, clips, 0.0)
     cost = distances_between(clips, clips, 1.0) - cosine
     pairs = np.triu_indices(len(clips), 1)
     return round(_ALIGNMENT_SHARE * float(cosine[pairs].std() / max(float(cost[pairs].std()), 1e-9)), 6)
 
 
-def fit_calibration(
+def fit_score_curve(
     embeddings_NE: Array,
     actions: Sequence[str],
     people: Sequence[tuple[str, int]],
@@ -127,7 +127,7 @@ def fit_calibration(
     *,
     alignment_weight: float,
     fmr: float = FALSE_MATCH_RATE,
-) -> Calibration:
+) -> ScoreCurve:
     """Choose the score's midpoint and slope from pairs of clips by different people of one archive.
 
     Midpoint: the distance that a share `fmr` of the pairs of different actions stays below (false
@@ -138,17 +138,17 @@ def fit_calibration(
         np.array([p[0] for p in people]),
         np.array([p[1] for p in people]),
     )
-    clips = compared(embeddings_NE, ALIGNED_FRAMES, has_cohort=True)
+    clips = take_apart(embeddings_NE, ALIGNED_FRAMES, has_cohort=True)
     distances = distances_between(clips, clips, alignment_weight, COHORT_WEIGHT)
     comparable = (archive[:, None] == archive) & (subject[:, None] != subject)
     same = action[:, None] == action
     genuine, impostor = distances[comparable & same], distances[comparable & ~same]
     if not len(genuine) or not len(impostor):
-        raise BundleError("the calibration needs clips of at least two actions by two people each")
+        raise BundleError("a score curve needs clips of at least two actions by two people each")
     midpoint = float(np.quantile(impostor, fmr))
     slope = float(np.log(9.0)) / max(float(np.std(np.concatenate((genuine, impostor)))), 1e-3)
     missed = float((genuine > midpoint).mean())
-    return Calibration(
+    return ScoreCurve(
         midpoint=round(midpoint, 6),
         slope=round(slope, 6),
         source=f"{source}: {len(genuine)} pairs of the same action, {len(impostor)} of different ones, by different "

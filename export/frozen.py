@@ -35,7 +35,7 @@ class FrozenBranch(nn.Module):
     for each joint; with `pooled` the paper's f_out. `mean_C` and `projection` (C, channels) make those of
     training clips zero-mean, and with `joints` uncorrelated and of like variance, so that the cosine
     compares what differs between actions. `features`: the last block's mean over time and joints, not
-    negative, for distribution calibration.
+    negative, for the distribution classifier.
     """
 
     mean_C: Tensor

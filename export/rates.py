@@ -41,10 +41,10 @@ def add_rates(bundle: Path, archives: Sequence[Path], report: Report = lambda do
     rates = rates_of(streams, encoder, report)
     dtw_midpoint = _midpoint(rates_of(streams, JointsEncoder(info, 1.0), report, dtw_index))
     source = (
-        f"{info.calibration.source.partition(_MIDPOINT)[0]}{_MIDPOINT} a label alarms {ALARMS_PER_HOUR:g} times an hour"
+        f"{info.score_curve.source.partition(_MIDPOINT)[0]}{_MIDPOINT} a label alarms {ALARMS_PER_HOUR:g} times an hour"
     )
-    calibration = msgspec.structs.replace(info.calibration, midpoint=_midpoint(rates), source=source)
-    info = msgspec.structs.replace(info, rates=rates, dtw_midpoint=dtw_midpoint, calibration=calibration)
+    curve = msgspec.structs.replace(info.score_curve, midpoint=_midpoint(rates), source=source)
+    info = msgspec.structs.replace(info, rates=rates, dtw_midpoint=dtw_midpoint, score_curve=curve)
     text = msgspec.json.format(msgspec.json.encode(info), indent=1)
     try:
         replace_file(bundle / "bundle.json", text + b"\n")

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import settings
 
 from edge.config import Sockets, read_config
-from edge.model.bundle import BUNDLE_VERSION, BundleInfo, Calibration
+from edge.model.bundle import BUNDLE_VERSION, BundleInfo, ScoreCurve
 from edge.model.statistics import base_statistics, write_statistics
 from edge.motion.preprocess import PREPROCESSING_VERSION, window_from_movement
 from streams.errors import ControlError
@@ -96,7 +96,7 @@ def make_bundle(bundle: Path, seed: int) -> Path:
         onnx_sha256=onnx_sha256,
         statistics_sha256=hashlib.sha256((bundle / "statistics.npz").read_bytes()).hexdigest(),
         parameters=projection.size,
-        calibration=Calibration(midpoint=0.075, slope=40.0, source="none"),
+        score_curve=ScoreCurve(midpoint=0.075, slope=40.0, source="none"),
         training={"archives": {}, "actions": []},
         licence="Apache-2.0",
     )

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edge.bench.measure import MAX_FP16_BYTES, sizes_of
-from edge.bench.timing import interleaved, percentiles, ratio
+from edge.bench.timing import percentiles, ratio, time_in_turns
 from edge.model.bundle import BundleInfo, read_bundle
 from edge.model.engines import engine_file
 from edge.model.engines.engine_file import EngineFile
@@ -131,7 +131,7 @@ def test_what_cannot_be_measured_is_refused_with_what_to_do(args: list[str], exp
 
 def test_ways_take_turns_block_by_block() -> None:
     order: list[str] = []
-    times = interleaved({name: lambda name=name: order.append(name) for name in "ab"}, seconds=0.0, num_blocks=3)  # type: ignore[misc]
+    times = time_in_turns({name: lambda name=name: order.append(name) for name in "ab"}, seconds=0.0, num_blocks=3)  # type: ignore[misc]
     assert times["a"].shape == times["b"].shape == (3, 1)
     # Twice each to learn how long it takes, then in each block once unmeasured and once measured.
     assert "".join(order) == "aabb" + 3 * "aabb"

@@ -19,7 +19,7 @@ from streams.errors import ArchiveError
 from streams.layouts import KINECT25_JOINTS, KINECT25_MIRROR
 from streams.performer import perform
 from training.evaluate.live.motion import bridge, rest
-from training.evaluate.live.slices import SLICES, sliced
+from training.evaluate.live.slices import SLICES, slice_stream
 from training.evaluate.live.stream import Stream
 from training.evaluate.live.streams_of_clips import build_streams, recordings_as_stream
 
@@ -126,7 +126,7 @@ def shape_of(joints_LV3: Array) -> Array:
 def test_nobody_leaps_between_clips(archive: Archive, stream: Stream, fps: float) -> None:
     """Outside the clips no joint is faster than a bridge may be; nowhere is it faster than in the clips or that."""
     if fps != FPS:
-        stream = sliced(stream, "10-fps", 0)
+        stream = slice_stream(stream, "10-fps", 0)
     speed_m_s = np.linalg.norm(np.diff(stream.people[0].joints_m, axis=0), axis=2).max(axis=1) * fps
     top = max(
         float(np.linalg.norm(np.diff(c.persons[0].joints_m, axis=0), axis=2).max())
@@ -185,7 +185,7 @@ def test_frames_are_what_a_camera_would_publish(stream: Stream) -> None:
 
 @pytest.mark.parametrize("fps", [5, 10, 15, 30])
 def test_a_slice_of_another_rate_has_the_same_truth_and_course(stream: Stream, fps: int) -> None:
-    found = sliced(stream, f"{fps}-fps", 0)
+    found = slice_stream(stream, f"{fps}-fps", 0)
     assert np.diff(found.timestamps_s) == pytest.approx(1 / fps)
     assert found.timestamps_s[-1] == pytest.approx(stream.timestamps_s[-1], abs=1 / fps)
     assert found.actions == stream.actions
@@ -196,26 +196,26 @@ def test_a_slice_of_another_rate_has_the_same_truth_and_course(stream: Stream, f
 
 def test_slices_change_one_thing_and_leave_the_truth(stream: Stream) -> None:
     joints_LV3 = stream.people[0].joints_m
-    lost = sliced(stream, "lost-frames", 0)
+    lost = slice_stream(stream, "lost-frames", 0)
     assert 0.7 < len(lost.timestamps_s) / len(stream.timestamps_s) < 0.82
     assert np.diff(lost.timestamps_s).max() > 0.2
     assert lost.seen_s == pytest.approx(stream.seen_s, rel=0.02)
-    missing = sliced(stream, "missing-joints", 0).people[0].joints_m
+    missing = slice_stream(stream, "missing-joints", 0).people[0].joints_m
     assert 0.02 < np.isnan(missing).mean() < 0.1
     np.testing.assert_array_equal(missing[np.isfinite(missing)], joints_LV3[np.isfinite(missing)])
-    mirrored = sliced(stream, "mirrored", 0).people[0].joints_m
+    mirrored = slice_stream(stream, "mirrored", 0).people[0].joints_m
     np.testing.assert_array_equal(mirrored[:, KINECT25_MIRROR, 1:], joints_LV3[:, :, 1:])
     np.testing.assert_array_equal(mirrored[:, KINECT25_MIRROR, 0], -joints_LV3[:, :, 0])
-    view = sliced(stream, "view", 0).people[0].joints_m
+    view = slice_stream(stream, "view", 0).people[0].joints_m
     np.testing.assert_allclose(shape_of(view), shape_of(joints_LV3), atol=1e-4)
     assert np.abs(view - joints_LV3).max() > 0.3
-    layout = sliced(stream, "layout", 0).people[0].joints_m
+    layout = slice_stream(stream, "layout", 0).people[0].joints_m
     hand, wrist, knee = (KINECT25_JOINTS.index(name) for name in ("HandLeft", "WristLeft", "KneeLeft"))
     np.testing.assert_array_equal(layout[:, hand], joints_LV3[:, wrist])
     np.testing.assert_allclose(layout[:, knee], joints_LV3[:, knee], atol=1e-6)
     for name in ("lost-frames", "missing-joints", "mirrored", "view", "layout"):
-        assert sliced(stream, name, 0).actions == stream.actions
-    again = sliced(stream, "missing-joints", 0).people[0].joints_m
+        assert slice_stream(stream, name, 0).actions == stream.actions
+    again = slice_stream(stream, "missing-joints", 0).people[0].joints_m
     np.testing.assert_array_equal(again, missing)
 
 
@@ -236,7 +236,7 @@ def test_a_second_person_acts_beside_the_first_and_ids_are_exchanged(archive: Ar
     assert {len(frame.bodies) for frame in both.frames()} <= {1, 2}
     apart_m = np.linalg.norm(both.people[0].joints_m[:, 0] - both.people[1].joints_m[:, 0], axis=1)
     assert np.nanmin(apart_m) > 0.3
-    swapped = sliced(both, "id-swap", 0)
+    swapped = slice_stream(both, "id-swap", 0)
     ids = np.stack([person.ids for person in swapped.people])
     assert (ids[:, together].sum(axis=0) == 1).all()
     assert np.abs(np.diff(ids[0, together])).sum() >= 3

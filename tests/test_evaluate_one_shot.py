@@ -34,7 +34,7 @@ from training.evaluate.draws import (
     protocol_draws,
     score,
 )
-from training.evaluate.one_shot import ClipSet, calibrated_accuracies
+from training.evaluate.one_shot import ClipSet, distribution_accuracies
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 CLASSES = ("wave", "kick", "nod", "bow")
@@ -267,11 +267,11 @@ def test_calibrated_accuracies_name_a_clip_by_the_mean_of_its_persons() -> None:
     )
     draws, _ = leave_out_draws(clips.labels, clips.subjects, 3)
     seen: list[tuple[int, int]] = []
-    found = calibrated_accuracies(clips, draws, windows, statistics, lambda *at: seen.append(at))
+    found = distribution_accuracies(clips, draws, windows, statistics, lambda *at: seen.append(at))
     assert found.tolist() == [1.0, 1.0, 1.0]
     assert seen == [(1, 3), (2, 3), (3, 3)]
     one_person = replace(clips, persons=clips.persons[:, :1])
-    assert calibrated_accuracies(one_person, draws, windows, statistics).max() < 0.95
+    assert distribution_accuracies(one_person, draws, windows, statistics).max() < 0.95
 
 
 def test_json_holds_every_archive_and_their_mean(tmp_path: Path, tiny_bundle: Path) -> None:

@@ -22,12 +22,12 @@ pytest.importorskip("onnxscript", reason="export needs the extra `train`")
 
 import export.bundle
 from edge.config import Model
-from edge.match.distances import compared, distances_between
+from edge.match.distances import distances_between, take_apart
 from edge.model.bundle import DEFAULT_BUNDLE, read_bundle
 from edge.model.choose import open_encoder
 from export.bundle import write_bundle
 from export.cli import export as export_command
-from export.fit import branch_from_run, fit_alignment_weight, fit_calibration, some_of_each, whitening, windows_of
+from export.fit import branch_from_run, fit_alignment_weight, fit_score_curve, some_of_each, whitening, windows_of
 from export.fold import FoldedBranch
 from export.frozen import Embedding, FrozenBranch, embed
 from export.onnx import export_onnx, load_branch, load_weights, weights_of
@@ -132,7 +132,7 @@ def test_a_run_becomes_a_bundle_whose_outputs_are_those_of_torch(
     assert info.embedding_size == embeddings.shape[1] == 4 * 25 * 32 + 16 * 75 + 1
     assert info.cohort_weight == 0.75
     assert info.parameters == branch.num_parameters
-    assert info.calibration.source.startswith("a: ")
+    assert info.score_curve.source.startswith("a: ")
     assert info.rates is not None
     assert info.rates.source.startswith("a: ")
     assert info.alignment_weight > 0
@@ -189,7 +189,7 @@ def test_a_bundle_that_is_refused_leaves_the_one_before_as_it_was(
         about,
         out,
         name="other",
-        calibration=before.calibration,
+        score_curve=before.score_curve,
         alignment_weight=before.alignment_weight,
         base_features_ND=features,
         base_actions=actions,
@@ -387,7 +387,7 @@ def _clips(num_clips: int = 200) -> tuple[Array, list[str], list[tuple[str, int]
 def test_alignment_spreads_by_three_tenths_of_what_the_cosine_does() -> None:
     embeddings, _, _ = _clips(60)
     weight = fit_alignment_weight(embeddings)
-    clips, pairs = compared(embeddings, 16, has_cohort=True), np.triu_indices(60, 1)
+    clips, pairs = take_apart(embeddings, 16, has_cohort=True), np.triu_indices(60, 1)
     cosine = distances_between(clips, clips, 0.0)[pairs]
     spread = np.std(distances_between(clips, clips, weight)[pairs] - cosine)
     assert spread == pytest.approx(0.3 * np.std(cosine), rel=1e-3)
@@ -399,8 +399,8 @@ def test_alignment_spreads_by_three_tenths_of_what_the_cosine_does() -> None:
 def test_the_midpoint_lets_through_the_wanted_share_of_different_actions() -> None:
     embeddings, actions, people = _clips()
     weight = fit_alignment_weight(embeddings)
-    calibration = fit_calibration(embeddings, actions, people, "test", alignment_weight=weight, fmr=0.05)
-    clips = compared(embeddings, 16, has_cohort=True)
+    calibration = fit_score_curve(embeddings, actions, people, "test", alignment_weight=weight, fmr=0.05)
+    clips = take_apart(embeddings, 16, has_cohort=True)
     distances = distances_between(clips, clips, weight, 0.75)
     labels, subjects = np.array(actions), np.array([subject for _, subject in people])
     impostor = distances[(labels[:, None] != labels) & (subjects[:, None] != subjects)]
@@ -411,7 +411,7 @@ def test_the_midpoint_lets_through_the_wanted_share_of_different_actions() -> No
 def test_a_calibration_without_two_people_or_two_actions_is_refused() -> None:
     embeddings, _, _ = _clips(5)
     with pytest.raises(BundleError, match="at least two actions by two people"):
-        fit_calibration(embeddings, ["a"] * 5, [("set", i) for i in range(5)], "test", alignment_weight=0.1)
+        fit_score_curve(embeddings, ["a"] * 5, [("set", i) for i in range(5)], "test", alignment_weight=0.1)
 
 
 def test_the_cohort_is_each_trained_actions_mean_and_the_distance_to_it_the_last_of_an_embedding(run: Path) -> None:

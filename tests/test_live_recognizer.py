@@ -24,7 +24,7 @@ from edge.match.distribution import Classifier
 from edge.match.fitting import fit_gallery
 from edge.match.index import PrototypeIndex
 from edge.match.score import score_from_distance
-from edge.model.bundle import Calibration
+from edge.model.bundle import ScoreCurve
 from edge.motion.preprocess import window_from_movement
 from streams.arrays import Array
 from streams.event import Event
@@ -179,7 +179,7 @@ def test_two_sources_may_use_the_same_body_id(library: Library) -> None:
     assert {(event.source, event.label) for event in events} == {("cam", "wave"), ("other", "bow")}
 
 
-# Distribution calibration
+# The distribution classifier
 
 
 def favoring(label: str) -> Classifier:
@@ -189,7 +189,7 @@ def favoring(label: str) -> Classifier:
 
 
 @pytest.mark.parametrize("action", ENROLLED)
-def test_an_enrolled_action_is_recognized_by_distribution_calibration(library: Library, action: str) -> None:
+def test_an_enrolled_action_is_recognized_by_the_distribution_classifier(library: Library, action: str) -> None:
     recognizer = new_recognizer(library)
     recognizer.prototypes.classifier = fit_gallery(library.gallery.prototypes, library.encoder)
     assert begun(play(recognizer, frames_of({1: performance(action, 1)}))) == [action]
@@ -205,7 +205,7 @@ def test_a_classifier_chooses_the_label_and_the_distance_is_the_score(library: L
     events = [event for event in play(recognizer, frames) if event.label == "bow"]
     assert events
     for event in events:
-        assert event.score == score_from_distance(event.distance, library.encoder.info.calibration)
+        assert event.score == score_from_distance(event.distance, library.encoder.info.score_curve)
         assert event.runner_up is not None
         assert event.margin == event.score - event.runner_up.score
         assert event.runner_up.label == "wave", "what the distance alone would have chosen"
@@ -243,9 +243,9 @@ def test_several_windows_are_each_classified_for_the_label_that_is_nearest_in_th
 @pytest.mark.parametrize("min_score", [0.3, 0.5, 0.85])
 def test_an_accepted_event_lies_within_its_threshold_on_both_scales(library: Library, min_score: float) -> None:
     recognizer = new_recognizer(library, with_events(min_score=min_score, update_s=0.2))
-    midpoints = {"wave": 0.9 * library.encoder.info.calibration.midpoint}
+    midpoints = {"wave": 0.9 * library.encoder.info.score_curve.midpoint}
     recognizer.prototypes = PrototypeIndex(library.gallery.prototypes, library.encoder.info, 0, midpoints)
-    curve = library.encoder.info.calibration
+    curve = library.encoder.info.score_curve
     events = play(recognizer, frames_of({1: performance("wave"), 2: performance("bow", 2)}))
     assert {"wave", "bow"} <= set(begun(events))
     for event in events:
@@ -267,7 +267,7 @@ def test_an_event_begins_once_goes_on_and_ends_once(library: Library) -> None:
         assert event.t_start == events[0].t_start
         assert 500.0 <= event.t_start < event.t_end <= event.t_emit
         assert (event.source, event.body, event.v) == ("cam", 3, 1)
-        assert event.score == score_from_distance(event.distance, library.encoder.info.calibration) >= event.threshold
+        assert event.score == score_from_distance(event.distance, library.encoder.info.score_curve) >= event.threshold
         assert event.gallery_revision == library.gallery.revision
         assert event.model_sha256 == library.encoder.info.onnx_sha256
         assert frames[event.seq_last].timestamp_s == event.t_emit
@@ -555,7 +555,7 @@ def test_a_source_with_this_machines_clock_shows_its_time_on_the_way(library: Li
 
 
 def test_the_score_falls_with_the_distance_and_is_a_half_at_the_midpoint() -> None:
-    calibration = Calibration(midpoint=0.3, slope=20.0, source="test")
+    calibration = ScoreCurve(midpoint=0.3, slope=20.0, source="test")
     scores = [score_from_distance(distance, calibration) for distance in (0.0, 0.2, 0.3, 0.4, 2.0, float("inf"))]
     assert scores == sorted(scores, reverse=True)
     assert scores[2] == 0.5

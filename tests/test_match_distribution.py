@@ -1,4 +1,4 @@
-"""Distribution calibration: the authors' arithmetic, the statistics' file, and the regression that is fitted.
+"""The distribution classifier: the authors' arithmetic, the statistics' file, and the regression that is fitted.
 
 Shapes: N clips, F features, B base classes, K labels.
 """
@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from edge.match.distribution import CalibrationConfig, calibrated_distribution, fit, tukey
+from edge.match.distribution import DistributionConfig, borrow_distribution, fit, tukey
 from edge.match.logistic import logistic_regression
 from edge.model.statistics import BaseStatistics, base_statistics, read_statistics, write_statistics
 from streams.arrays import Array
 from streams.errors import BundleError
 
 ENCODER = "5" * 64
-CONFIG = CalibrationConfig()
+CONFIG = DistributionConfig()
 
 
 def _features(
@@ -51,7 +51,7 @@ def test_a_small_example_worked_by_hand() -> None:
     # (9, 4) becomes (3, 2): sqrt(5) from a, 2 from b, 25.5 from c. As it is, it would be nearest to b and c.
     support_F = tukey(np.array([[9, 4]], np.float32), CONFIG.power)[0]
     assert support_F.tolist() == [3, 2]
-    distribution = calibrated_distribution(support_F, statistics, CONFIG)
+    distribution = borrow_distribution(support_F, statistics, CONFIG)
     # ((1, 1) + (5, 2) + (3, 2)) / 3, and the mean of [[4/3, 0], [0, 4/3]] and [[2, 2], [2, 2]], + 0.21 everywhere.
     np.testing.assert_allclose(distribution.mean_F, [3, 5 / 3], rtol=1e-6)
     np.testing.assert_allclose(distribution.covariance_FF, [[1.876667, 1.21], [1.21, 1.876667]], rtol=2e-3)
@@ -60,10 +60,10 @@ def test_a_small_example_worked_by_hand() -> None:
 def test_statistics_hold_the_full_covariance_where_the_rank_allows() -> None:
     x_NF, labels_N = _features(num_classes=4, num_clips=20, num_features=64)
     statistics = base_statistics(x_NF, labels_N, "abcd", encoder_sha256=ENCODER)
-    everything = CalibrationConfig(num_nearest=1, alpha=0.0)
+    everything = DistributionConfig(num_nearest=1, alpha=0.0)
     for label in range(4):
         covariance_FF = np.cov(x_NF[labels_N == label].T)
-        distribution = calibrated_distribution(statistics.means_BF[label].astype(np.float32), statistics, everything)
+        distribution = borrow_distribution(statistics.means_BF[label].astype(np.float32), statistics, everything)
         np.testing.assert_allclose(distribution.covariance_FF, covariance_FF, atol=2e-3 * covariance_FF.max())
 
 
@@ -71,7 +71,7 @@ def test_past_the_rank_each_feature_keeps_its_variance_and_the_strongest_directi
     rng = np.random.default_rng(0)
     x_NF = np.abs(rng.normal(size=(300, 96)) * np.geomspace(1, 0.05, 96) + 5).astype(np.float32)
     statistics = base_statistics(x_NF, np.zeros(300, np.int64), ["a"], encoder_sha256=ENCODER)
-    distribution = calibrated_distribution(x_NF[0], statistics, CalibrationConfig(alpha=0.0))
+    distribution = borrow_distribution(x_NF[0], statistics, DistributionConfig(alpha=0.0))
     covariance_FF = np.cov(x_NF.T)
     np.testing.assert_allclose(np.diag(distribution.covariance_FF), np.diag(covariance_FF), rtol=5e-3)
     strongest_F = np.linalg.eigh(covariance_FF)[1][:, -1]
@@ -81,7 +81,7 @@ def test_past_the_rank_each_feature_keeps_its_variance_and_the_strongest_directi
 
 def test_samples_have_the_distributions_mean_and_covariance_and_follow_the_seed() -> None:
     statistics = _statistics(num_features=8)
-    distribution = calibrated_distribution(np.full(8, 0.7, np.float32), statistics, CONFIG)
+    distribution = borrow_distribution(np.full(8, 0.7, np.float32), statistics, CONFIG)
     samples_SF = distribution.sample(200_000, np.random.default_rng(0))
     np.testing.assert_allclose(samples_SF.mean(axis=0), distribution.mean_F, atol=0.01)
     np.testing.assert_allclose(np.cov(samples_SF.T), distribution.covariance_FF, atol=0.01)
@@ -97,7 +97,7 @@ def test_the_examples_of_a_label_share_its_750_samples() -> None:
     supports_NF = tukey(features_NF, 0.5)
     x, y = [supports_NF], [1, 0, 1]
     for support_F, label, num_samples in zip(supports_NF, [1, 0, 1], [375, 750, 375], strict=True):
-        x.append(calibrated_distribution(support_F, statistics, CONFIG).sample(num_samples, rng))
+        x.append(borrow_distribution(support_F, statistics, CONFIG).sample(num_samples, rng))
         y += [label] * num_samples
     weights_FK, bias_K = logistic_regression(np.concatenate(x), np.array(y), 2)
     classifier = fit(features_NF, labels, statistics, np.random.default_rng(7))
@@ -129,7 +129,7 @@ def _samples(num_labels: int) -> tuple[Array, npt.NDArray[np.int64]]:
     statistics = _statistics()
     rng = np.random.default_rng(3)
     supports_NF = tukey(_features(num_labels, 1, 24, seed=4)[0], 0.5)
-    x = [calibrated_distribution(support_F, statistics, CONFIG).sample(200, rng) for support_F in supports_NF]
+    x = [borrow_distribution(support_F, statistics, CONFIG).sample(200, rng) for support_F in supports_NF]
     return np.concatenate(x), np.repeat(np.arange(num_labels), 200)
 
 
@@ -207,8 +207,8 @@ def test_classes_without_clips_and_features_of_another_size_are_refused() -> Non
 
 def test_a_class_of_one_clip_has_no_variance() -> None:
     statistics = base_statistics(np.ones((1, 3), np.float32), np.zeros(1, np.int64), ["a"], encoder_sha256=ENCODER)
-    assert not calibrated_distribution(
-        np.ones(3, np.float32), statistics, CalibrationConfig(alpha=0.0)
+    assert not borrow_distribution(
+        np.ones(3, np.float32), statistics, DistributionConfig(alpha=0.0)
     ).covariance_FF.any()
 
 

@@ -41,21 +41,21 @@ def prototype(label: str, angle_deg: float) -> Prototype:
 
 def test_a_score_and_its_distance_belong_together(info: BundleInfo) -> None:
     for score in (0.1, 0.5, 0.8, 0.99):
-        assert score_from_distance(distance_at_score(score, info.calibration), info.calibration) == pytest.approx(score)
-    assert distance_at_score(0.5, info.calibration) == info.calibration.midpoint
+        assert score_from_distance(distance_at_score(score, info.score_curve), info.score_curve) == pytest.approx(score)
+    assert distance_at_score(0.5, info.score_curve) == info.score_curve.midpoint
 
 
 def test_labels_are_listed_by_their_nearest_example(info: BundleInfo) -> None:
     prototypes = [prototype("far", 90), prototype("near", 40), prototype("near", 60), prototype("middle", 50)]
     compared = Prototypes([p.embedding for p in prototypes], info)
-    found = likenesses(np.array([[1, 0]], np.float32), prototypes, compared, info.calibration)
+    found = likenesses(np.array([[1, 0]], np.float32), prototypes, compared, info.score_curve)
     assert [(other["label"], other["distance"]) for other in found] == [
         ("near", pytest.approx(1 - np.cos(np.radians(40)), abs=1e-3)),
         ("middle", pytest.approx(1 - np.cos(np.radians(50)), abs=1e-3)),
         ("far", pytest.approx(1.0, abs=1e-3)),
     ]
-    assert found[0]["score"] == pytest.approx(score_from_distance(found[0]["distance"], info.calibration), abs=1e-3)
-    assert likenesses(np.array([[1, 0]], np.float32), [], Prototypes([], info), info.calibration) == []
+    assert found[0]["score"] == pytest.approx(score_from_distance(found[0]["distance"], info.score_curve), abs=1e-3)
+    assert likenesses(np.array([[1, 0]], np.float32), [], Prototypes([], info), info.score_curve) == []
 
 
 def test_a_label_is_told_what_it_will_be_confused_with(info: BundleInfo) -> None:

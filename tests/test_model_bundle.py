@@ -102,7 +102,7 @@ def test_a_bundle_without_features_serves_until_they_are_asked_for(bundle: Path)
     windows = np.ones((2, encoder.info.num_frames, 25, 3), np.float32)
     assert encoder.encode(windows).shape == (2, encoder.info.embedding_size)
     assert encoder.statistics is None
-    with pytest.raises(BundleError, match="gives embeddings: distribution calibration needs `features`"):
+    with pytest.raises(BundleError, match="gives embeddings: the distribution classifier needs `features`"):
         encoder.encode_with_features(windows)
 
 

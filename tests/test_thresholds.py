@@ -26,7 +26,7 @@ from edge.config import Config, Events, read_config
 from edge.daemon.background import Calibrating
 from edge.match.index import PrototypeIndex
 from edge.match.score import distance_at_score
-from edge.model.bundle import Calibration, Rates, read_bundle
+from edge.model.bundle import Rates, ScoreCurve, read_bundle
 from edge.model.choose import open_encoder
 from edge.model.encoder import Encoder
 from edge.motion.preprocess import fill_missing
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 ACTIONS = ("wave", "bow", "raise_arms", "clap", "squat", "kick")
 # Of the tiny bundle's scores 0.85 tells the performer's actions apart.
 CONFIG = Config(events=Events(min_score=0.85))
-CALIBRATION = Calibration(midpoint=0.5, slope=10.0, source="none")
+CALIBRATION = ScoreCurve(midpoint=0.5, slope=10.0, source="none")
 RATES = Rates(
     distances=(0.01, 0.05, 0.1, 0.2), alarms_per_hour=(0.1, 0.4, 2.0, 9.0), missed=(0.95, 0.4, 0.2, 0.1), hours=5.0,
     source="test",
@@ -136,8 +136,8 @@ def test_the_events_that_would_be_are_those_of_the_recognizer(stream: Stream, en
     one = replace(stream, examples=(example,))
     index = PrototypeIndex(prototypes_of(one, encoder), encoder.info)
     decisions = decisions_of(one.frames(), index, encoder, CONFIG)
-    distance = distance_at_score(CONFIG.events.min_score, encoder.info.calibration)
-    found = spells(decisions, example.label, distance, encoder.info.calibration, CONFIG.events)
+    distance = distance_at_score(CONFIG.events.min_score, encoder.info.score_curve)
+    found = spells(decisions, example.label, distance, encoder.info.score_curve, CONFIG.events)
     told = play(one, Method(encoder=encoder, config=CONFIG))
     assert told
     assert [(s.start_s, s.end_s, s.onset_s) for s in found] == [(e.start_s, e.end_s, e.onset_s) for e in told]
@@ -196,7 +196,7 @@ def test_rates_tell_what_a_distance_gives(stream: Stream, encoder: Encoder, is_m
     assert rates is not None
     own_s = sum(action.end_s - action.start_s + 0.5 for action in one.truth)
     assert rates.hours == pytest.approx((one.seen_s - own_s) / 3600, abs=1e-3)
-    offset = distance_at_score(0.85, encoder.info.calibration) - encoder.info.calibration.midpoint
+    offset = distance_at_score(0.85, encoder.info.score_curve) - encoder.info.score_curve.midpoint
     for i in (0, len(rates.distances) // 2):
         midpoints = {example.label: rates.distances[i] - offset}
         make_index = partial(PrototypeIndex, midpoints=midpoints)
@@ -239,13 +239,13 @@ def test_rates_are_added_to_a_bundle_and_all_else_stays(tiny_bundle: Path, path:
     rates = add_rates(bundle, [path])
     info, _ = read_bundle(bundle)
     assert info == msgspec.structs.replace(
-        before, rates=rates, dtw_midpoint=info.dtw_midpoint, calibration=info.calibration
+        before, rates=rates, dtw_midpoint=info.dtw_midpoint, score_curve=info.score_curve
     )
     # A movement costs as much as it moves where it is compared with none.
     assert info.dtw_midpoint is not None
     assert 0 < info.dtw_midpoint < 1.5
-    assert rates.distances[0] <= info.calibration.midpoint <= rates.distances[-1]
-    assert info.calibration.slope == before.calibration.slope
+    assert rates.distances[0] <= info.score_curve.midpoint <= rates.distances[-1]
+    assert info.score_curve.slope == before.score_curve.slope
     again = add_rates(bundle, [path])
     assert read_bundle(bundle)[0] == info, "the same once more, and its source is not told twice"
     assert again == rates

@@ -3,7 +3,7 @@
 from edge.bench.encoder import kind_of, open_engines, plain_reference
 from edge.bench.measure import NoEncoder, decision_times, enroll, gallery_match, measure, messages
 from edge.bench.report import machine, markdown
-from edge.bench.timing import QUICK, Effort, interleaved
+from edge.bench.timing import QUICK, Effort, time_in_turns
 
 __all__ = [
     "QUICK",
@@ -12,7 +12,6 @@ __all__ = [
     "decision_times",
     "enroll",
     "gallery_match",
-    "interleaved",
     "kind_of",
     "machine",
     "markdown",
@@ -20,4 +19,5 @@ __all__ = [
     "messages",
     "open_engines",
     "plain_reference",
+    "time_in_turns",
 ]

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from edge.bench.plain_infogcn import plain_infogcn
-from edge.bench.timing import Effort, Percentiles, Run, interleaved, percentiles, ratio
+from edge.bench.timing import Effort, Percentiles, Run, percentiles, ratio, time_in_turns
 from edge.config import Model
 from edge.model import BundleEncoder, open_encoder
 from streams.errors import ConfigError, EngineError
@@ -90,7 +90,7 @@ def encoder_times(
         windows_NTVC = rng.normal(size=(batch, encoders[0].info.num_frames, 25, 3)).astype(np.float32)
         ways: dict[str, Run] = {str(kind_of(encoder)): partial(encoder.encode, windows_NTVC) for encoder in encoders}
         ways |= references if batch == 1 else {}
-        times = interleaved(ways, seconds=effort.seconds, num_blocks=effort.num_blocks)
+        times = time_in_turns(ways, seconds=effort.seconds, num_blocks=effort.num_blocks)
         beside |= {name: percentiles(times[name]) for name in references if name in times}
         for encoder in encoders:
             (engine, precision, threads), own = kind_of(encoder), times[str(kind_of(encoder))]

@@ -76,7 +76,7 @@ def _sections(measured: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
             _HEAD,
             _cells(measured["enrolment_ms"], 2),
         ],
-        "Gallery match, the five windows of a decision, milliseconds": [
+        "Gallery match of five windows, milliseconds": [
             ("prototypes", *_HEAD),
             *((size, *_cells(times, 2)) for size, times in measured["gallery_match_ms"].items()),
         ],

@@ -53,7 +53,7 @@ def percentiles(times: Times | Sequence[float]) -> Percentiles:
     return Percentiles(p50=p50, p95=p95, p99=p99, count=int(np.size(times)))
 
 
-def interleaved(ways: Mapping[str, Run], *, seconds: float, num_blocks: int) -> dict[str, Times]:
+def time_in_turns(ways: Mapping[str, Run], *, seconds: float, num_blocks: int) -> dict[str, Times]:
     """Return the milliseconds of each way's calls, shape (B, K); K is what fits into so many seconds a way."""
     calls = {}
     for name, run in ways.items():

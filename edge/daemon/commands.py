@@ -203,7 +203,7 @@ def _enroll_negative(library: Library, args: EnrollNegative) -> dict[str, Any]:
 
 
 def threshold_get(library: Library, args: ThresholdGet) -> dict[str, Any]:
-    return calibrating.described(library.gallery, library.encoder.info, library.config)
+    return calibrating.describe_thresholds(library.gallery, library.encoder.info, library.config)
 
 
 def threshold_set(library: Library, args: ThresholdSet) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def threshold_reset(library: Library, args: ThresholdReset) -> dict[str, Any]:
 def calibration(library: Library, args: ThresholdCalibrate) -> calibrating.Job:
     """Return the work that `threshold.calibrate` is. Raises BundleError."""
     per_hour = args.false_alarms_per_hour
-    return calibrating.calibration(library.gallery, library.encoder, library.config, per_hour, created_now())
+    return calibrating.plan_calibration(library.gallery, library.encoder, library.config, per_hour, created_now())
 
 
 def _threshold_calibrate(library: Library, args: ThresholdCalibrate) -> dict[str, Any]:

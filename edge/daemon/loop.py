@@ -135,7 +135,7 @@ class Daemon:
         try:
             classifier = self._fitting.take()
         except Exception as error:  # the distance alone still recognizes
-            self._log("error", f"distribution calibration failed, labels are chosen by cosine: {error}")
+            self._log("error", f"the distribution classifier cannot be fitted, labels are chosen by cosine: {error}")
             return
         if classifier is not None:
             self.recognizer.prototypes.classifier = classifier

@@ -56,18 +56,18 @@ def draft_example(
     )
     compared = Prototypes([prototype.embedding for prototype in gallery.prototypes], info)
     embeddings = np.array([draft.embedding for draft in drafts])
-    found = likenesses(embeddings, gallery.prototypes, compared, info.calibration)
+    found = likenesses(embeddings, gallery.prototypes, compared, info.score_curve)
     others = [other for other in found if label_key(other["label"]) != label_key(label)]
     own = [other for other in found if label_key(other["label"]) == label_key(label)]
     notes = [note] if note else []
     if mode == "add" and label in gallery.labels():
         distance = own[0]["distance"] if own else np.inf
-        if not is_same_action(distance, info.calibration):
+        if not is_same_action(distance, info.score_curve):
             notes.append(
                 f"unlike the other examples of {label!r}: {distance:.2f} from the nearest, where the same action "
-                f"is usually nearer than {info.calibration.midpoint:.2f}"
+                f"is usually nearer than {info.score_curve.midpoint:.2f}"
             )
-    similar = others[0] if others and is_same_action(others[0]["distance"], info.calibration) else None
+    similar = others[0] if others and is_same_action(others[0]["distance"], info.score_curve) else None
     preview = {"label": label, **example.report(), "similar": similar, "notes": notes}
     return Draft(prototypes=drafts, mode=mode, preview=preview)
 
@@ -81,7 +81,7 @@ def commit_draft(gallery: Gallery, info: BundleInfo, draft: Draft, *, created: s
     if similar and draft.mode != "add" and not force:
         raise EnrollError(
             f"it is too like {similar['label']!r}: {similar['distance']:.2f} from it, and what is nearer than "
-            f"{info.calibration.midpoint:.2f} is taken for the same action",
+            f"{info.score_curve.midpoint:.2f} is taken for the same action",
             code="too_similar",
             hint="Show another movement, or add it to that label (--add); --force (force: true) stores it anyway.",
         )

@@ -262,7 +262,7 @@ class Recognizer:
 
     def _find(self, embeddings_WE: Array, features_WF: Array, cut: Cut) -> _Found:
         """Hold a body's windows against the prototypes."""
-        index, curve, min_score = self.prototypes, self.encoder.info.calibration, self.config.events.min_score
+        index, curve, min_score = self.prototypes, self.encoder.info.score_curve, self.config.events.min_score
         distances_K, windows_K = index.distances(embeddings_WE, cut.comparable_WP)
         best, *others = index.ranking(distances_K, windows_K, features_WF)
 

@@ -1,6 +1,6 @@
 """Embeddings in, distances, scores and labels out; knows no time and no stream."""
 
-from edge.match.distances import Prototypes, compared, distances_between
+from edge.match.distances import Prototypes, distances_between, take_apart
 from edge.match.distribution import Classifier, fit
 from edge.match.fitting import fit_gallery
 from edge.match.index import PrototypeIndex
@@ -11,7 +11,6 @@ __all__ = [
     "Classifier",
     "PrototypeIndex",
     "Prototypes",
-    "compared",
     "distance_at_score",
     "distances_between",
     "fit",
@@ -20,4 +19,5 @@ __all__ = [
     "likenesses",
     "score_from_distance",
     "separability",
+    "take_apart",
 ]

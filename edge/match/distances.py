@@ -35,7 +35,7 @@ _BLOCK = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Compared:
+class Parts:
     """Hold embeddings ready for comparison: `learned_ND`, `frames_NFK`, what alignment compares, and `cohort_N`."""
 
     learned_ND: Array
@@ -46,7 +46,7 @@ class Compared:
         return len(self.learned_ND)
 
 
-def compared(embeddings_NE: Array, aligned_frames: int, *, has_cohort: bool = False) -> Compared:
+def take_apart(embeddings_NE: Array, aligned_frames: int, *, has_cohort: bool = False) -> Parts:
     """Take embeddings (N, E), float32, apart; `aligned_frames` of 25 joints, x, y, z, come after the learned part."""
     embeddings_NE = np.asarray(embeddings_NE, np.float32)
     end = embeddings_NE.shape[1] - has_cohort
@@ -54,7 +54,7 @@ def compared(embeddings_NE: Array, aligned_frames: int, *, has_cohort: bool = Fa
     places = frames.reshape(len(frames), aligned_frames, 75)
     # A person's stance stays the same through all frames: what deviates from it says more.
     deviations = places - places.mean(axis=1, keepdims=True) if aligned_frames else places
-    return Compared(
+    return Parts(
         learned_ND=np.ascontiguousarray(learned),
         frames_NFK=np.concatenate((places, _DEVIATION_WEIGHT * deviations), axis=2),
         cohort_N=cohort.sum(axis=1),
@@ -62,7 +62,7 @@ def compared(embeddings_NE: Array, aligned_frames: int, *, has_cohort: bool = Fa
 
 
 def distances_between(
-    a: Compared, b: Compared, alignment_weight: float, cohort_weight: float = 0.0, *, max_aligned: int | None = None
+    a: Parts, b: Parts, alignment_weight: float, cohort_weight: float = 0.0, *, max_aligned: int | None = None
 ) -> Array:
     """Return how far each of `a` is from each of `b`, shape (N, P): 1 - cosine, and the weighted cost of alignment.
 
@@ -102,7 +102,7 @@ class Prototypes:
         self._embeddings = embeddings
         self._info = info
         self._num_learned = info.num_learned
-        self._few = self._taken(range(len(embeddings))) if len(embeddings) <= _MAX_FEW else None
+        self._few = self._pick(range(len(embeddings))) if len(embeddings) <= _MAX_FEW else None
         if self._few is None:
             sampled = np.linspace(0, len(embeddings) - 1, _NUM_SAMPLED).astype(int)
             strongest = np.linalg.svd(self._learned(sampled), full_matrices=False)[2][:_NUM_DIRECTIONS]
@@ -118,7 +118,7 @@ class Prototypes:
 
     def distances(self, windows_NE: Array) -> Array:
         """Return how far the embeddings of windows are from each prototype, shape (N, P); inf where it is not near."""
-        windows = self._compared(windows_NE)
+        windows = self._take_apart(windows_NE)
         if self._few is not None:
             return self._distances(windows, self._few)
         result = np.full((len(windows), len(self)), np.inf, np.float32)
@@ -126,21 +126,21 @@ class Prototypes:
             likeness_NP = _unit(windows.learned_ND @ self._directions_DK) @ self._along_KP
             likeness_NP += self._info.cohort_weight * (windows.cohort_N[:, None] + self._cohort_P)
             near = np.argpartition(likeness_NP.max(axis=0), -_NUM_NEAR)[-_NUM_NEAR:]
-            result[:, near] = self._distances(windows, self._taken(near))
+            result[:, near] = self._distances(windows, self._pick(near))
         return result
 
-    def _distances(self, windows: Compared, prototypes: Compared) -> Array:
+    def _distances(self, windows: Parts, prototypes: Parts) -> Array:
         info = self._info
         return distances_between(
             windows, prototypes, info.alignment_weight, info.cohort_weight, max_aligned=MAX_ALIGNED
         )
 
-    def _compared(self, embeddings_NE: Array) -> Compared:
-        return compared(embeddings_NE, self._info.aligned_frames, has_cohort=self._info.cohort_weight > 0)
+    def _take_apart(self, embeddings_NE: Array) -> Parts:
+        return take_apart(embeddings_NE, self._info.aligned_frames, has_cohort=self._info.cohort_weight > 0)
 
-    def _taken(self, chosen: Iterable[int]) -> Compared:
+    def _pick(self, chosen: Iterable[int]) -> Parts:
         embeddings = np.array([self._embeddings[i] for i in chosen], np.float32)
-        return self._compared(embeddings.reshape(len(embeddings), self._info.embedding_size))
+        return self._take_apart(embeddings.reshape(len(embeddings), self._info.embedding_size))
 
     def _learned(self, chosen: Iterable[int]) -> Array:
         return np.stack([self._embeddings[i][: self._num_learned] for i in chosen])

@@ -1,4 +1,4 @@
-"""Distribution calibration: the paper's few-shot classifier, which borrows spread from base classes.
+"""The distribution classifier: the paper's few-shot classifier, which borrows spread from base classes.
 
 Shapes: N examples or queries, F features (not negative), B base classes, R rank, K labels, S samples.
 
@@ -22,8 +22,8 @@ from streams.errors import BundleError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CalibrationConfig:
-    """Name each choice; the defaults are the authors'. `alpha` is added to every entry of a covariance."""
+class DistributionConfig:
+    """Name the classifier's choices; the defaults are the authors'. `alpha` is added to all entries of a covariance."""
 
     power: float = 0.5
     num_nearest: int = 2
@@ -78,7 +78,7 @@ def tukey(features_NF: Array, power: float) -> Array:
     return np.asarray(features_NF**power, np.float32)
 
 
-def calibrated_distribution(support_F: Array, statistics: BaseStatistics, config: CalibrationConfig) -> Distribution:
+def borrow_distribution(support_F: Array, statistics: BaseStatistics, config: DistributionConfig) -> Distribution:
     """Return the distribution of the class that one example stands for; `support_F` after `tukey`.
 
     The base statistics are of raw features, as with the authors.
@@ -100,7 +100,7 @@ def fit(
     labels: Sequence[str],
     statistics: BaseStatistics,
     rng: np.random.Generator,
-    config: CalibrationConfig = CalibrationConfig(),
+    config: DistributionConfig = DistributionConfig(),
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> Classifier:
     """Fit a classifier to examples, `features_NF` raw, one label each; labels with more examples share the samples.
@@ -120,7 +120,7 @@ def fit(
     names = tuple(sorted(num_examples))
     x, y = [supports_NF], [names.index(label) for label in labels]
     for support_F, label in zip(supports_NF, labels, strict=True):
-        distribution = calibrated_distribution(support_F, statistics, config)
+        distribution = borrow_distribution(support_F, statistics, config)
         num_samples = config.num_samples // num_examples[label]
         x.append(distribution.sample(num_samples, rng))
         y += [names.index(label)] * num_samples

@@ -42,7 +42,7 @@ class PrototypeIndex:
         for number, prototype in enumerate(ordered):
             firsts.setdefault(prototype.label, number)
         self.labels = list(firsts)
-        self.midpoints_K = np.array([midpoints.get(label, info.calibration.midpoint) for label in self.labels])
+        self.midpoints_K = np.array([midpoints.get(label, info.score_curve.midpoint) for label in self.labels])
         self.classifier: Classifier | None = None
         self._first = np.array(list(firsts.values()), np.intp)
         self._wants: dict[tuple[float, float], Mask] = {}

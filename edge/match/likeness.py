@@ -14,35 +14,37 @@ import numpy as np
 from edge.gallery import Prototype
 from edge.match.distances import Prototypes
 from edge.match.score import is_same_action, score_from_distance
-from edge.model import BundleInfo, Calibration
+from edge.model import BundleInfo, ScoreCurve
 from streams.arrays import Array
 
 _NUM_NEAREST = 5
 
 
 def likenesses(
-    embeddings_NE: Array, prototypes: Sequence[Prototype], compared: Prototypes, calibration: Calibration
+    embeddings_NE: Array, prototypes: Sequence[Prototype], comparison: Prototypes, curve: ScoreCurve
 ) -> list[dict[str, Any]]:
     """Return for each label its smallest distance to any of the embeddings, and the score, the nearest first.
 
-    `compared`: the embeddings of `prototypes`.
+    `comparison`: the embeddings of `prototypes`.
     """
     nearest: dict[str, float] = {}
     if len(embeddings_NE) and prototypes:
-        for prototype, distance in zip(prototypes, compared.distances(embeddings_NE).min(axis=0), strict=True):
+        for prototype, distance in zip(prototypes, comparison.distances(embeddings_NE).min(axis=0), strict=True):
             nearest[prototype.label] = min(float(distance), nearest.get(prototype.label, math.inf))
     return [
         {
             "label": label,
             "distance": round(distance, 4),
-            "score": round(score_from_distance(distance, calibration), 3),
+            "score": round(score_from_distance(distance, curve), 3),
         }
         for label, distance in sorted(nearest.items(), key=lambda item: item[1])
         if math.isfinite(distance)
     ]
 
 
-def separability(label: str, prototypes: Sequence[Prototype], compared: Prototypes, info: BundleInfo) -> dict[str, Any]:
+def separability(
+    label: str, prototypes: Sequence[Prototype], comparison: Prototypes, info: BundleInfo
+) -> dict[str, Any]:
     """Return how well a label's examples keep together and apart from those of the others.
 
     `apart`: the distance from an example to the next one of its label, the median; None where there is one.
@@ -51,15 +53,17 @@ def separability(label: str, prototypes: Sequence[Prototype], compared: Prototyp
     """
     own = [number for number, prototype in enumerate(prototypes) if prototype.label == label]
     embeddings_NE = np.array([prototypes[number].embedding for number in own])
-    between_own = compared.distances(embeddings_NE)[:, own]
+    between_own = comparison.distances(embeddings_NE)[:, own]
     np.fill_diagonal(between_own, np.inf)
     apart = float(np.median(between_own.min(axis=1)))
     others = [
-        other for other in likenesses(embeddings_NE, prototypes, compared, info.calibration) if other["label"] != label
+        other
+        for other in likenesses(embeddings_NE, prototypes, comparison, info.score_curve)
+        if other["label"] != label
     ]
     return {
         "apart": round(apart, 4) if math.isfinite(apart) else None,
         "margin": round(1 - others[0]["score"], 3) if others else 1.0,
-        "confused_with": [other["label"] for other in others if is_same_action(other["distance"], info.calibration)],
+        "confused_with": [other["label"] for other in others if is_same_action(other["distance"], info.score_curve)],
         "nearest": others[:_NUM_NEAREST],
     }

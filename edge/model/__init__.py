@@ -4,8 +4,8 @@ from edge.model.bundle import (
     BUNDLE_VERSION,
     DEFAULT_BUNDLE,
     BundleInfo,
-    Calibration,
     Rates,
+    ScoreCurve,
     read_bundle,
 )
 from edge.model.choose import open_encoder
@@ -18,9 +18,9 @@ __all__ = [
     "BaseStatistics",
     "BundleEncoder",
     "BundleInfo",
-    "Calibration",
     "Encoder",
     "Rates",
+    "ScoreCurve",
     "base_statistics",
     "check_features",
     "embed_batches",

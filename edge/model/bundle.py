@@ -16,8 +16,8 @@ BUNDLE_VERSION = 2
 DEFAULT_BUNDLE = Path(__file__).parents[1] / "bundles" / "default"
 
 
-class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Turn a distance into a score: 1 / (1 + exp(slope * (distance - midpoint))).
+class ScoreCurve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Turn a distance into a score (edge.match.score): 1 / (1 + exp(slope * (distance - midpoint))).
 
     Fitted on recordings that the encoder was trained on; `source` says on which.
     """
@@ -63,7 +63,7 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     edge.motion.window_from_movement, and gives `embeddings`, shape (N, embedding_size), float32: a
     learned part of length 1, then `aligned_frames` of 25 joints, then, where `cohort_weight` is not 0, how far the
     learned part is from known actions. How two are compared: edge.match.distances.
-    `statistics_sha256`: of statistics.npz, for distribution calibration (edge.match.distribution); empty: there is
+    `statistics_sha256`: of statistics.npz, for the distribution classifier (edge.match.distribution); empty: there is
     none. `weights_sha256`: of weights.safetensors, which bundles of before carry and nothing reads: encoder.onnx is
     where the weights are.
     `rates`: None: thresholds cannot be set by false alarms. `dtw_midpoint`: the distance of sliding DTW at which a
@@ -85,7 +85,8 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     statistics_sha256: str = ""
     weights_sha256: str = ""
     parameters: int
-    calibration: Calibration
+    # The key in bundle.json is older than the name: to calibrate is what `threshold calibrate` does.
+    score_curve: ScoreCurve = msgspec.field(name="calibration")
     rates: Rates | None = None
     dtw_midpoint: float | None = None
     training: dict[str, object]

@@ -26,7 +26,7 @@ _BATCH = 32
 
 
 class Encoder(Protocol):
-    """Turn windows into embeddings; `statistics`, where the bundle has them, are for distribution calibration."""
+    """Turn windows into embeddings; `statistics`, where the bundle has them, are for the distribution classifier."""
 
     @property
     def info(self) -> BundleInfo: ...
@@ -112,7 +112,7 @@ class BundleEncoder:
         """
         if not self._num_features:
             raise BundleError(
-                f"the encoder {self.info.name!r} gives embeddings: distribution calibration needs `features`",
+                f"the encoder {self.info.name!r} gives embeddings: the distribution classifier needs `features`",
                 hint="`crossglg-edge export` writes a bundle that has them.",
             )
         return self._run(windows_NTVC)

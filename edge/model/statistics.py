@@ -1,4 +1,4 @@
-"""The base statistics of distribution calibration: mean and covariance of each base class, in statistics.npz.
+"""The base statistics of the distribution classifier: mean and covariance of each base class, in statistics.npz.
 
 Shapes: N examples, F features (not negative), B base classes, R rank.
 """
@@ -134,6 +134,6 @@ def check_features(features_NF: Array) -> None:
     if not np.isfinite(features_NF).all() or lowest < 0:
         what = f"as low as {lowest:.3g}" if lowest < 0 else "not finite"
         raise BundleError(
-            f"the encoder's features are {what}: distribution calibration needs finite ones, not negative",
+            f"the encoder's features are {what}: the distribution classifier needs finite ones, not negative",
             hint="Use the average of a ReLU's output, as `crossglg-edge export` does.",
         )

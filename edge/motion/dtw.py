@@ -1,4 +1,4 @@
-"""Dynamic time warping between many windows at once: the baseline beside every encoder.
+"""Dynamic time warping between many windows at once: the device's alignment, and the baseline of evaluations.
 
 Shapes: N, K windows, T frames, D features of one frame.
 """

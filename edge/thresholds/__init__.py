@@ -1,4 +1,4 @@
-"""Which distance is near enough: thresholds by false alarms an hour, from rates and the user's own movement."""
+"""To calibrate is to find each label's threshold, the distance that is near enough, by false alarms an hour."""
 
 from edge.thresholds import report
 from edge.thresholds.file import changed_at, thresholds_path

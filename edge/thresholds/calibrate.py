@@ -1,6 +1,7 @@
 """Each label's own threshold: for so many false alarms an hour, by the bundle's rates and the user's own movement.
 
-A threshold is the distance at which a match scores `events.min_score`: farther away nothing begins.
+A threshold is the distance at which a match scores `events.min_score`: farther away nothing begins. (An event's field
+`threshold` is that score, and `threshold_distance` this distance.)
 
 Shapes: D decisions, K labels.
 """
@@ -16,7 +17,7 @@ import numpy as np
 from edge.config import Config, Events
 from edge.gallery import Negative, Prototype
 from edge.match import PrototypeIndex
-from edge.model import Calibration, Encoder, Rates
+from edge.model import Encoder, Rates, ScoreCurve
 from edge.thresholds.file import Limit, Thresholds
 from edge.thresholds.replay import Decisions, decisions_of, frames_of, score_offset, spells
 
@@ -51,10 +52,10 @@ def _place(rates: Rates, false_alarms_per_hour: float) -> int:
 
 
 def thresholds_in_force(
-    asked: Thresholds | None, labels: Sequence[str], calibration: Calibration, rates: Rates | None, events: Events
+    asked: Thresholds | None, labels: Sequence[str], curve: ScoreCurve, rates: Rates | None, events: Events
 ) -> list[Threshold]:
     """Return the threshold of each label: set by hand, or by rates and negatives, or else the bundle's own."""
-    default = calibration.midpoint + score_offset(calibration, events)
+    default = curve.midpoint + score_offset(curve, events)
     per_hour = asked.false_alarms_per_hour if asked is not None else None
     found = []
     for label in labels:
@@ -104,9 +105,9 @@ def _threshold(
     return Threshold(label=label, distance=distance, origin=origin, false_alarms_per_hour=per_hour, missed=missed)
 
 
-def midpoints(thresholds: Iterable[Threshold], calibration: Calibration, events: Events) -> dict[str, float]:
+def midpoints(thresholds: Iterable[Threshold], curve: ScoreCurve, events: Events) -> dict[str, float]:
     """Return the distance at which each label scores 0.5, as PrototypeIndex takes it."""
-    return {found.label: found.distance - score_offset(calibration, events) for found in thresholds}
+    return {found.label: found.distance - score_offset(curve, events) for found in thresholds}
 
 
 def limits_by_negatives(
@@ -143,4 +144,4 @@ def negative_hours(negatives: Sequence[Negative]) -> float:
 
 
 def _num_alarms(played: Sequence[Decisions], label: str, distance: float, encoder: Encoder, config: Config) -> int:
-    return sum(len(spells(d, label, distance, encoder.info.calibration, config.events)) for d in played)
+    return sum(len(spells(d, label, distance, encoder.info.score_curve, config.events)) for d in played)

@@ -16,7 +16,7 @@ from edge.config import Config, Events
 from edge.gallery import Negative
 from edge.live import Active, BodyEvents, Match, Recognizer
 from edge.match import PrototypeIndex, distance_at_score, score_from_distance
-from edge.model import Calibration, Encoder
+from edge.model import Encoder, ScoreCurve
 from streams.arrays import Array, Times
 from streams.frame import HIGH, Body, SkeletonFrame
 
@@ -83,13 +83,13 @@ def decisions_of(
     )
 
 
-def spells(decisions: Decisions, label: str, threshold: float, calibration: Calibration, events: Events) -> list[Spell]:
+def spells(decisions: Decisions, label: str, threshold: float, curve: ScoreCurve, events: Events) -> list[Spell]:
     """Return the events of one label that would have been with this threshold, were it enrolled alone."""
     k = decisions.labels.index(label)
     distances_D = decisions.distances_DK[:, k]
     if not (distances_D <= threshold).any():
         return []
-    midpoint = threshold - score_offset(calibration, events)
+    midpoint = threshold - score_offset(curve, events)
     body = BodyEvents(events.out_of)
     found: list[tuple[Active, float]] = []
     for now_s, distance, start_s in zip(
@@ -97,7 +97,7 @@ def spells(decisions: Decisions, label: str, threshold: float, calibration: Cali
     ):
         match = None
         if math.isfinite(distance):
-            score = score_from_distance(distance, calibration, midpoint)
+            score = score_from_distance(distance, curve, midpoint)
             match = Match(
                 label=label,
                 distance=distance,
@@ -111,9 +111,9 @@ def spells(decisions: Decisions, label: str, threshold: float, calibration: Cali
     return [Spell(start_s=active.t_start_s, end_s=active.last_hit_s, onset_s=onset_s) for active, onset_s in found]
 
 
-def score_offset(calibration: Calibration, events: Events) -> float:
+def score_offset(curve: ScoreCurve, events: Events) -> float:
     """Return how much farther away than a score of 0.5 a score of `min_score` is."""
-    return distance_at_score(events.min_score, calibration) - calibration.midpoint
+    return distance_at_score(events.min_score, curve) - curve.midpoint
 
 
 def frames_of(negative: Negative) -> Iterator[SkeletonFrame]:

@@ -27,7 +27,7 @@ def midpoints_in_force(gallery: Gallery, info: BundleInfo, config: Config) -> di
     """
     asked = read_thresholds(thresholds_path(gallery.path)).get(info.onnx_sha256)
     own = [found for found in _in_force(asked, gallery, info, config) if found.origin != "bundle"]
-    return midpoints(own, info.calibration, config.events)
+    return midpoints(own, info.score_curve, config.events)
 
 
 def are_of_another_model(gallery: Gallery, info: BundleInfo) -> bool:
@@ -36,7 +36,7 @@ def are_of_another_model(gallery: Gallery, info: BundleInfo) -> bool:
     return bool(by_model) and info.onnx_sha256 not in by_model
 
 
-def described(gallery: Gallery, info: BundleInfo, config: Config) -> dict[str, Any]:
+def describe_thresholds(gallery: Gallery, info: BundleInfo, config: Config) -> dict[str, Any]:
     """Return each label's threshold, where it is from, and what to know about it. Raises GalleryError."""
     by_model = read_thresholds(thresholds_path(gallery.path))
     asked = by_model.get(info.onnx_sha256)
@@ -58,7 +58,7 @@ def described(gallery: Gallery, info: BundleInfo, config: Config) -> dict[str, A
 
 
 def _in_force(asked: Thresholds | None, gallery: Gallery, info: BundleInfo, config: Config) -> list[Threshold]:
-    return thresholds_in_force(asked, gallery.labels(), info.calibration, info.rates, config.events)
+    return thresholds_in_force(asked, gallery.labels(), info.score_curve, info.rates, config.events)
 
 
 def _notes(asked: Thresholds | None, by_model: dict[str, Thresholds], gallery: Gallery, info: BundleInfo) -> list[str]:
@@ -86,7 +86,7 @@ def set_by_hand(gallery: Gallery, info: BundleInfo, label: str, distance: float,
     if not spelling:
         known = ", ".join(map(repr, gallery.labels())) or "none"
         raise GalleryError(f"no label {label!r} in {gallery.path}; it has {known}", code="unknown_label")
-    asked = _asked(gallery, info)
+    asked = _read_asked(gallery, info)
     by_hand = {**asked.by_hand, spelling: distance}
     _write(gallery, info, asked, by_hand=by_hand, created=created)
 
@@ -96,7 +96,7 @@ def reset(gallery: Gallery, info: BundleInfo, label: str | None, created: str) -
     if label is None:
         write_thresholds(thresholds_path(gallery.path), info.onnx_sha256, None)
         return
-    asked = _asked(gallery, info)
+    asked = _read_asked(gallery, info)
     spelling = find_spelling(label, asked.by_hand)
     if not spelling:
         known = ", ".join(map(repr, asked.by_hand)) or "none"
@@ -105,7 +105,9 @@ def reset(gallery: Gallery, info: BundleInfo, label: str | None, created: str) -
     _write(gallery, info, asked, by_hand=by_hand, created=created)
 
 
-def calibration(gallery: Gallery, encoder: Encoder, config: Config, false_alarms_per_hour: float, created: str) -> Job:
+def plan_calibration(
+    gallery: Gallery, encoder: Encoder, config: Config, false_alarms_per_hour: float, created: str
+) -> Job:
     """Return the work of a calibration of the gallery as it is now, for any thread, told whether to give up.
 
     The work puts the outcome in the file. Raises BundleError where the bundle has no rates; the work
@@ -126,7 +128,7 @@ def calibration(gallery: Gallery, encoder: Encoder, config: Config, false_alarms
         _write(
             gallery,
             info,
-            _asked(gallery, info),
+            _read_asked(gallery, info),
             false_alarms_per_hour=false_alarms_per_hour,
             limits=limits,
             negative_hours=negative_hours(negatives),
@@ -137,7 +139,7 @@ def calibration(gallery: Gallery, encoder: Encoder, config: Config, false_alarms
     return work
 
 
-def _asked(gallery: Gallery, info: BundleInfo) -> Thresholds:
+def _read_asked(gallery: Gallery, info: BundleInfo) -> Thresholds:
     return read_thresholds(thresholds_path(gallery.path)).get(info.onnx_sha256, Thresholds())
 
 

@@ -20,7 +20,7 @@ from export.engines.onnx_fp16 import NAME, write_fp16
 from streams.errors import EngineError
 from streams.files import replace_file
 
-# One body's windows are five; the runtime splits what is more than the largest batch.
+# One body's windows are at most seven, mostly five or six; the runtime splits what is more than the largest batch.
 BATCH = Batch(min=1, opt=5, max=64)
 # What needs more scratch memory than this is not tried: a Jetson shares its memory with everything else.
 _WORKSPACE_BYTES = 1 << 30

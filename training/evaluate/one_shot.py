@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edge.match import compared, distances_between, fit
+from edge.match import distances_between, fit, take_apart
 from edge.model import BaseStatistics, BundleInfo, Encoder, embed_batches
 from edge.motion import dtw_distances, window_from_movement
 from streams.archive import read_archive
@@ -76,7 +76,7 @@ class Result:
     """Hold what one archive or protocol gave; `ways_used` is the mean number of exemplars of a draw.
 
     `scores`: "encoder" is the nearest exemplar by the device's distance, "cosine" by the learned part of it,
-    "calibrated" by distribution calibration (where it was asked for), "dtw" by DTW.
+    "calibrated" by the distribution classifier (where it was asked for), "dtw" by DTW.
     """
 
     name: str
@@ -108,7 +108,7 @@ def evaluate_archives(
     """Evaluate each archive alone: one subject enrolls, the others' clips are named.
 
     All are read before the first is evaluated, so that a bad one is refused before the long work.
-    `calibrated`: by distribution calibration too, for an encoder with statistics. Raises ArchiveError.
+    `calibrated`: by the distribution classifier too, for an encoder with statistics. Raises ArchiveError.
     """
     plans: dict[str, tuple[ClipSet, list[Draw], list[str]]] = {}
     for path in paths:
@@ -127,7 +127,7 @@ def evaluate_protocol(
 ) -> Result:
     """Tell apart a protocol's novel actions, over all its sets in the folder `data`.
 
-    `calibrated`: by distribution calibration too, for an encoder with statistics. Raises ArchiveError.
+    `calibrated`: by the distribution classifier too, for an encoder with statistics. Raises ArchiveError.
     """
     protocol = read_protocol(path)
     # An exemplar is drawn by its number in the order of set name and clip.
@@ -241,20 +241,20 @@ def encoder_distances(info: BundleInfo, *, cosine_only: bool = False) -> Distanc
     has_cohort = info.cohort_weight > 0
 
     def between(a_NE: Array, b_KE: Array) -> Array:
-        a, b = (compared(x_NE, info.aligned_frames, has_cohort=has_cohort) for x_NE in (a_NE, b_KE))
+        a, b = (take_apart(x_NE, info.aligned_frames, has_cohort=has_cohort) for x_NE in (a_NE, b_KE))
         return distances_between(a, b, *weights)
 
     return between
 
 
-def calibrated_accuracies(
+def distribution_accuracies(
     clips: ClipSet,
     draws: Sequence[Draw],
     features_WF: Array,
     statistics: BaseStatistics,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> npt.NDArray[np.float64]:
-    """Name each draw's queries by distribution calibration; return each draw's balanced accuracy, 0 to 1.
+    """Name each draw's queries by the distribution classifier; return each draw's balanced accuracy, 0 to 1.
 
     `features_WF`: the encoder's features of every window, not negative; a clip's are the mean over its
     persons, as InfoGCN has it. The samples of draw d have seed d. Raises BundleError.
@@ -312,7 +312,7 @@ def _evaluate(
     if calibrated:
         assert encoder.statistics is not None
         told = partial(report, f"{clips.name}: calibrated")
-        scores["calibrated"] = score(calibrated_accuracies(clips, asked, features, encoder.statistics, told))
+        scores["calibrated"] = score(distribution_accuracies(clips, asked, features, encoder.statistics, told))
     scores["dtw"] = score(accuracies(clips.labels, asked, by_dtw, partial(report, f"{clips.name}: DTW")))
     return Result(
         name=clips.name,

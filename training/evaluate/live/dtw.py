@@ -18,7 +18,7 @@ import numpy as np
 from edge.config import Config
 from edge.gallery import Prototype
 from edge.match import PrototypeIndex
-from edge.model import BaseStatistics, BundleInfo, Calibration
+from edge.model import BaseStatistics, BundleInfo, ScoreCurve
 from edge.motion import dtw_distances, window_from_movement
 from streams.archive import Archive
 from streams.arrays import Array
@@ -40,7 +40,7 @@ class JointsEncoder:
             embedding_size=75 * info.num_frames,
             aligned_frames=0,
             cohort_weight=0.0,
-            calibration=Calibration(midpoint=midpoint, slope=5.0, source="sliding DTW"),
+            score_curve=ScoreCurve(midpoint=midpoint, slope=5.0, source="sliding DTW"),
         )
         self.statistics: BaseStatistics | None = None
 

@@ -18,7 +18,7 @@ from streams.event import Event
 from training.evaluate.live.dtw import DTW_FACTORS, JointsEncoder, background_of, dtw_index
 from training.evaluate.live.rates import MakeIndex
 from training.evaluate.live.score import Emitted, Outcome, StreamScore, f1_of, outcome, score_streams
-from training.evaluate.live.slices import SLICES, sliced
+from training.evaluate.live.slices import SLICES, slice_stream
 from training.evaluate.live.stream import Stream, prototypes_of
 from training.evaluate.live.streams_of_clips import build_streams, recordings_as_stream
 
@@ -178,7 +178,7 @@ def _streams(archives: Sequence[Archive], name: str, build: Build) -> tuple[list
         own, said = build_streams(
             archive, seed=build.seed, num_labels=build.num_labels, num_people=how.num_people, speed=how.speed
         )
-        streams += [sliced(stream, name, build.seed) for stream in own[: build.num_streams]]
+        streams += [slice_stream(stream, name, build.seed) for stream in own[: build.num_streams]]
         notes += [f"{archive.name}: {note}" for note in said]
     return streams, notes
 

@@ -31,7 +31,7 @@ def has_torso(poses_SV3: Array) -> bool:
     return bool(np.isfinite(poses_SV3[:, [*_LEFT, *_RIGHT]]).all())
 
 
-def turned(joints_LV3: Array, like_V3: Array | None = None) -> Array:
+def turn(joints_LV3: Array, like_V3: Array | None = None) -> Array:
     """Turn and move joints over the floor so that the first pose stands and faces as `like_V3`; None: at 0, along x."""
     first_V3, there_3, yaw = joints_LV3[0], np.zeros(3, np.float32), _yaw(joints_LV3[0])
     if like_V3 is not None:
@@ -68,7 +68,7 @@ def rest(
     parts: list[Array] = []
     pose_V3 = before_V3
     while _length(parts) < num_frames:
-        (next_V3,) = turned(poses_SV3[[rng.integers(len(poses_SV3))]], pose_V3)
+        (next_V3,) = turn(poses_SV3[[rng.integers(len(poses_SV3))]], pose_V3)
         shift_s = rng.uniform(*_SHIFT_S) if parts else _bridge_s(pose_V3, next_V3, rng)
         parts.append(_eased(pose_V3, next_V3, max(1, round(shift_s * fps))))
         parts.append(np.repeat(next_V3[None], round(rng.uniform(*_STAY_S) * fps), axis=0))

@@ -82,7 +82,7 @@ def _of_label(
 ) -> Outcome:
     told = [
         Emitted(label=label, body=0, start_s=s.start_s, end_s=s.end_s, onset_s=s.onset_s, wall_ms=0.0)
-        for s in spells(decisions, label, distance, encoder.info.calibration, config.events)
+        for s in spells(decisions, label, distance, encoder.info.score_curve, config.events)
     ]
     own = [action for action in stream.actions if action.label == label]
     others = [action for action in stream.actions if action.label != label]

@@ -47,7 +47,7 @@ class Slice:
     change: Change = lambda stream, rng: stream
 
 
-def sliced(stream: Stream, name: str, seed: int) -> Stream:
+def slice_stream(stream: Stream, name: str, seed: int) -> Stream:
     """Return a stream as the slice of that name has it; the same seed gives the same."""
     rng = np.random.default_rng([seed, zlib.crc32(stream.name.encode()), zlib.crc32(name.encode())])
     return SLICES[name].change(stream, rng)

@@ -25,7 +25,7 @@ from streams.arrays import Array
 from streams.errors import ArchiveError, EnrollError
 from streams.layouts import KINECT25_JOINTS
 from streams.movement import Movement
-from training.evaluate.live.motion import at_speed, bridge, has_torso, rest, turned
+from training.evaluate.live.motion import at_speed, bridge, has_torso, rest, turn
 from training.evaluate.live.stream import Action, Person, Stream
 
 _EXTREMITIES = [KINECT25_JOINTS.index(name) for name in ("Head", "WristLeft", "WristRight", "AnkleLeft", "AnkleRight")]
@@ -70,7 +70,7 @@ def build_streams(
     for subject in subjects:
         rng = np.random.default_rng([seed, zlib.crc32(archive.name.encode()), subject + 1])
         others = [s for s in subjects if s != subject] or subjects
-        enroller, examples = _enrol(performers[subject], clips, others, num_labels, rng)
+        enroller, examples = _enroll(performers[subject], clips, others, num_labels, rng)
         if not examples:
             continue
         able = [s for s in others if len(performers[s].clips) > 1]
@@ -140,7 +140,7 @@ def _performer(clips: Sequence[Clip]) -> _Performer:
     whole = [clip for clip in clips if len(clip.persons[0]) >= 4 and has_torso(clip.persons[0].joints_m[[0, -1]])]
     if not whole:
         return _Performer(clips=(), rest_SV3=np.zeros((0, 25, 3), np.float32), noise_m=np.zeros((25, 1), np.float32))
-    poses_SV3 = np.stack([turned(clip.persons[0].joints_m[[i]])[0] for clip in whole for i in (0, -1)])
+    poses_SV3 = np.stack([turn(clip.persons[0].joints_m[[i]])[0] for clip in whole for i in (0, -1)])
     ends_SE3 = np.nan_to_num(poses_SV3[:, _EXTREMITIES])
     some_KE3 = ends_SE3[np.linspace(0, len(ends_SE3) - 1, min(len(ends_SE3), _MAX_POSES)).astype(int)]
     ways_KS = np.linalg.norm(some_KE3[:, None] - ends_SE3, axis=3).max(axis=2)
@@ -157,7 +157,7 @@ def _performer(clips: Sequence[Clip]) -> _Performer:
     )
 
 
-def _enrol(
+def _enroll(
     performer: _Performer, clips: Sequence[Clip], others: Sequence[int], num_labels: int, rng: np.random.Generator
 ) -> tuple[int, list[Example]]:
     """Draw who enrolls, which labels, and one clip of each; nothing where nobody can."""
@@ -213,7 +213,7 @@ def _perform(
     parts = [rest(rest_SV3[0], rest_SV3, noise_m, _FIRST_REST_S, fps, rng)]
     actions = []
     for place, clip in enumerate(chosen):
-        joints = turned(at_speed(clip.persons[0].joints_m, speed), parts[-1][-1])
+        joints = turn(at_speed(clip.persons[0].joints_m, speed), parts[-1][-1])
         parts.append(bridge(parts[-1][-1], joints[0], noise_m, fps, rng))
         kept = trim_rest(Movement(timestamps_s=np.arange(len(joints)) / fps, joints_m=joints))
         start = sum(map(len, parts))
