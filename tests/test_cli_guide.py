@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from edge.cli.app import app
 from edge.cli.guide import guide
+from edge.protocol import EnrollStart, EnrollState
 from streams.arrays import Array
 from streams.errors import ControlError
 from streams.frame import HIGH, Body, SkeletonFrame
@@ -117,11 +118,11 @@ def until(is_so: Callable[[], Any]) -> Any:
     return value
 
 
-def led(daemon: DaemonProcess, *, quiet: bool, **args: Any) -> tuple[dict[str, Any], str]:
+def led(daemon: DaemonProcess, *, quiet: bool, **args: Any) -> tuple[EnrollState, str]:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=80)
     client = ControlClient(daemon.sockets.control, timeout_s=10)
     try:
-        status = guide(client, terminal, args, quiet=quiet)
+        status = guide(client, terminal, EnrollStart(**args), quiet=quiet)
     finally:
         client.close()
     assert isinstance(terminal.file, io.StringIO)
@@ -130,7 +131,7 @@ def led(daemon: DaemonProcess, *, quiet: bool, **args: Any) -> tuple[dict[str, A
 
 def test_a_person_is_told_what_to_do_and_hears_when(daemon: DaemonProcess, person: Person) -> None:
     status, told = led(daemon, quiet=False, label="wave", countdown_s=2.0)
-    assert status["state"] == "done"
+    assert status.state == "done"
     for words in ("stand still", "get ready", "do it now"):
         assert words in told
     assert told.index("stand still") < told.index("get ready") < told.index("do it now")
@@ -139,7 +140,7 @@ def test_a_person_is_told_what_to_do_and_hears_when(daemon: DaemonProcess, perso
 
 def test_quiet_is_quiet(daemon: DaemonProcess, person: Person) -> None:
     status, told = led(daemon, quiet=True, label="wave", countdown_s=0.3)
-    assert (status["state"], told) == ("done", "")
+    assert (status.state, told) == ("done", "")
 
 
 def test_what_fails_is_raised_with_its_code(daemon: DaemonProcess, person: Person) -> None:

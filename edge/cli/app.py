@@ -25,7 +25,7 @@ from edge.cli.terminal import escape, note
 from edge.cli.threshold import threshold
 from edge.cli.watch import watch
 from edge.protocol import VERSION
-from streams import sockets
+from streams.clients import terminate
 from streams.errors import ControlError, CrossGLGError
 
 app = typer.Typer(
@@ -69,7 +69,7 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     finally:
-        sockets.terminate()
+        terminate()
 
 
 def add_offline_commands() -> None:

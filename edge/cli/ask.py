@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
 from edge.config import Config
+from edge.protocol import Ping, Request, ask
+from streams.clients import ControlClient
 from streams.errors import ControlError
-from streams.sockets import ControlClient
+
+A = TypeVar("A")
 
 
 @contextmanager
@@ -21,21 +24,21 @@ def daemon(config: Config, timeout_s: float = 5.0) -> Iterator[ControlClient]:
         client.close()
 
 
-def ask_gallery(config: Config, cmd: str, **args: Any) -> dict[str, Any]:
+def ask_gallery(config: Config, request: Request[A]) -> A:
     """Ask the daemon, or, where none runs, do it on the gallery file itself, which loads the model."""
     with daemon(config, timeout_s=0.5) as client:
         try:
-            client.ask("ping")
+            ask(client, Ping())
         except ControlError as error:
             if error.code != "unreachable":
                 raise
         else:
             client.timeout_s = 30.0
-            return client.ask(cmd, **args)
+            return ask(client, request)
 
-    from edge.daemon import LIBRARY_COMMANDS, call
+    from edge.daemon import carry_out
     from edge.library import open_library
 
     library = open_library(config)
     with library.gallery:
-        return call(LIBRARY_COMMANDS, library, cmd, args)
+        return carry_out(library, request)

@@ -23,13 +23,13 @@ from edge.cli.exit_codes import ExitCode
 from edge.cli.options import ConfigOption, JsonOption
 from edge.cli.terminal import escape, out, print_json, table
 from edge.config import DEFAULT_PATH, Config, read_config
-from edge.protocol import VERSION
+from edge.protocol import VERSION, Ping, ask
 from streams.errors import ControlError, CrossGLGError, EngineError
-from streams.sockets import ControlServer, EventPublisher, FrameSubscriber
 
 if TYPE_CHECKING:
     from edge.model import BundleInfo
     from edge.model.engines import engine_file
+    from streams.sockets import ControlServer, EventPublisher, FrameSubscriber
 
 # What the engines need: tried in a process of its own, since a broken native library may crash the one that loads it.
 _LIBRARIES: tuple[dict[str, str], ...] = (
@@ -223,10 +223,16 @@ def _engine_file(path: Path, info: BundleInfo, kind: engine_file.Kind) -> str:
 def _daemon_or_sockets(config: Config) -> list[Finding]:
     try:
         with daemon(config, timeout_s=0.5) as client:
-            return [_ok("daemon", f"running, process {client.ask('ping')['pid']}")]
+            return [_ok("daemon", f"running, process {ask(client, Ping()).pid}")]
     except ControlError as error:
         if error.code != "unreachable":
             return [Finding(what="daemon", state="broken", found=error.message, remedy=error.hint)]
+    return _sockets(config)
+
+
+def _sockets(config: Config) -> list[Finding]:
+    from streams.sockets import ControlServer, EventPublisher, FrameSubscriber
+
     opened = (
         ("frames", FrameSubscriber, config.sockets.frames),
         ("events", EventPublisher, config.sockets.events),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,8 +10,8 @@ from edge.cli.ask import ask_gallery
 from edge.cli.guide import lead, summary
 from edge.cli.options import BodyOption, ConfigOption, CountdownOption, JsonOption, QuietOption, SourceOption
 from edge.cli.terminal import print_json, say
-from edge.config import Config, read_config
-from edge.protocol import Mode, Side
+from edge.config import read_config
+from edge.protocol import EnrollStart, Mode, Side, StoredExample
 from streams.errors import CrossGLGError
 
 
@@ -62,23 +62,19 @@ def enroll(
         raise typer.BadParameter("--confirm and --examples are for the live stream, not for --from")
     settings = read_config(config)
     mode: Mode = "add" if add else "replace" if replace_ else "new"
-    wish: dict[str, Any] = {"label": label, "side": side, "force": force}
     for number in range(examples):
-        wish["mode"] = "add" if number else mode
-        if from_ is not None:
-            result = _enroll_from(settings, from_, wish, source=source, body=body, trim=not no_trim)
+        start = EnrollStart(
+            label=label, mode="add" if number else mode, side=side, force=force, source=source, body=body,
+            countdown_s=countdown, commit=not confirm,
+        )  # fmt: skip
+        if from_ is None:
+            result = lead(settings, start, num_stored=number, quiet=quiet or as_json)
         else:
-            args = {**wish, "source": source, "body": body, "countdown_s": countdown, "commit": not confirm}
-            result = lead(settings, args, num_stored=number, quiet=quiet or as_json)
+            from edge.enroll import clip_request
+
+            result = ask_gallery(settings, clip_request(from_, start, trim=not no_trim))
+        assert isinstance(result, StoredExample)
         if as_json:
             print_json(result)
         else:
             say(f"[green]enrolled[/] {summary(result)}")
-
-
-def _enroll_from(
-    config: Config, spec: str, wish: dict[str, Any], *, source: str | None, body: int | None, trim: bool
-) -> dict[str, Any]:
-    from edge.enroll import clip_request
-
-    return ask_gallery(config, "enroll.clip", **wish, **clip_request(spec, source=source, body=body), trim=trim)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +12,21 @@ from edge.cli.ask import ask_gallery
 from edge.cli.options import ConfigOption, JsonOption
 from edge.cli.terminal import escape, out, print_answer, print_json, say, table
 from edge.config import read_config
-from edge.protocol import Mode
+from edge.protocol import (
+    ExampleAbout,
+    GalleryExport,
+    GalleryGet,
+    GalleryHistory,
+    GalleryImport,
+    GalleryList,
+    GalleryRemove,
+    GalleryRename,
+    GalleryRevert,
+    GalleryUndo,
+    GalleryVacuum,
+    LabelDetails,
+    Mode,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,18 +37,18 @@ gallery = typer.Typer(no_args_is_help=True, help="List, show, change and move th
 @gallery.command("list")
 def list_actions(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the enrolled actions."""
-    answer = ask_gallery(read_config(config), "gallery.list")
+    answer = ask_gallery(read_config(config), GalleryList())
     if as_json:
         print_json(answer)
         return
-    rows = table("action", "examples", "seconds", "from", title=f"revision {answer['gallery_revision']}")
-    for label in answer["labels"]:
-        examples = label["examples"]
-        origins = sorted({example["origin"] for example in examples})
-        rows.add_row(escape(label["label"]), str(len(examples)), _seconds(examples), escape(", ".join(origins)))
+    rows = table("action", "examples", "seconds", "from", title=f"revision {answer.gallery_revision}")
+    for label in answer.labels:
+        examples = label.examples
+        origins = sorted({example.origin for example in examples})
+        rows.add_row(escape(label.label), str(len(examples)), _seconds(examples), escape(", ".join(origins)))
     out().print(rows)
-    if answer["negatives"]:
-        out().print(example_table("ordinary movement", answer["negatives"]))
+    if answer.negatives:
+        out().print(example_table("ordinary movement", answer.negatives))
 
 
 @gallery.command()
@@ -43,64 +58,64 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the examples, how far apart the actions are, and which will be confused."""
-    answer = ask_gallery(read_config(config), "gallery.get", label=label)
+    answer = ask_gallery(read_config(config), GalleryGet(label=label))
     if as_json:
         print_json(answer)
-    elif label is None:
-        _print_actions(answer["labels"])
-    else:
+    elif isinstance(answer, LabelDetails):
         _print_action(answer)
+    else:
+        _print_actions(answer.labels)
 
 
-def _print_actions(actions: list[dict[str, Any]]) -> None:
+def _print_actions(actions: Sequence[LabelDetails]) -> None:
     rows = table("action", "seconds", "moves", "most like", "distance", "margin")
     for action in actions:
-        nearest = action["nearest"][0] if action["nearest"] else None
+        nearest = action.nearest[0] if action.nearest else None
         rows.add_row(
-            escape(action["label"]),
-            _seconds(action["examples"]),
+            escape(action.label),
+            _seconds(action.examples),
             _moves(action),
-            escape(nearest["label"]) if nearest else "",
-            f"{nearest['distance']:.2f}" if nearest else "",
-            f"{action['margin']:.2f}",
+            escape(nearest.label) if nearest else "",
+            f"{nearest.distance:.2f}" if nearest else "",
+            f"{action.margin:.2f}",
         )
     out().print(rows)
     for action in actions:
         _tell_confused(action)
 
 
-def _print_action(action: dict[str, Any]) -> None:
-    out().print(example_table(action["label"], action["examples"]))
+def _print_action(action: LabelDetails) -> None:
+    out().print(example_table(action.label, action.examples))
     rows = table("most like it", "distance", "score")
-    for other in action["nearest"]:
-        rows.add_row(escape(other["label"]), f"{other['distance']:.2f}", f"{other['score']:.2f}")
+    for other in action.nearest:
+        rows.add_row(escape(other.label), f"{other.distance:.2f}", f"{other.score:.2f}")
     out().print(rows)
-    apart = "" if action["apart"] is None else f"; its own examples are {action['apart']:.2f} apart"
-    say(f"moves {_moves(action)}; margin to the others {action['margin']:.2f}{apart}")
+    apart = "" if action.apart is None else f"; its own examples are {action.apart:.2f} apart"
+    say(f"moves {_moves(action)}; margin to the others {action.margin:.2f}{apart}")
     _tell_confused(action)
 
 
-def _tell_confused(action: dict[str, Any]) -> None:
-    if action["confused_with"]:
-        others = escape(", ".join(action["confused_with"]))
-        say(f"[yellow][bold]{escape(action['label'])}[/] will be confused with [bold]{others}[/][/]")
+def _tell_confused(action: LabelDetails) -> None:
+    if action.confused_with:
+        others = escape(", ".join(action.confused_with))
+        say(f"[yellow][bold]{escape(action.label)}[/] will be confused with [bold]{others}[/][/]")
 
 
-def _seconds(examples: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{example['duration_s']:.1f}" for example in examples)
+def _seconds(examples: Sequence[ExampleAbout]) -> str:
+    return ", ".join(f"{example.duration_s:.1f}" for example in examples)
 
 
-def _moves(action: dict[str, Any]) -> str:
-    return ", ".join(dict.fromkeys(joint for example in action["examples"] for joint in example["moved"]))
+def _moves(action: LabelDetails) -> str:
+    return ", ".join(dict.fromkeys(joint for example in action.examples for joint in example.moved))
 
 
-def example_table(title: str, examples: list[dict[str, Any]]) -> Table:
+def example_table(title: str, examples: Sequence[ExampleAbout]) -> Table:
     """Return a table of examples or of ordinary movement."""
     rows = table("id", "seconds", "frames", "joints", "from", "enrolled", title=escape(title))
     for example in examples:
         rows.add_row(
-            example["id"][:8], f"{example['duration_s']:.2f}", str(example["frames"]),
-            f"{100 * example['joints']:.0f} %", escape(example["origin"]), escape(example["created"]),
+            example.id[:8], f"{example.duration_s:.2f}", str(example.frames),
+            f"{100 * example.joints:.0f} %", escape(example.origin), escape(example.created),
         )  # fmt: skip
     return rows
 
@@ -118,7 +133,7 @@ def remove(
     """Remove an action or one example. `gallery undo` brings it back."""
     if (label is None) == (id is None):
         raise typer.BadParameter("expected either an action or --id")
-    answer = ask_gallery(read_config(config), "gallery.remove", label=label, id=id)
+    answer = ask_gallery(read_config(config), GalleryRemove(label=label, id=id))
     print_answer(answer, f"removed {label or id}; `crossglg-edge gallery undo` brings it back", as_json=as_json)
 
 
@@ -130,15 +145,15 @@ def rename(
     as_json: JsonOption = False,
 ) -> None:
     """Rename an action."""
-    answer = ask_gallery(read_config(config), "gallery.rename", old=old, new=new)
+    answer = ask_gallery(read_config(config), GalleryRename(old=old, new=new))
     print_answer(answer, f"{old} is now {new}", as_json=as_json)
 
 
 @gallery.command()
 def undo(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Undo the latest change. Run it again to undo the change before it."""
-    answer = ask_gallery(read_config(config), "gallery.undo")
-    print_answer(answer, f"undone: {answer['undone']}", as_json=as_json)
+    answer = ask_gallery(read_config(config), GalleryUndo())
+    print_answer(answer, f"undone: {answer.undone}", as_json=as_json)
 
 
 @gallery.command()
@@ -148,13 +163,13 @@ def history(
     limit: Annotated[int, typer.Option(min=1, help="List this many changes.")] = 20,
 ) -> None:
     """List the latest changes."""
-    answer = ask_gallery(read_config(config), "gallery.history", limit=limit)
+    answer = ask_gallery(read_config(config), GalleryHistory(limit=limit))
     if as_json:
         print_json(answer)
         return
     rows = table("revision", "when", "what", "action")
-    for change in answer["history"]:
-        rows.add_row(str(change["revision"]), *(escape(change[key]) for key in ("created", "action", "label")))
+    for change in answer.history:
+        rows.add_row(str(change.revision), *map(escape, (change.created, change.action, change.label)))
     out().print(rows)
 
 
@@ -165,8 +180,8 @@ def revert(
     as_json: JsonOption = False,
 ) -> None:
     """Go back to the actions of an earlier revision. This is a new change that can be undone."""
-    answer = ask_gallery(read_config(config), "gallery.revert", revision=revision)
-    text = f"now as in revision {revision}: {', '.join(answer['labels']) or 'nothing enrolled'}"
+    answer = ask_gallery(read_config(config), GalleryRevert(revision=revision))
+    text = f"now as in revision {revision}: {', '.join(answer.labels) or 'nothing enrolled'}"
     print_answer(answer, text, as_json=as_json)
 
 
@@ -179,8 +194,8 @@ def vacuum(
     as_json: JsonOption = False,
 ) -> None:
     """Delete removed examples for good. Until then the file keeps them, so that you can undo."""
-    answer = ask_gallery(read_config(config), "gallery.vacuum", keep_revisions=keep)
-    print_answer(answer, f"{answer['deleted']} examples deleted for good", as_json=as_json)
+    answer = ask_gallery(read_config(config), GalleryVacuum(keep_revisions=keep))
+    print_answer(answer, f"{answer.deleted} examples deleted for good", as_json=as_json)
 
 
 @gallery.command("export")
@@ -191,9 +206,9 @@ def export_actions(
     as_json: JsonOption = False,
 ) -> None:
     """Write the actions to one portable file."""
-    answer = ask_gallery(read_config(config), "gallery.export", path=str(path.absolute()), labels=label)
-    negatives = f" and {answer['negatives']} of ordinary movement" if answer["negatives"] else ""
-    print_answer(answer, f"{answer['examples']} examples{negatives} in {path}", as_json=as_json)
+    answer = ask_gallery(read_config(config), GalleryExport(path=str(path.absolute()), labels=label))
+    negatives = f" and {answer.negatives} of ordinary movement" if answer.negatives else ""
+    print_answer(answer, f"{answer.examples} examples{negatives} in {path}", as_json=as_json)
 
 
 @gallery.command("import")
@@ -208,6 +223,6 @@ def import_actions(
     if add and replace_:
         raise typer.BadParameter("--add and --replace exclude each other")
     mode: Mode = "add" if add else "replace" if replace_ else "new"
-    answer = ask_gallery(read_config(config), "gallery.import", path=str(path.absolute()), mode=mode)
-    negatives = f"; {answer['negatives']} of ordinary movement are here now" if answer["negatives"] else ""
-    print_answer(answer, f"imported: {', '.join(answer['labels']) or 'no action'}{negatives}", as_json=as_json)
+    answer = ask_gallery(read_config(config), GalleryImport(path=str(path.absolute()), mode=mode))
+    negatives = f"; {answer.negatives} of ordinary movement are here now" if answer.negatives else ""
+    print_answer(answer, f"imported: {', '.join(answer.labels) or 'no action'}{negatives}", as_json=as_json)

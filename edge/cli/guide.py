@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,8 +12,24 @@ from edge.cli.ask import daemon
 from edge.cli.exit_codes import ExitCode
 from edge.cli.terminal import err, escape, note
 from edge.config import Config
+from edge.protocol import (
+    EnrollCancel,
+    EnrollCaptured,
+    EnrollCommit,
+    EnrollDone,
+    EnrollFailed,
+    EnrollIdle,
+    EnrollStart,
+    EnrollState,
+    EnrollStatus,
+    EnrollUnderWay,
+    Preview,
+    StoredExample,
+    StoredNegatives,
+    ask,
+)
+from streams.clients import ControlClient
 from streams.errors import ControlError
-from streams.sockets import ControlClient
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +40,7 @@ _WORDS_NEGATIVE = {**_WORDS, "capture": "[bold]move as on any day[/]"}
 _POLL_S = 0.1
 
 
-def lead(config: Config, args: dict[str, Any], *, num_stored: int = 0, quiet: bool) -> dict[str, Any]:
+def lead(config: Config, start: EnrollStart, *, num_stored: int = 0, quiet: bool) -> StoredExample | StoredNegatives:
     """Lead a person through an enrollment by the daemon; return what was stored.
 
     `num_stored`: how many were stored before it by the same command. Raises typer.Exit where nothing is stored
@@ -32,47 +48,50 @@ def lead(config: Config, args: dict[str, Any], *, num_stored: int = 0, quiet: bo
     """
     with daemon(config) as client:
         try:
-            status = guide(client, err(), args, quiet=quiet)
-            if status["state"] == "done":
-                return dict(status["result"])
-            if confirmed(err(), status["preview"]):
+            status = guide(client, err(), start, quiet=quiet)
+            if isinstance(status, EnrollDone):
+                return status.result
+            if confirmed(err(), status.preview):
                 # Whoever has seen what it is similar to, and still wants it, is not asked again.
-                return client.ask("enroll.commit", force=True)
-            client.ask("enroll.cancel")
+                return ask(client, EnrollCommit(force=True))
+            ask(client, EnrollCancel())
             note("not stored")
             raise typer.Exit(ExitCode.BAD_NEWS)
         except (KeyboardInterrupt, EOFError):
-            client.ask("enroll.cancel")
-            is_stored = client.ask("enroll.status")["state"] == "done"
+            ask(client, EnrollCancel())
+            is_stored = isinstance(ask(client, EnrollStatus()), EnrollDone)
             before = f"the {num_stored} before it stored" if num_stored else "nothing was stored"
             note("it was stored already: see `gallery undo`" if is_stored else f"cancelled, {before}")
             raise typer.Exit(ExitCode.BROKEN_OFF) from None
 
 
-def guide(client: ControlClient, console: Console, args: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    """Ask a daemon for an enrollment, lead the person through it, and return how it stands: done or captured.
+def guide(
+    client: ControlClient, console: Console, start: EnrollStart, *, quiet: bool
+) -> EnrollDone[StoredExample] | EnrollDone[StoredNegatives] | EnrollCaptured:
+    """Ask a daemon for an enrollment, lead the person through it, and return how it stands.
 
     Without `quiet` the terminal beeps at each second of the countdown, twice when it is time, and once at the
     end. Raises ControlError with the code of what failed.
     """
-    started = client.ask("enroll.start", **args)
-    if started["cued"] and not quiet:
-        console.print(f"[dim]the synthetic performer will do {escape(started['label'])} for you[/]", soft_wrap=True)
-    words = _WORDS if args.get("negative_s") is None else _WORDS_NEGATIVE
+    started = ask(client, start)
+    if started.cued and not quiet:
+        console.print(f"[dim]the synthetic performer will do {escape(started.label)} for you[/]", soft_wrap=True)
+    words = _WORDS if start.negative_s is None else _WORDS_NEGATIVE
     beeper = _Beeper(console, quiet=quiet)
     with _progress(console, quiet=quiet) as progress:
         task = progress.add_task("")
         while True:
-            status = client.ask("enroll.status")
+            status = ask(client, EnrollStatus())
             beeper.hear(status)
-            if status["state"] not in words:
+            if not isinstance(status, EnrollUnderWay):
                 break
-            message = f" ({escape(status['message'])})" if status["message"] else ""
-            progress.update(task, description=f"{words[status['state']]}  {status['left_s']:.1f} s{message}")
+            message = f" ({escape(status.message)})" if status.message else ""
+            progress.update(task, description=f"{words[status.state]}  {status.left_s:.1f} s{message}")
             time.sleep(_POLL_S)
-    if status["state"] not in ("done", "captured"):
-        error = status.get("error") or {"code": "enroll_failed", "message": "the daemon forgot it", "hint": ""}
-        raise ControlError(error["message"], code=error["code"], hint=error["hint"])
+    if isinstance(status, EnrollFailed):
+        raise ControlError(status.error.message, code=status.error.code, hint=status.error.hint)
+    if isinstance(status, EnrollIdle):
+        raise ControlError("the daemon forgot the enrollment", code="enroll_failed", hint="Start it again.")
     return status
 
 
@@ -93,10 +112,10 @@ class _Beeper:
         self._state = ""
         self._due = 0
 
-    def hear(self, status: dict[str, Any]) -> None:
-        state = status["state"]
-        if state == "countdown":
-            second = math.ceil(status["left_s"])
+    def hear(self, status: EnrollState) -> None:
+        state = status.state
+        if isinstance(status, EnrollUnderWay) and state == "countdown":
+            second = math.ceil(status.left_s)
             self._due += 0 < second != self._second
             self._second = second
         elif state != self._state and self._state:
@@ -108,7 +127,7 @@ class _Beeper:
             self._due -= 1
 
 
-def confirmed(console: Console, preview: dict[str, Any]) -> bool:
+def confirmed(console: Console, preview: Preview) -> bool:
     """Show what was captured and ask whether to store it; yes is the default, unless it is like another action.
 
     Raises EOFError where nobody can answer.
@@ -116,22 +135,22 @@ def confirmed(console: Console, preview: dict[str, Any]) -> bool:
     from rich.prompt import Confirm
 
     console.print(f"captured {summary(preview)}", soft_wrap=True, highlight=False)
-    return Confirm.ask("Store it?", console=console, default=not preview["similar"])
+    return Confirm.ask("Store it?", console=console, default=preview.similar is None)
 
 
-def summary(result: dict[str, Any]) -> str:
+def summary(result: Preview | StoredExample) -> str:
     """Return what was captured, with rich markup: one line, and one for each thing to know about it."""
-    moved = ", ".join(f"{joint['joint']} {joint['path_m']:.1f} m" for joint in result["moved"])
+    moved = ", ".join(f"{joint.joint} {joint.path_m:.1f} m" for joint in result.moved)
     lines = [
-        f"[bold]{escape(result['label'])}[/]: {result['duration_s']:.2f} s, "
-        f"{result['frames']} frames at {result['fps']:g} fps, {100 * result['joints']:.0f} % of the joints, "
-        f"moved {result['motion_m']:.2f} m: {moved}; "
-        f"cut off {result['trimmed_s'][0]:.2f} s before and {result['trimmed_s'][1]:.2f} s after"
+        f"[bold]{escape(result.label)}[/]: {result.duration_s:.2f} s, "
+        f"{result.frames} frames at {result.fps:g} fps, {100 * result.joints:.0f} % of the joints, "
+        f"moved {result.motion_m:.2f} m: {moved}; "
+        f"cut off {result.trimmed_s[0]:.2f} s before and {result.trimmed_s[1]:.2f} s after"
     ]
-    lines += [f"[yellow]{escape(note)}[/]" for note in result["notes"]]
-    if similar := result["similar"]:
+    lines += [f"[yellow]{escape(note)}[/]" for note in result.notes]
+    if similar := result.similar:
         lines.append(
-            f"[yellow]It is much like [bold]{escape(similar['label'])}[/] (distance {similar['distance']:.2f}, score "
-            f"{similar['score']:.2f}): the two may be confused[/]"
+            f"[yellow]It is much like [bold]{escape(similar.label)}[/] (distance {similar.distance:.2f}, score "
+            f"{similar.score:.2f}): the two may be confused[/]"
         )
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from edge.cli.guide import lead
 from edge.cli.options import BodyOption, ConfigOption, CountdownOption, JsonOption, QuietOption, SourceOption
 from edge.cli.terminal import out, print_answer, print_json, say
 from edge.config import read_config
+from edge.protocol import EnrollStart, GalleryList, GalleryRemove, StoredNegatives
 from streams.errors import GalleryError
 
 negatives = typer.Typer(
@@ -36,31 +37,31 @@ def record(
 ) -> None:
     """Record ordinary movement. Move as on any day, and do none of your actions."""
     settings = read_config(config)
+    start = EnrollStart(negative_s=seconds, countdown_s=countdown, source=source, body=body)
     if from_ is None:
-        args = {"negative_s": seconds, "countdown_s": countdown, "source": source, "body": body}
-        result = lead(settings, args, quiet=quiet or as_json)
+        result = lead(settings, start, quiet=quiet or as_json)
     else:
         from edge.enroll import negative_request
 
-        request = negative_request(from_, settings, source=source, body=body)
-        result = ask_gallery(settings, "enroll.negative", **request)
+        result = ask_gallery(settings, negative_request(from_, start, settings))
+    assert isinstance(result, StoredNegatives)
     if as_json:
         print_json(result)
     else:
         say(
-            f"[green]stored[/] [bold]ordinary movement[/]: {result['duration_s']:.1f} s in {result['pieces']} pieces, "
-            f"{result['frames']} frames at {result['fps']:g} fps, {100 * result['joints']:.0f} % of the joints"
+            f"[green]stored[/] [bold]ordinary movement[/]: {result.duration_s:.1f} s in {result.pieces} pieces, "
+            f"{result.frames} frames at {result.fps:g} fps, {100 * result.joints:.0f} % of the joints"
         )
 
 
 @negatives.command("list")
 def list_negatives(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the pieces of ordinary movement."""
-    answer = ask_gallery(read_config(config), "gallery.list")
+    answer = ask_gallery(read_config(config), GalleryList())
     if as_json:
-        print_json({key: answer[key] for key in ("gallery_revision", "negatives")})
+        print_json({"gallery_revision": answer.gallery_revision, "negatives": answer.negatives})
     else:
-        out().print(example_table("ordinary movement", answer["negatives"]))
+        out().print(example_table("ordinary movement", answer.negatives))
 
 
 @negatives.command()
@@ -71,12 +72,12 @@ def remove(
 ) -> None:
     """Remove a piece of ordinary movement. `gallery undo` brings it back."""
     settings = read_config(config)
-    ids = [negative["id"] for negative in ask_gallery(settings, "gallery.list")["negatives"]]
+    ids = [negative.id for negative in ask_gallery(settings, GalleryList()).negatives]
     if not any(known.startswith(id) for known in ids):
         raise GalleryError(
             f"no ordinary movement has an id that begins with {id!r}: there is {', '.join(ids) or 'none'}",
             code="unknown_id",
             hint="`crossglg-edge negatives list` lists the ids.",
         )
-    answer = ask_gallery(settings, "gallery.remove", id=id)
+    answer = ask_gallery(settings, GalleryRemove(id=id))
     print_answer(answer, f"removed {id}; `crossglg-edge gallery undo` brings it back", as_json=as_json)

@@ -12,6 +12,7 @@ from edge.cli.ask import daemon
 from edge.cli.options import ConfigOption
 from edge.cli.terminal import clock_progress, escape, note, say
 from edge.config import Config, read_config
+from edge.protocol import RecordStart, RecordStop, ask
 
 
 def record(
@@ -37,14 +38,14 @@ def record(
 
 def _by_the_daemon(config: Config, path: Path, end_s: float, *, overwrite: bool) -> int:
     with daemon(config) as client:
-        client.ask("record.start", path=str(path), overwrite=overwrite)
+        ask(client, RecordStart(path=str(path), overwrite=overwrite))
         note(f"[dim]the daemon records to {escape(str(path))}; Ctrl-C stops[/]")
         try:
             while time.monotonic() < end_s:
                 time.sleep(min(0.2, max(0.0, end_s - time.monotonic())))
         except KeyboardInterrupt:
             pass
-        return int(client.ask("record.stop")["frames"])
+        return ask(client, RecordStop()).frames
 
 
 def _from_camera(config: Config, name: str, path: Path, end_s: float, *, overwrite: bool) -> int:

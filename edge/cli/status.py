@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from edge.cli.ask import daemon
 from edge.cli.options import ConfigOption, JsonOption
 from edge.cli.terminal import escape, out, print_json, table
 from edge.config import read_config
+from edge.protocol import EngineReport, Status, StatusAnswer, ask
 
 _PLAIN_KEYS = (
     "version", "pid", "uptime_s", "camera", "enrolling", "bodies", "bodies_refused", "bodies_without_joints",
@@ -18,7 +17,7 @@ _PLAIN_KEYS = (
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show what the daemon does: its sources, rates, dropped frames, gallery and model."""
     with daemon(read_config(config)) as client:
-        answer = client.ask("status")
+        answer = ask(client, Status())
     if as_json:
         print_json(answer)
         return
@@ -26,32 +25,32 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     _print_sources(answer)
 
 
-def _print_daemon(answer: dict[str, Any]) -> None:
+def _print_daemon(answer: StatusAnswer) -> None:
     rows = table(show_header=False, box=None)
     for key in _PLAIN_KEYS:
-        rows.add_row(key, escape(str(answer[key])))
-    rows.add_row("model", escape(answer["model"]["name"]))
-    rows.add_row("engine", escape(_engine(answer["model"]["engine"])))
-    rows.add_row("matching", answer["model"]["matching"])
-    gallery = answer["gallery"]
-    rows.add_row("gallery", escape(f"{gallery['path']}, revision {gallery['revision']}"))
-    rows.add_row("enrolled", escape(", ".join(gallery["labels"])) or "nothing yet")
-    rows.add_row("events", ", ".join(f"{n} {kind}" for kind, n in answer["events"].items()) or "none yet")
-    rows.add_row("per frame", f"p50 {answer['per_frame_us']['p50']} us, p99 {answer['per_frame_us']['p99']} us")
-    recording = answer["recording"]
-    rows.add_row("recording", escape(f"{recording['path']}, {recording['frames']} frames") if recording else "no")
+        rows.add_row(key, escape(str(getattr(answer, key))))
+    rows.add_row("model", escape(answer.model.name))
+    rows.add_row("engine", escape(_engine(answer.model.engine)))
+    rows.add_row("matching", answer.model.matching)
+    gallery = answer.gallery
+    rows.add_row("gallery", escape(f"{gallery.path}, revision {gallery.revision}"))
+    rows.add_row("enrolled", escape(", ".join(gallery.labels)) or "nothing yet")
+    rows.add_row("events", ", ".join(f"{n} {kind}" for kind, n in answer.events.items()) or "none yet")
+    rows.add_row("per frame", f"p50 {answer.per_frame_us.p50} us, p99 {answer.per_frame_us.p99} us")
+    recording = answer.recording
+    rows.add_row("recording", escape(f"{recording.path}, {recording.frames} frames") if recording else "no")
     out().print(rows)
 
 
-def _print_sources(answer: dict[str, Any]) -> None:
+def _print_sources(answer: StatusAnswer) -> None:
     rows = table("source", "frames", "fps", "last seen", "lost on the way", "dropped, by reason")
-    for name, source in answer["sources"].items():
-        rate = f"[red]{source['fps']} (slow)[/]" if source["slow"] else str(source["fps"])
-        seen = f"{source['age_s']:.1f} s ago"
-        dropped = _counts(source["dropped"]) or "none"
-        rows.add_row(escape(name), str(source["frames"]), rate, seen, str(source["lost"]), dropped)
-    if answer["dropped"]:
-        rows.add_row("(unknown)", "", "", "", "", _counts(answer["dropped"]))
+    for name, source in answer.sources.items():
+        rate = f"[red]{source.fps} (slow)[/]" if source.slow else str(source.fps)
+        seen = f"{source.age_s:.1f} s ago"
+        dropped = _counts(source.dropped) or "none"
+        rows.add_row(escape(name), str(source.frames), rate, seen, str(source.lost), dropped)
+    if answer.dropped:
+        rows.add_row("(unknown)", "", "", "", "", _counts(answer.dropped))
     out().print(rows)
 
 
@@ -59,7 +58,7 @@ def _counts(by_reason: dict[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in by_reason.items())
 
 
-def _engine(engine: dict[str, Any]) -> str:
-    details = ", ".join(f"{key} {value}" for key, value in engine["details"].items() if value != "")
-    not_used = "".join(f"; not {name}: {reason}" for name, reason in engine["not_used"].items())
-    return f"{engine['runs']} ({details}), asked for: {engine['asked']}{not_used}"
+def _engine(engine: EngineReport) -> str:
+    details = ", ".join(f"{key} {value}" for key, value in engine.details.items() if value != "")
+    not_used = "".join(f"; not {name}: {reason}" for name, reason in engine.not_used.items())
+    return f"{engine.runs} ({details}), asked for: {engine.asked}{not_used}"

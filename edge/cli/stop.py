@@ -6,9 +6,10 @@ from edge.cli.ask import daemon
 from edge.cli.options import ConfigOption
 from edge.cli.terminal import say
 from edge.config import read_config
+from edge.protocol import Shutdown, ask
 
 
 def stop(config: ConfigOption = None) -> None:
     """Stop the daemon."""
     with daemon(read_config(config)) as client:
-        say(f"stopped, process {client.ask('shutdown')['pid']}")
+        say(f"stopped, process {ask(client, Shutdown()).pid}")

@@ -7,6 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -50,8 +52,8 @@ def note(markup: str) -> None:
 
 
 def print_json(value: object) -> None:
-    """Print one line of JSON."""
-    sys.stdout.write(json.dumps(value) + "\n")
+    """Print one line of JSON; an answer has the keys that it has on the wire."""
+    sys.stdout.write(json.dumps(value, default=msgspec.to_builtins) + "\n")
     sys.stdout.flush()
 
 

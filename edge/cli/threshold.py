@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from edge.cli.ask import ask_gallery
 from edge.cli.options import ConfigOption, JsonOption
 from edge.cli.terminal import clock_progress, escape, out, print_json, say, table
 from edge.config import read_config
+from edge.protocol import ThresholdAnswer, ThresholdCalibrate, ThresholdGet, ThresholdReset, ThresholdSet
 from streams.errors import ControlError
 
 _ORIGINS = {"bundle": "the model", "hand": "hand", "rates": "the model's rates", "negatives": "your movement"}
@@ -32,22 +33,22 @@ def calibrate(
     that you enroll later get their thresholds in the same way.
     """
     settings = read_config(config)
-    answer = ask_gallery(settings, "threshold.calibrate", false_alarms_per_hour=false_alarms_per_hour)
-    if answer["state"] == "calibrating":
+    answer = ask_gallery(settings, ThresholdCalibrate(false_alarms_per_hour=false_alarms_per_hour))
+    if answer.state == "calibrating":
         with clock_progress() as progress:
             progress.add_task("looking through your ordinary movement")
-            while answer["state"] == "calibrating":
+            while answer.state == "calibrating":
                 time.sleep(0.1)
-                answer = ask_gallery(settings, "threshold.get")
-    if answer["state"]:
-        raise ControlError(f"the calibration {answer['state']}", code="not_calibrated")
+                answer = ask_gallery(settings, ThresholdGet())
+    if answer.state:
+        raise ControlError(f"the calibration {answer.state}", code="not_calibrated")
     _print_thresholds(answer, as_json=as_json)
 
 
 @threshold.command("get")
 def get_thresholds(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show the threshold of each action, its origin and its cost."""
-    _print_thresholds(ask_gallery(read_config(config), "threshold.get"), as_json=as_json)
+    _print_thresholds(ask_gallery(read_config(config), ThresholdGet()), as_json=as_json)
 
 
 @threshold.command("set")
@@ -58,7 +59,7 @@ def set_threshold(
     as_json: JsonOption = False,
 ) -> None:
     """Set the threshold of one action by hand."""
-    answer = ask_gallery(read_config(config), "threshold.set", label=label, distance=distance)
+    answer = ask_gallery(read_config(config), ThresholdSet(label=label, distance=distance))
     _print_thresholds(answer, as_json=as_json)
 
 
@@ -71,33 +72,32 @@ def reset(
     as_json: JsonOption = False,
 ) -> None:
     """Go back to the calibrated threshold of an action, or, without an action, to the model's own thresholds."""
-    _print_thresholds(ask_gallery(read_config(config), "threshold.reset", label=label), as_json=as_json)
+    _print_thresholds(ask_gallery(read_config(config), ThresholdReset(label=label)), as_json=as_json)
 
 
-def _print_thresholds(answer: dict[str, Any], *, as_json: bool) -> None:
+def _print_thresholds(answer: ThresholdAnswer, *, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    per_hour = answer["false_alarms_per_hour"]
+    per_hour = answer.false_alarms_per_hour
     asked = "" if per_hour is None else f"at most {per_hour:g} false alarms an hour, all actions together"
     rows = table("action", "threshold", "from", "false alarms/h", "missed", "your own movement", title=asked)
-    for label in answer["labels"]:
-        told = label["false_alarms_per_hour"] is not None
+    for label in answer.labels:
         rows.add_row(
-            escape(label["label"]),
-            f"{label['distance']:.3f}",
-            _ORIGINS[label["origin"]],
-            f"{label['false_alarms_per_hour']:.2f}" if told else "",
-            f"{100 * label['missed']:.0f} %" if told else "",
-            label["negatives"],
+            escape(label.label),
+            f"{label.distance:.3f}",
+            _ORIGINS[label.origin],
+            f"{label.false_alarms_per_hour:.2f}" if label.false_alarms_per_hour is not None else "",
+            f"{100 * label.missed:.0f} %" if label.missed is not None else "",
+            label.negatives,
         )
     out().print(rows)
-    for label in answer["labels"]:
-        if label["warning"]:
-            say(f"[yellow][bold]{escape(label['label'])}[/]: {escape(label['warning'])}[/]")
-    if answer["negative_hours"]:
-        say(f"your ordinary movement speaks for {60 * answer['negative_hours']:.1f} minutes: it can only forbid")
-    if answer["unused"]:
-        say(escape(f"thresholds of actions that are not enrolled: {', '.join(answer['unused'])}"))
-    for note in answer["notes"]:
+    for label in answer.labels:
+        if label.warning:
+            say(f"[yellow][bold]{escape(label.label)}[/]: {escape(label.warning)}[/]")
+    if answer.negative_hours:
+        say(f"your ordinary movement speaks for {60 * answer.negative_hours:.1f} minutes: it can only forbid")
+    if answer.unused:
+        say(escape(f"thresholds of actions that are not enrolled: {', '.join(answer.unused)}"))
+    for note in answer.notes:
         say(f"[dim]{escape(note)}[/]")

@@ -11,8 +11,9 @@ from edge.cli.ask import daemon
 from edge.cli.options import ConfigOption, JsonOption
 from edge.cli.terminal import escape, note, print_json, say
 from edge.config import Config, read_config
+from edge.protocol import Status, ask
+from streams.clients import EventSubscriber
 from streams.errors import ControlError
-from streams.sockets import EventSubscriber
 
 _MARKS = {"onset": "[bold green]began[/]", "update": "[dim]goes on[/]", "end": "[dim]ended[/]"}
 
@@ -49,7 +50,7 @@ def watch(
 def _tell_enrolled(config: Config, *, quiet: bool) -> None:
     with daemon(config, timeout_s=1.0) as client:
         try:
-            labels = ", ".join(client.ask("status")["gallery"]["labels"])
+            labels = ", ".join(ask(client, Status()).gallery.labels)
             if not quiet:
                 note(f"[dim]enrolled: {escape(labels) or 'nothing yet'}; waiting for events, Ctrl-C stops[/]")
         except ControlError as error:
