@@ -1,6 +1,6 @@
 """From frames to events: pure, with the time that passes told by the frames and an injected clock.
 
-Shapes: W windows, P prototypes, K labels, E values of an embedding, F features, T frames of a window, V = 25, C = 3.
+Shapes: W windows, K labels, E values of an embedding, F features, T frames of a window, V = 25, C = 3.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.config import Config
-from edge.live.decision import Decision, Match, Turn
+from edge.live.decision import Decision, Turn
 from edge.live.events import Active, BodyEvents
 from edge.live.intake import Intake
+from edge.live.matching import Found, find_match
 from edge.live.windows import NOTHING, Cut, cut_windows
-from edge.match import PrototypeIndex, distance_at_score, score_from_distance
+from edge.match import PrototypeIndex
 from edge.model import Encoder
 from edge.motion import BodyTrack
 from streams.arrays import Array
 from streams.errors import EngineError
-from streams.event import Event, Latency, Quality, RunnerUp
+from streams.event import Event, Latency, Quality
 from streams.frame import SkeletonFrame
 
 
@@ -34,13 +34,6 @@ class _Person:
     track: BodyTrack
     events: BodyEvents
     decided_s: float = -math.inf
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Found:
-    distances_K: Array
-    windows_K: npt.NDArray[np.intp]
-    match: Match | None
 
 
 _NO_LATENCY = Latency(sensor=0.0, queue=0.0, encode=0.0, match=0.0, total=0.0)
@@ -116,26 +109,11 @@ class Recognizer:
         if not due:
             return []
         started_s = self._clock()
-        cuts = [
-            cut_windows(person.track, self.prototypes, self.config.windows, self.encoder.info.num_frames)
-            for person in due
-        ]
-        self.num_decisions += len(due)
-        self.num_windows += sum(len(cut.windows) for cut in cuts)
-        self.num_still += sum(cut.is_still for cut in cuts)
+        cuts = self._cut(due)
         cut_s = self._clock()
-        try:
-            embeddings_WE, features_WF = self._encode(cuts)
-        except EngineError as error:  # nothing was seen in this decision; the next one tries again
-            self.num_encodes_failed += 1
-            self.engine_error = error
-            cuts = [NOTHING] * len(due)
+        cuts, embeddings_WE, features_WF = self._encode(cuts)
         encoded_s = self._clock()
-        found, end = [], 0
-        for cut in cuts:
-            first, end = end, end + len(cut.windows)
-            own_WE, own_WF = embeddings_WE[first:end], features_WF[first:end]
-            found.append(self._find(own_WE, own_WF, cut) if cut.windows else self._nothing())
+        found = self._find(cuts, embeddings_WE, features_WF)
         matched_s = self._clock()
         sensor_s = max(0.0, frame.t_send_s - frame.timestamp_s)
         arrived_s = frame.t_send_s if frame.clock and frame.clock == self._clock_name else received_s
@@ -247,46 +225,44 @@ class Recognizer:
                 due.append(person)
         return due
 
-    def _encode(self, cuts: Sequence[Cut]) -> tuple[Array, Array]:
-        """Return embeddings (W, E) of all windows at once, and features (W, F) where a classifier needs them."""
+    def _cut(self, due: Sequence[_Person]) -> list[Cut]:
+        settings, num_frames = self.config.windows, self.encoder.info.num_frames
+        cuts = [cut_windows(person.track, self.prototypes, settings, num_frames) for person in due]
+        self.num_decisions += len(due)
+        self.num_windows += sum(len(cut.windows) for cut in cuts)
+        self.num_still += sum(cut.is_still for cut in cuts)
+        return cuts
+
+    def _encode(self, cuts: list[Cut]) -> tuple[list[Cut], Array, Array]:
+        """Return the windows, their embeddings (W, E), and features (W, F) where a classifier needs them.
+
+        Where the engine fails, nothing was seen: there are no windows, and the next decision tries again.
+        """
+        embeddings_WE = features_WF = np.zeros((0, 0), np.float32)
         blocks = [cut.windows_WTVC for cut in cuts if cut.windows]
         if not blocks:
-            return np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+            return cuts, embeddings_WE, features_WF
         windows_WTVC = np.concatenate(blocks)
-        if self.prototypes.classifier is not None:
-            found = self.encoder.encode_with_features(windows_WTVC)
-        else:
-            found = self.encoder.encode(windows_WTVC), np.zeros((len(windows_WTVC), 0), np.float32)
+        try:
+            if self.prototypes.classifier is not None:
+                embeddings_WE, features_WF = self.encoder.encode_with_features(windows_WTVC)
+            else:
+                embeddings_WE = self.encoder.encode(windows_WTVC)
+        except EngineError as error:
+            self.num_encodes_failed += 1
+            self.engine_error = error
+            return [NOTHING] * len(cuts), embeddings_WE, features_WF
         self.engine_error = None
+        return cuts, embeddings_WE, features_WF
+
+    def _find(self, cuts: Sequence[Cut], embeddings_WE: Array, features_WF: Array) -> list[Found]:
+        curve, min_score = self.encoder.info.score_curve, self.config.events.min_score
+        found, end = [], 0
+        for cut in cuts:
+            first, end = end, end + len(cut.windows)
+            own_WE, own_WF = embeddings_WE[first:end], features_WF[first:end]
+            found.append(find_match(self.prototypes, cut, own_WE, own_WF, curve, min_score))
         return found
-
-    def _find(self, embeddings_WE: Array, features_WF: Array, cut: Cut) -> _Found:
-        """Hold a body's windows against the prototypes."""
-        index, curve, min_score = self.prototypes, self.encoder.info.score_curve, self.config.events.min_score
-        distances_K, windows_K = index.distances(embeddings_WE, cut.comparable_WP)
-        best, *others = index.ranking(distances_K, windows_K, features_WF)
-
-        def score(label: int) -> float:
-            return score_from_distance(float(distances_K[label]), curve, float(index.midpoints_K[label]))
-
-        runner_up = None
-        if others and np.isfinite(distances_K[others[0]]):
-            runner_up = RunnerUp(label=index.labels[others[0]], score=score(others[0]))
-        window = cut.windows[windows_K[best]]
-        match = Match(
-            label=index.labels[best],
-            distance=float(distances_K[best]),
-            threshold_distance=distance_at_score(min_score, curve, float(index.midpoints_K[best])),
-            score=score(best),
-            runner_up=runner_up,
-            t_start_s=window.start_s,
-            joints=window.joints,
-        )
-        return _Found(distances_K, windows_K, match)
-
-    def _nothing(self) -> _Found:
-        num_labels = len(self.prototypes.labels)
-        return _Found(np.full(num_labels, np.inf, np.float32), np.zeros(num_labels, np.intp), None)
 
     def _event(
         self,
