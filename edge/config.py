@@ -127,6 +127,7 @@ class Model(_Section, frozen=True):
         Meta(description="its arithmetic: auto, fp32, bf16 or fp16; refused where the engine has none such"),
     ] = "auto"
     num_threads: Annotated[int, Meta(ge=1, le=64, description="its threads on the CPU")] = 1
+    # "calibrated" is older than the name of the classifier, and stays as it stands in people's files.
     matching: Annotated[
         Literal["cosine", "calibrated"],
         Meta(

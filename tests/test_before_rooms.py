@@ -1,7 +1,7 @@
 """Files that the version before the rooms wrote (commit a095a39) open, and its recording gives the same events.
 
 tests/fixtures/before_rooms: the performer's people at 15 fps, recorded as MCAP; a gallery of five labels enrolled from
-other people of hers, with negatives, a rename, a removal that was undone and thresholds; what its commands answered.
+other such people, with negatives, a rename, a removal that was undone and thresholds; what its commands answered.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from training.evaluate.one_shot import evaluate_protocol, read_protocol
 
 Array = npt.NDArray[np.float64]
 JOINTS = LAYOUTS["openpose18"].joints
-# A person who faces the camera: her right side is on the left of the image, y grows downwards.
+# A person who faces the camera: their right side is on the left of the image, y grows downwards.
 FACING = np.array(
     [
         (0.50, 0.20), (0.50, 0.28), (0.45, 0.28), (0.43, 0.40), (0.42, 0.50), (0.55, 0.28), (0.57, 0.40), (0.58, 0.50),

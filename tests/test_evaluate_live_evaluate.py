@@ -205,7 +205,7 @@ def test_json_has_the_figures_of_both_by_archive_and_slice(path: Path, tiny_bund
     assert content["dtw"]["f1"] == content["dtw_tuned"]["f1"], "this bundle was given no threshold of DTW"
     assert any("no threshold of DTW" in note for note in content["notes"])
     assert content["num_actions"] == 6
-    # Who enrolled acts beside, but not her examples again.
+    # Who enrolled acts beside, but not the examples again.
     assert content["slices"]["id-swap"]["num_actions"] == 6 + 3
     (stream, *_), _ = build_streams(read_archive(path), num_labels=3)
     longer_s = len(read_archive(negatives).persons[0]) / 30

@@ -36,7 +36,7 @@ _Bundle = Annotated[
     typer.Option("--encoder", metavar="BUNDLE", help="The folder of a model bundle. Default: the shipped one."),
 ]
 _Calibrated = Annotated[
-    bool, typer.Option("--calibrated", help="Also choose by the paper's distribution calibration, which is slow.")
+    bool, typer.Option("--calibrated", help="Also choose by the paper's distribution classifier, which is slow.")
 ]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script, with accuracies from 0 to 1.")]
 

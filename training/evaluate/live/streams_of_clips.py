@@ -30,11 +30,11 @@ from training.evaluate.live.stream import Action, Person, Stream
 
 _EXTREMITIES = [KINECT25_JOINTS.index(name) for name in ("Head", "WristLeft", "WristRight", "AnkleLeft", "AnkleRight")]
 
-# A clip that begins or ends farther from the person's rest is left out: to get there, she would have to do
+# A clip that begins or ends farther from the person's rest is left out: to get there, they would have to do
 # something that no label names, as to sit down before a clip of standing up. The nearer half is always kept:
 # some archives are cut in the midst of movements.
 _FAR_M = 0.3
-# Poses in which a person's clips begin or end, and between which she shifts while she rests.
+# Poses in which a person's clips begin or end, and between which they shift while at rest.
 _NEAR_M = 0.25
 _REST_S = (1.5, 6.0)
 _FIRST_REST_S, _LONG_REST_S = 3.0, 30.0
