@@ -16,14 +16,15 @@ from typing import Any
 
 import msgspec
 import typer.main
+from control_page import control
 from draw import images, package_layers
+from tables import cell, table, without_home, words
 
 from edge.cli.app import add_offline_commands, app
 from edge.config import Config
 from streams.layouts import KINECT25_JOINTS, LAYOUTS
 
 DOCS = Path(__file__).parent
-_HOME = str(Path.home())
 
 
 def main() -> int:
@@ -78,7 +79,7 @@ def cli() -> str:
         usage = " ".join((name, *reversed(command.collect_usage_pieces(context))))
         lines = [f"## {name.removeprefix('crossglg-edge ')}", "", f"    {usage}", "", _prose(command.help or "")]
         records = [parameter.get_help_record(context) for parameter in command.params]
-        rows = [[f"`{_cell(record[0])}`", _words(record[1])] for record in records if record]
+        rows = [[f"`{cell(record[0])}`", words(record[1])] for record in records if record]
         lines += ["", table(["argument or option", "meaning"], rows)] if rows else []
         sections.append("\n".join(lines))
     return "\n\n".join(sections)
@@ -104,8 +105,10 @@ def _section(name: str, section: msgspec.Struct) -> str:
     for field in msgspec.structs.fields(section):
         value = getattr(section, field.name)
         if not isinstance(value, msgspec.Struct):
-            default = msgspec.json.encode(value).decode().replace(_HOME, "~")
-            rows.append([f"`{field.name}`", f"`{default}`", _bounds(field.type), _cell(_description(field.type))])
+            default = msgspec.json.encode(value).decode()
+            rows.append(
+                [f"`{field.name}`", f"`{without_home(default)}`", _bounds(field.type), cell(_description(field.type))]
+            )
     head = [f"## [{name}]", "", (type(section).__doc__ or "").strip(), ""] if name else ["## Top level", ""]
     return "\n".join((*head, table(["key", "default", "allowed", "meaning"], rows)))
 
@@ -156,7 +159,7 @@ def rooms() -> str:
         for name in (package, *(f"{package}.{room}" for layer in layers for room in layer)):
             module = importlib.import_module(name)
             if hasattr(module, "__path__") and module.__doc__:
-                rows.append([f"`{name}`", _cell(module.__doc__.strip().split("\n\n")[0])])
+                rows.append([f"`{name}`", cell(module.__doc__.strip().split("\n\n")[0])])
     return table(["room", "rule"], rows)
 
 
@@ -176,24 +179,10 @@ def _flat(content: Mapping[str, Any], lead: str = "") -> dict[str, Any]:
     return found
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
-
-
-def _words(text: str) -> str:
-    """Return a help text for a cell, with nothing in it that Markdown would take for its own."""
-    return _cell(text).replace("[", "\\[").replace("<", "&lt;")
-
-
 PARTS: dict[str, Callable[[], str]] = {
     "cli": cli,
     "config": config,
+    "control": control,
     "layouts": layouts,
     "layout-axes": layout_axes,
     "rooms": rooms,
