@@ -26,7 +26,7 @@ from streams.errors import RecordingError, WireError
 from streams.frame import HIGH, Body, SkeletonFrame
 from streams.layouts import layout_by_name
 from streams.scene import SCENE_JSONSCHEMA, SCENE_SCHEMA, draw
-from streams.wire import MAX_COORDINATE_M, decode_frame, encode_frame
+from streams.wire import MAX_COORDINATE_M, WIRE_VERSION, BodyMessage, FrameMessage, validate_frame
 
 RECORDING_VERSION = "1"
 SKELETON_SCHEMA = "cglg.SkeletonFrame"
@@ -229,8 +229,8 @@ def read_recording(path: Path, *, source: str | None = None) -> Iterator[Skeleto
             continue
         try:
             # The same checks as for a frame that comes over the network.
-            frame = decode_frame(encode_frame(_frame(record))[1])
-        except (WireError, OverflowError) as error:
+            frame = validate_frame(_message(record))
+        except WireError as error:
             raise _bad_message(path, number, str(error)) from error
         yield frame
     if source is not None and source not in sources:
@@ -269,17 +269,29 @@ def _points(body: Body) -> list[_Point | None]:
     return [_Point(*joint) if is_seen else None for joint, is_seen in zip(shortest.tolist(), seen, strict=True)]
 
 
-def _frame(record: _Frame) -> SkeletonFrame:
-    """Return the frame as it was recorded, unchecked."""
-    bodies = [
-        Body(
-            id=body.id,
-            joints_m=np.array([(None,) * 3 if p is None else (p.x, p.y, p.z) for p in body.joints_m], np.float32),
-            confidence=np.array(body.confidence, np.uint8),
-        )
-        for body in record.bodies
-    ]
-    return SkeletonFrame(**{**msgspec.structs.asdict(record), "bodies": tuple(bodies)})
+def _message(record: _Frame) -> FrameMessage:
+    """Return the frame as it was recorded, as a publisher would send it."""
+    return FrameMessage(
+        v=WIRE_VERSION,
+        source=record.source,
+        epoch=record.epoch,
+        seq=record.seq,
+        timestamp=record.timestamp_s,
+        t_send=record.t_send_s,
+        clock=record.clock,
+        layout=record.layout,
+        axes=record.axes,
+        mirrored=record.mirrored,
+        fps=record.fps,
+        bodies=[
+            BodyMessage(
+                id=body.id,
+                pos=np.array([(None,) * 3 if p is None else (p.x, p.y, p.z) for p in body.joints_m], "<f4").tobytes(),
+                conf=bytes(body.confidence),
+            )
+            for body in record.bodies
+        ],
+    )
 
 
 def _messages(path: Path) -> Iterator[tuple[int, int, _Frame]]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from streams.errors import LayoutError, WireError
 from streams.frame import HIGH, LOW, MEDIUM, NO_CONFIDENCE, Body, SkeletonFrame
-from streams.layouts import axes_matrix, layout_by_name
+from streams.layouts import Layout, axes_matrix, layout_by_name
 from streams.messages import (
     WIRE_VERSION,
     Request,
@@ -33,6 +33,8 @@ __all__ = [
     "MAX_NAME",
     "MAX_TIMESTAMP_S",
     "WIRE_VERSION",
+    "BodyMessage",
+    "FrameMessage",
     "Request",
     "decode_event",
     "decode_frame",
@@ -41,6 +43,7 @@ __all__ = [
     "encode_event",
     "encode_frame",
     "encode_map",
+    "validate_frame",
 ]
 
 FRAME_TOPIC = "skeleton."
@@ -52,22 +55,28 @@ MAX_NAME = 100
 MAX_COORDINATE_M = 100.0
 # No clock of seconds gets here in 3000 years; one of milliseconds since 1970 is beyond it.
 MAX_TIMESTAMP_S = 1e11
+# MessagePack has no larger number; a recording, which is JSON, may.
+_MAX_NUMBER = 2**64 - 1
 
 
-class _Body(msgspec.Struct):
+class BodyMessage(msgspec.Struct):
+    """Carry one body: `pos` as little-endian float32 (J, 3) or as lists, `conf` as bytes 0 to 3 or as shares 0 to 1."""
+
     id: int
     pos: bytes | list[list[float | None]]
     conf: bytes | list[float] | None = None
 
 
-class _Frame(msgspec.Struct):
+class FrameMessage(msgspec.Struct):
+    """Carry a frame as it came: `validate_frame` tells whether it is one."""
+
     v: int
     source: str
     epoch: str
     seq: int
     timestamp: float
     layout: str
-    bodies: list[_Body]
+    bodies: list[BodyMessage]
     t_send: float | None = None
     clock: str = ""
     units: str = "m"
@@ -76,7 +85,7 @@ class _Frame(msgspec.Struct):
     fps: float = 0.0
 
 
-_frame_decoder = msgspec.msgpack.Decoder(_Frame)
+_frame_decoder = msgspec.msgpack.Decoder(FrameMessage)
 
 
 def encode_frame(frame: SkeletonFrame) -> list[bytes]:
@@ -112,29 +121,15 @@ def decode_frame(payload: bytes) -> SkeletonFrame:
         raise WireError(
             f"a frame message of {len(payload)} bytes: expected at most {MAX_FRAME_BYTES}", code="too_large"
         )
-    message = decode(_frame_decoder, payload)
-    if message.units != "m":
-        raise WireError(f"units {message.units[:20]!r}: expected 'm'", code="not_metres", hint="Send meters.")
+    message: FrameMessage = decode(_frame_decoder, payload)
+    return validate_frame(message)
+
+
+def validate_frame(message: FrameMessage) -> SkeletonFrame:
+    """Return the frame that a message carries, every field checked. Raises WireError as `decode_frame` does."""
     t_send = message.timestamp if message.t_send is None else message.t_send
-    if not (abs(message.timestamp) <= MAX_TIMESTAMP_S and abs(t_send) <= MAX_TIMESTAMP_S):
-        raise WireError(
-            f"timestamp {message.timestamp}, t_send {t_send}: expected seconds, at most {MAX_TIMESTAMP_S:g}",
-            code="bad_timestamp",
-            hint="Send seconds (nanoseconds / 1e9) of the clock that stamps your frames.",
-        )
-    if message.seq < 0:
-        raise WireError(f"seq {message.seq}: expected 0 or more", code="bad_message")
-    if len(message.bodies) > MAX_BODIES:
-        raise WireError(f"{len(message.bodies)} bodies: expected at most {MAX_BODIES}", code="too_many_bodies")
-    if len({body.id for body in message.bodies}) < len(message.bodies):
-        raise WireError("two bodies with the same id in one frame", code="repeated_body_id")
-    try:
-        layout = layout_by_name(message.layout[:MAX_NAME])
-        axes = layout.axes if message.axes is None else message.axes[:MAX_NAME]
-        if axes != layout.axes:
-            axes_matrix(axes)
-    except LayoutError as error:
-        raise WireError(error.message, code=error.code, hint=error.hint) from error
+    _validate_head(message, t_send)
+    layout, axes = _layout_and_axes(message)
     return SkeletonFrame(
         source=_name(message.source, "source"),
         epoch=_name(message.epoch, "epoch"),
@@ -150,13 +145,43 @@ def decode_frame(payload: bytes) -> SkeletonFrame:
     )
 
 
+def _validate_head(message: FrameMessage, t_send: float) -> None:
+    if message.units != "m":
+        raise WireError(f"units {message.units[:20]!r}: expected 'm'", code="not_metres", hint="Send meters.")
+    if not (abs(message.timestamp) <= MAX_TIMESTAMP_S and abs(t_send) <= MAX_TIMESTAMP_S):
+        raise WireError(
+            f"timestamp {message.timestamp}, t_send {t_send}: expected seconds, at most {MAX_TIMESTAMP_S:g}",
+            code="bad_timestamp",
+            hint="Send seconds (nanoseconds / 1e9) of the clock that stamps your frames.",
+        )
+    if not 0 <= message.seq <= _MAX_NUMBER:
+        raise WireError(f"seq {message.seq}: expected 0 or more (ints of 64 bits)", code="bad_message")
+    if len(message.bodies) > MAX_BODIES:
+        raise WireError(f"{len(message.bodies)} bodies: expected at most {MAX_BODIES}", code="too_many_bodies")
+    if len({body.id for body in message.bodies}) < len(message.bodies):
+        raise WireError("two bodies with the same id in one frame", code="repeated_body_id")
+    if any(abs(body.id) > _MAX_NUMBER for body in message.bodies):
+        raise WireError("a body id that is too large: expected ints of 64 bits", code="bad_message")
+
+
+def _layout_and_axes(message: FrameMessage) -> tuple[Layout, str]:
+    try:
+        layout = layout_by_name(message.layout[:MAX_NAME])
+        axes = layout.axes if message.axes is None else message.axes[:MAX_NAME]
+        if axes != layout.axes:
+            axes_matrix(axes)
+    except LayoutError as error:
+        raise WireError(error.message, code=error.code, hint=error.hint) from error
+    return layout, axes
+
+
 def _name(name: str, field: str) -> str:
     if not name or len(name) > MAX_NAME or not name.isprintable():
         raise WireError(f"{field} {name[:20]!r}: expected 1 to {MAX_NAME} printable characters", code="bad_name")
     return name
 
 
-def _body(body: _Body, num_joints: int) -> Body:
+def _body(body: BodyMessage, num_joints: int) -> Body:
     if isinstance(body.pos, bytes):
         if len(body.pos) != num_joints * 12:
             raise WireError(
@@ -186,7 +211,7 @@ def _body(body: _Body, num_joints: int) -> Body:
     return Body(id=body.id, joints_m=joints_m, confidence=_confidence(body, joints_m, num_joints))
 
 
-def _confidence(body: _Body, joints_m: npt.NDArray[np.float32], num_joints: int) -> npt.NDArray[np.uint8]:
+def _confidence(body: BodyMessage, joints_m: npt.NDArray[np.float32], num_joints: int) -> npt.NDArray[np.uint8]:
     """Read 0..3 from bytes, or from floats 0..1 in thirds; without it a joint that is there is HIGH."""
     if body.conf is None:
         return np.where(np.isfinite(joints_m).all(axis=1), np.uint8(HIGH), np.uint8(NO_CONFIDENCE))
