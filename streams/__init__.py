@@ -19,17 +19,21 @@ if TYPE_CHECKING:
         ConfigError,
         ControlError,
         CrossGLGError,
+        DescriptionError,
         EngineError,
         EnrollError,
         GalleryError,
         LayoutError,
+        LlmError,
         RecordingError,
+        TextToolError,
         WireError,
     )
     from streams.event import Event, Latency, Quality, RunnerUp
     from streams.frame import Body, SkeletonFrame
     from streams.layouts import LAYOUTS, Layout, layout_by_name
     from streams.messages import decode_event
+    from streams.movement import Movement
     from streams.recording import RecordingSummary, RecordingWriter, describe_recording, read_recording
     from streams.sockets import FramePublisher
     from streams.wire import decode_frame, encode_frame
@@ -46,6 +50,7 @@ __all__ = [
     "ControlClient",
     "ControlError",
     "CrossGLGError",
+    "DescriptionError",
     "EngineError",
     "EnrollError",
     "Event",
@@ -55,12 +60,15 @@ __all__ = [
     "Latency",
     "Layout",
     "LayoutError",
+    "LlmError",
+    "Movement",
     "Quality",
     "RecordingError",
     "RecordingSummary",
     "RecordingWriter",
     "RunnerUp",
     "SkeletonFrame",
+    "TextToolError",
     "WireError",
     "decode_event",
     "decode_frame",
@@ -78,6 +86,7 @@ _MODULES = {
     "frame": ("Body", "SkeletonFrame"),
     "layouts": ("LAYOUTS", "Layout", "layout_by_name"),
     "messages": ("decode_event",),
+    "movement": ("Movement",),
     "recording": ("RecordingSummary", "RecordingWriter", "describe_recording", "read_recording"),
     "sockets": ("FramePublisher",),
     "wire": ("decode_frame", "encode_frame"),

@@ -1,4 +1,4 @@
-"""Every error a user can meet, one tree.
+"""Every error that a user can meet, one tree, of the offline commands too.
 
 CrossGLGError
 ├── WireError        a frame or a control message that is refused
@@ -11,7 +11,10 @@ CrossGLGError
 ├── EngineError      what runs the model is missing, does not fit, or failed
 ├── GalleryError     the prototypes on disk, or a request that they cannot answer
 ├── EnrollError      an enrollment that cannot succeed
-└── ControlError     the daemon cannot be reached, or refused a command
+├── ControlError     the daemon cannot be reached, or refused a command
+├── DescriptionError the texts of an action, or what is derived from them
+├── LlmError         a language model that gives no usable answer
+└── TextToolError    what reads or embeds texts is missing
 """
 
 from __future__ import annotations
@@ -100,3 +103,21 @@ class ControlError(CrossGLGError):
     """Fail to reach the daemon, or pass on its refusal."""
 
     default_code = "unreachable"
+
+
+class DescriptionError(CrossGLGError):
+    """Refuse an action's name, or the files of its description."""
+
+    default_code = "bad_description"
+
+
+class LlmError(CrossGLGError):
+    """Get no answer from a language model, or none that can be used."""
+
+    default_code = "llm_failed"
+
+
+class TextToolError(CrossGLGError):
+    """Say what the reading or embedding of texts lacks."""
+
+    default_code = "no_text_tool"

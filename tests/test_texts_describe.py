@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streams.errors import CrossGLGError
+from streams.errors import CrossGLGError, DescriptionError, LlmError
 from streams.layouts import KINECT25_JOINTS, LAYOUTS
 from training.texts.describe import (
     ORIGIN,
     PROMPT_VERSION,
     SHIPPED,
-    DescriptionError,
     available_llms,
     global_prompt,
     joint_prompt,
@@ -35,7 +34,7 @@ from training.texts.describe import (
 
 pytest.importorskip("httpx2", reason="asking a language model needs httpx2, of the extra `text`")
 
-from training.texts.llm import ATTEMPTS, Chat, LlmError, describe_actions
+from training.texts.llm import ATTEMPTS, Chat, describe_actions
 
 SCRIPT = str(Path(sys.executable).with_name("crossglg-edge"))
 PROTOCOL = Path(__file__).parents[2] / "shared" / "data" / "protocol.json"

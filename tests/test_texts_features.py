@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streams.errors import DescriptionError, TextToolError
 from training.texts import features as text_features
-from training.texts.body_parts import TextToolError
-from training.texts.describe import KEY_JOINTS, ORIGIN, SHIPPED, DescriptionError, read_descriptions
+from training.texts.describe import KEY_JOINTS, ORIGIN, SHIPPED, read_descriptions
 from training.texts.features import ENCODER, read_text_features, write_text_features
 
 SCRIPT = Path(sys.executable).with_name("crossglg-edge")

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streams.errors import DescriptionError, TextToolError
 from streams.layouts import KINECT25_JOINTS, LAYOUTS
 from training.texts import body_parts
-from training.texts.body_parts import KeyJoints, TextToolError, key_joints
-from training.texts.describe import KEY_JOINTS, ORIGIN, SHIPPED, DescriptionError, read_descriptions
+from training.texts.body_parts import KeyJoints, key_joints
+from training.texts.describe import KEY_JOINTS, ORIGIN, SHIPPED, read_descriptions
 from training.texts.key_joints import read_key_joints, write_key_joints
 
 spacy = pytest.importorskip("spacy", reason="needs the extra `text`")

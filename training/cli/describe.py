@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streams.errors import CrossGLGError
+from streams.errors import CrossGLGError, DescriptionError, LlmError
 
 
 def describe(
@@ -37,7 +37,7 @@ def describe(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from streams.layouts import layout_by_name
-    from training.texts import Chat, DescriptionError, LlmError, describe_actions, slug
+    from training.texts import Chat, describe_actions, slug
 
     named = [*(actions or ()), *(name for path in actions_of or () for name in _actions_of(path))]
     wanted = list(dict.fromkeys(named))
@@ -82,7 +82,6 @@ def describe(
 
 def _actions_of(path: Path) -> list[str]:
     from streams.archive import read_archive
-    from training.texts import DescriptionError
 
     if path.suffix == ".npz":
         return sorted(set(read_archive(path).actions))

@@ -17,11 +17,11 @@ from torch import Tensor
 from edge.motion import fill_missing, to_body_frame, window_from_movement
 from streams.archive import read_archive
 from streams.arrays import Array
-from streams.errors import ArchiveError
+from streams.errors import ArchiveError, DescriptionError
 from streams.movement import Movement
 from training.model import SkeletonBranch, SpatialAttentionGC
 from training.run import load_run
-from training.texts import DescriptionError, read_key_joints
+from training.texts import read_key_joints
 
 # Actions where none are named: so many, those with most clips.
 NUM_ACTIONS = 4

@@ -1,15 +1,13 @@
 """What a language model says of actions and joints, and what the encoder is guided by: embeddings and key joints."""
 
-from training.texts.describe import DescriptionError, available_llms, slug
+from training.texts.describe import available_llms, slug
 from training.texts.features import ENCODER, read_text_features, write_text_features
 from training.texts.key_joints import read_key_joints, write_key_joints
-from training.texts.llm import Chat, LlmError, describe_actions
+from training.texts.llm import Chat, describe_actions
 
 __all__ = [
     "ENCODER",
     "Chat",
-    "DescriptionError",
-    "LlmError",
     "available_llms",
     "describe_actions",
     "read_key_joints",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streams.errors import CrossGLGError
+from streams.errors import TextToolError
 from streams.layouts import KINECT25_JOINTS, layout_by_name
 
 if TYPE_CHECKING:
@@ -103,12 +103,6 @@ _NOT_A_PART = _words("height level length width line range rest chair band bag r
 # Whose parts are meant; a partner's, an opponent's or a chair's are not.
 _PERSONS = _words("person performer player signer subject actor dancer man woman user someone body")
 _ANOTHER = _words("other another second")
-
-
-class TextToolError(CrossGLGError):
-    """Say what the reading or embedding of texts lacks."""
-
-    default_code = "no_text_tool"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

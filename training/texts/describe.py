@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 
 from streams import files
-from streams.errors import CrossGLGError
+from streams.errors import DescriptionError
 from streams.layouts import LAYOUTS
 
 T = TypeVar("T")
@@ -50,12 +50,6 @@ _SPOKEN = {
     "mouth": "{} corner of the mouth", "eyeinner": "inner corner of the {} eye",
     "eyeouter": "outer corner of the {} eye",
 }  # fmt: skip
-
-
-class DescriptionError(CrossGLGError):
-    """Refuse an action's name, or the files of its description."""
-
-    default_code = "bad_description"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from streams.arrays import Array
-from training.texts.body_parts import TextToolError
+from streams.errors import TextToolError
 from training.texts.describe import Description, descriptions_folder, read_descriptions, read_origin
 from training.texts.key_joints import check_fresh, common_layout, embed_command, underived, write_derived
 

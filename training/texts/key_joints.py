@@ -5,7 +5,6 @@ Shapes: A actions, V joints of a layout.
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +13,11 @@ import msgspec
 import numpy as np
 
 from streams.arrays import Array
+from streams.errors import DescriptionError
+from streams.files import replace_file
 from streams.layouts import Layout, layout_by_name
 from training.texts.body_parts import KeyJoints, english, key_joints
-from training.texts.describe import KEY_JOINTS, Description, DescriptionError, descriptions_folder, read_descriptions
+from training.texts.describe import KEY_JOINTS, Description, descriptions_folder, read_descriptions
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,12 +112,9 @@ def embed_command(llm: str | Path) -> str:
 
 def write_derived(path: Path, content: bytes) -> None:
     """Write a derived file, whole or not at all. Raises DescriptionError."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.write_bytes(content)
-        partial.replace(path)
+        replace_file(path, content)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise DescriptionError(
             f"{path} cannot be written: {error.strerror}",
             hint="Copy the folder of texts to one of yours and name that.",

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from streams.errors import CrossGLGError
+from streams.errors import DescriptionError, LlmError
 from streams.layouts import Layout
 from training.texts.describe import (
     ORIGIN,
     PROMPT_VERSION,
     Description,
-    DescriptionError,
     Origin,
     both_prompts,
     check_slugs,
@@ -36,12 +35,6 @@ _CONNECT_S, _LONGEST_PAUSE_S = 10.0, 60.0
 
 Notice = Callable[[str, str], None]
 Message = dict[str, str]
-
-
-class LlmError(CrossGLGError):
-    """Get no answer from a language model, or none that can be used."""
-
-    default_code = "llm_failed"
 
 
 class _Again(Exception):
