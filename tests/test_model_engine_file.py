@@ -193,7 +193,7 @@ def test_a_write_that_is_killed_leaves_a_whole_engine_or_one_that_is_refused(tmp
         with contextlib.suppress(EngineError):
             assert engine_file.verify(path, info, "tensorrt").file_sha256 == hashlib.sha256(content).hexdigest()
     # What it left half written goes with the next write.
-    (tmp_path / ".encoder.engine.1.part").write_bytes(b"pl")
+    (tmp_path / f".encoder.engine.{writer.pid}.part").write_bytes(b"pl")
     engine_file.write(path, b"plan", about(info))
     engine_file.verify(path, info, "tensorrt")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["encoder.engine", "encoder.engine.json"]

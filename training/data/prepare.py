@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streams.errors import ArchiveError
+from streams.files import replacing
 
 PERSONS = ("P1", "P2")
 _FILES_A_TASK = 16
@@ -156,17 +157,15 @@ def _write(path: Path, samples: Sequence[Sample], joints: Sequence[str], fps: fl
     }
     header = np.lib.format.header_data_from_array_1_0(samples[0].joints)
     header["shape"] = (int(arrays["offsets"][-1]), len(joint_names), 3)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-            # Clip by clip: a setup's frames are never in memory twice.
-            with archive.open("frames.npy", "w", force_zip64=True) as file:
-                np.lib.format.write_array_header_1_0(file, header)
-                for sample in samples:
-                    file.write(sample.joints.tobytes())
-            for key, array in arrays.items():
-                with archive.open(f"{key}.npy", "w") as file:
-                    np.lib.format.write_array(file, array, allow_pickle=False)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        replacing(path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
+        # Clip by clip: a setup's frames are never in memory twice.
+        with archive.open("frames.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for sample in samples:
+                file.write(sample.joints.tobytes())
+        for key, array in arrays.items():
+            with archive.open(f"{key}.npy", "w") as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)

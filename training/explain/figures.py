@@ -18,6 +18,7 @@ from matplotlib.image import AxesImage
 
 from streams.arrays import Array
 from streams.errors import ConfigError
+from streams.files import replacing
 from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS
 from training.explain.explain import Explanation
 
@@ -25,7 +26,7 @@ _DPI = 150
 # Height of a strip; width and height of a skeleton; area, in square points, of a sphere with all the attention.
 _STRIP, _PANEL, _POINTS2 = 0.23, (2.2, 2.7), 1500.0
 # One hue from light to dark, and colors of Okabe and Ito: the color-blind tell them apart.
-_ColorS, _SPHERES, _BONES = "Blues", "#F0A56E", "#777777"
+_COLORS, _SPHERES, _BONES = "Blues", "#F0A56E", "#777777"
 _PARTS = {
     "trunk and head": "#444444", "left arm": "#0072B2", "right arm": "#D55E00", "left leg": "#009E73",
     "right leg": "#B0558A",
@@ -93,7 +94,7 @@ def joint_importance(
 
 def _draw_strips(axes: Axes, values_SV: Array, names: Sequence[str]) -> AxesImage:
     """Draw K and what JID makes of it, one strip each, the numbers at their right."""
-    image = axes.imshow(values_SV / values_SV.max(axis=1, keepdims=True), _ColorS, vmin=0, vmax=1, aspect="auto")
+    image = axes.imshow(values_SV / values_SV.max(axis=1, keepdims=True), _COLORS, vmin=0, vmax=1, aspect="auto")
     axes.set_yticks(range(len(names)), names)
     axes.set_xticks([])
     axes.tick_params(length=0)
@@ -138,7 +139,7 @@ def spatial_attention(of: str, actions: Sequence[str], explanations: Sequence[Ex
 
 def _draw_matrix(axes: Axes, shares_LV: Array, limits: tuple[float, float], *, is_named: bool) -> AxesImage:
     order = sorted(range(25), key=lambda v: [*_PARTS].index(_part(KINECT25_JOINTS[v])))
-    image = axes.imshow(shares_LV[:, order].T, _ColorS, vmin=limits[0], vmax=limits[1], aspect="auto")
+    image = axes.imshow(shares_LV[:, order].T, _COLORS, vmin=limits[0], vmax=limits[1], aspect="auto")
     axes.set_xticks(range(len(shares_LV)), [str(number + 1) for number in range(len(shares_LV))])
     axes.set_xlabel("block", labelpad=1)
     axes.set_yticks(range(25), [f"{KINECT25_JOINTS[v]} {v + 1}" if is_named else "" for v in order])
@@ -252,9 +253,8 @@ def _color_bar(figure: Figure, image: AxesImage, left: float, top: float, label:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.part")
     try:
-        figure.savefig(partial, format="png", dpi=_DPI)
-        partial.replace(path)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=_DPI)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}", hint="Choose another --out.") from error

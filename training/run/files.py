@@ -24,6 +24,7 @@ from torch import nn
 
 from edge.model import Encoder
 from streams.errors import ConfigError
+from streams.files import replacing
 from training.data import TrainingSet
 from training.model import Guidance, SkeletonBranch
 from training.run.config import TrainConfig
@@ -181,10 +182,9 @@ def _unfinished(out: Path, missing: str) -> ConfigError:
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(path.name + ".partial")
     try:
-        write(partial)
-        partial.replace(path)
+        with replacing(path) as temporary:
+            write(temporary)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a full disk as a RuntimeError
         raise ConfigError(
             f"{path} cannot be written: {str(error).strip()}",

@@ -98,8 +98,6 @@ def write(path: Path, content: bytes, about: EngineFile, *, second: bytes = b"")
     about = msgspec.structs.replace(about, built=built, file_sha256=_digest(content, second))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f".{path.stem}.*.part"):  # by a process that was killed
-            left.unlink(missing_ok=True)
         if second:
             replace_file(path.with_suffix(_SECOND_SUFFIX), second)
         replace_file(path, content)
