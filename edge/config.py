@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +17,11 @@ from streams.errors import ConfigError
 
 _APP = "crossglg-edge"
 DEFAULT_PATH = platformdirs.user_config_path(_APP) / "config.toml"
+# What ZeroMQ takes: a port for tcp, anything for another transport.
+_ENDPOINT = re.compile(r"tcp://[^\s/]+:(\d{1,5}|\*)|(?!tcp:)[a-z]+://\S.*")
+
+
+_EXPECTED_ENDPOINT = "expected an endpoint such as tcp://127.0.0.1:5562 or ipc:///run/crossglg/control"
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,9 +31,20 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class Sockets(_Section, frozen=True):
     """ZeroMQ endpoints. They carry no authentication: keep them on loopback or a trusted network."""
 
-    frames: Annotated[str, Meta(description="skeleton frames in; publishers connect")] = clients.FRAMES
-    events: Annotated[str, Meta(description="events, status and log out")] = clients.EVENTS
-    control: Annotated[str, Meta(description="control requests")] = clients.CONTROL
+    frames: Annotated[
+        str, Meta(description="skeleton frames in; publishers connect. CROSSGLG_EDGE_FRAMES overrides it")
+    ] = clients.FRAMES
+    events: Annotated[str, Meta(description="events, status and log out. CROSSGLG_EDGE_EVENTS overrides it")] = (
+        clients.EVENTS
+    )
+    control: Annotated[
+        str, Meta(description="control requests. CROSSGLG_EDGE_CONTROL overrides it, and `--endpoint` overrides both")
+    ] = clients.CONTROL
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if not _ENDPOINT.fullmatch(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)!r}: {_EXPECTED_ENDPOINT}")
 
 
 class Stream(_Section, frozen=True):
@@ -168,11 +186,28 @@ class Config(_Section, frozen=True):
             raise ValueError(f"events.hits is {self.events.hits}, more than events.out_of, {self.events.out_of}")
 
 
-def read_config(path: Path | None = None) -> Config:
+def read_config(
+    path: Path | None = None, endpoint: str | None = None, *, environment: Mapping[str, str] = os.environ
+) -> Config:
     """Read the given file, or the user's own where it exists, or take the defaults.
 
-    Raises ConfigError that names the key, what it expects and what it got.
+    CROSSGLG_EDGE_FRAMES, _EVENTS and _CONTROL in the environment, where they are not empty, override the file's
+    [sockets]; `endpoint` overrides where the control socket is. Raises ConfigError that names the key, what it
+    expects and what it got.
     """
+    config = _read_file(path)
+    names = {field: f"CROSSGLG_EDGE_{field.upper()}" for field in Sockets.__struct_fields__}
+    given = {field: (name, environment[name]) for field, name in names.items() if environment.get(name)}
+    if endpoint is not None:
+        given["control"] = ("--endpoint", endpoint)
+    for name, address in given.values():
+        if not _ENDPOINT.fullmatch(address):
+            raise ConfigError(f"{name} is {address!r}: {_EXPECTED_ENDPOINT}", code="bad_endpoint")
+    overridden = {field: address for field, (_, address) in given.items()}
+    return msgspec.structs.replace(config, sockets=msgspec.structs.replace(config.sockets, **overridden))
+
+
+def _read_file(path: Path | None) -> Config:
     if path is None:
         if not DEFAULT_PATH.exists():
             return Config()

@@ -110,7 +110,7 @@ class ControlClient:
     def _unreachable(self, why: str) -> ControlError:
         return ControlError(
             f"no daemon answers at {self.endpoint}: {why}",
-            hint="Start one with `crossglg-edge serve`, or name its endpoint under [sockets] in the config.",
+            hint="Start one with `crossglg-edge serve`, or name its endpoint with `--endpoint` or in the config.",
         )
 
     def close(self) -> None:

@@ -261,6 +261,23 @@ def test_a_refusal_is_one_message_a_hint_and_the_exit_code_two(empty: DaemonProc
     refused("record", "/not/there/x.mcap", "--camera", "demo", config=empty.config)
 
 
+def test_a_daemon_is_found_by_the_flag_or_the_environment(
+    empty: DaemonProcess, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere, endpoint = make_config(), empty.sockets.control
+    pid = empty.process.pid
+    assert read_json("status", "--endpoint", endpoint, config=elsewhere)["pid"] == pid
+    monkeypatch.setenv("CROSSGLG_EDGE_CONTROL", endpoint)
+    assert read_json("status", config=elsewhere)["pid"] == pid
+    for command in (("status",), ("gallery", "list")):
+        with pytest.raises(ControlError, match="no daemon answers at ipc:///nobody"):
+            call(*command, "--endpoint", "ipc:///nobody", config=elsewhere)
+    assert endpoint in call("config", config=elsewhere)
+    monkeypatch.setenv("CROSSGLG_EDGE_CONTROL", "nonsense")
+    (line,) = refused("status", config=elsewhere)
+    assert line.startswith("error (bad_endpoint) CROSSGLG_EDGE_CONTROL is 'nonsense': expected an endpoint such as")
+
+
 # The gallery, without a daemon and with one
 
 

@@ -102,6 +102,42 @@ def test_the_users_own_file_is_read_where_there_is_one(path: Path, monkeypatch: 
     assert read_config().camera == "demo"
 
 
+# Endpoints from elsewhere
+
+
+def test_an_endpoint_is_the_flags_before_the_environments_before_the_files(path: Path) -> None:
+    path.write_text('[sockets]\ncontrol = "ipc:///file"\nevents = "ipc:///file-events"\n', encoding="utf-8")
+    environment = {"CROSSGLG_EDGE_CONTROL": "ipc:///environment", "CROSSGLG_EDGE_FRAMES": "tcp://*:5570"}
+    sockets = read_config(path, environment=environment).sockets
+    assert (sockets.control, sockets.frames, sockets.events) == (
+        "ipc:///environment",
+        "tcp://*:5570",
+        "ipc:///file-events",
+    )
+    assert read_config(path, "tcp://[::1]:1", environment=environment).sockets.control == "tcp://[::1]:1"
+    assert read_config(path, environment={"CROSSGLG_EDGE_CONTROL": ""}).sockets.control == "ipc:///file"
+
+
+def test_the_environment_is_that_of_the_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text("", encoding="utf-8")
+    monkeypatch.setenv("CROSSGLG_EDGE_EVENTS", "ipc:///environment")
+    assert read_config(path).sockets.events == "ipc:///environment"
+
+
+@pytest.mark.parametrize(
+    "bad", ["5562", "localhost:5562", "tcp://localhost", "tcp://:5562", "ipc://", "tcp://a:123456"]
+)
+def test_a_bad_endpoint_is_refused_with_where_it_is_from(path: Path, bad: str) -> None:
+    assert "control is " in refused(path, f'[sockets]\ncontrol = "{bad}"\n').message
+    path.write_text("", encoding="utf-8")
+    for name in ("CROSSGLG_EDGE_FRAMES", "CROSSGLG_EDGE_EVENTS", "CROSSGLG_EDGE_CONTROL"):
+        with pytest.raises(ConfigError, match=f"{name} is '.*expected an endpoint such as") as refusal:
+            read_config(path, environment={name: bad})
+        assert refusal.value.code == "bad_endpoint"
+    with pytest.raises(ConfigError, match="--endpoint is '"):
+        read_config(path, bad, environment={})
+
+
 # What is refused
 
 

@@ -20,7 +20,7 @@ import typer
 
 from edge.cli.ask import daemon
 from edge.cli.exit_codes import ExitCode
-from edge.cli.options import ConfigOption, JsonOption
+from edge.cli.options import ConfigOption, EndpointOption, JsonOption
 from edge.cli.terminal import escape, out, print_json, table
 from edge.config import DEFAULT_PATH, Config, read_config
 from edge.protocol import VERSION, Ping, ask
@@ -81,9 +81,9 @@ class Finding:
         return dataclasses.asdict(self)
 
 
-def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def doctor(config: ConfigOption = None, endpoint: EndpointOption = None, as_json: JsonOption = False) -> None:
     """Check packages, model, gallery, sockets and sensor, and say what is missing and how to get it."""
-    findings = examine(config)
+    findings = examine(config, endpoint)
     if as_json:
         print_json([finding.as_dict() for finding in findings])
     else:
@@ -95,12 +95,12 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(ExitCode.BAD_NEWS)
 
 
-def examine(config_path: Path | None) -> list[Finding]:
+def examine(config_path: Path | None, endpoint: str | None = None) -> list[Finding]:
     """Look at everything that `serve` needs (broken where it fails) or can use (missing).
 
-    `config_path`: as for `read_config`, which may raise ConfigError.
+    `config_path`, `endpoint`: as for `read_config`, which may raise ConfigError.
     """
-    config = read_config(config_path)
+    config = read_config(config_path, endpoint)
     path = config_path or DEFAULT_PATH
     return [
         _ok(

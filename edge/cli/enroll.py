@@ -8,7 +8,15 @@ import typer
 
 from edge.cli.ask import ask_gallery
 from edge.cli.guide import lead, summary
-from edge.cli.options import BodyOption, ConfigOption, CountdownOption, JsonOption, QuietOption, SourceOption
+from edge.cli.options import (
+    BodyOption,
+    ConfigOption,
+    CountdownOption,
+    EndpointOption,
+    JsonOption,
+    QuietOption,
+    SourceOption,
+)
 from edge.cli.terminal import print_json, say
 from edge.config import read_config
 from edge.protocol import EnrollStart, Mode, Side, StoredExample
@@ -48,6 +56,7 @@ def enroll(
     no_trim: Annotated[bool, typer.Option("--no-trim", help="With --from: keep the rest at both ends.")] = False,
     quiet: QuietOption = False,
     config: ConfigOption = None,
+    endpoint: EndpointOption = None,
     as_json: JsonOption = False,
     negative: Annotated[bool, typer.Option("--negative", hidden=True, is_eager=True, callback=_moved)] = False,
     seconds: Annotated[str | None, typer.Option(hidden=True, is_eager=True, callback=_moved)] = None,
@@ -60,7 +69,7 @@ def enroll(
         raise typer.BadParameter("--add and --replace exclude each other")
     if from_ is not None and (confirm or examples > 1):
         raise typer.BadParameter("--confirm and --examples are for the live stream, not for --from")
-    settings = read_config(config)
+    settings = read_config(config, endpoint)
     mode: Mode = "add" if add else "replace" if replace_ else "new"
     for number in range(examples):
         start = EnrollStart(
@@ -72,7 +81,7 @@ def enroll(
         else:
             from edge.enroll import clip_request
 
-            result = ask_gallery(settings, clip_request(from_, start, trim=not no_trim))
+            result = ask_gallery(config, endpoint, clip_request(from_, start, trim=not no_trim))
         assert isinstance(result, StoredExample)
         if as_json:
             print_json(result)

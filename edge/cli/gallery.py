@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge.cli.ask import ask_gallery
-from edge.cli.options import ConfigOption, JsonOption
+from edge.cli.options import ConfigOption, EndpointOption, JsonOption
 from edge.cli.terminal import escape, out, print_answer, print_json, say, table
-from edge.config import read_config
 from edge.protocol import (
     ExampleAbout,
     GalleryExport,
@@ -35,9 +34,9 @@ gallery = typer.Typer(no_args_is_help=True, help="List, show, change and move th
 
 
 @gallery.command("list")
-def list_actions(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def list_actions(config: ConfigOption = None, endpoint: EndpointOption = None, as_json: JsonOption = False) -> None:
     """List the enrolled actions."""
-    answer = ask_gallery(read_config(config), GalleryList())
+    answer = ask_gallery(config, endpoint, GalleryList())
     if as_json:
         print_json(answer)
         return
@@ -55,10 +54,11 @@ def list_actions(config: ConfigOption = None, as_json: JsonOption = False) -> No
 def show(
     label: Annotated[str | None, typer.Argument(help="The action to show. Default: all actions.")] = None,
     config: ConfigOption = None,
+    endpoint: EndpointOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the examples, how far apart the actions are, and which will be confused."""
-    answer = ask_gallery(read_config(config), GalleryGet(label=label))
+    answer = ask_gallery(config, endpoint, GalleryGet(label=label))
     if as_json:
         print_json(answer)
     elif isinstance(answer, LabelDetails):
@@ -128,12 +128,13 @@ def remove(
         typer.Option(metavar="ID", help="Remove the one example whose id begins like this. `gallery show` has ids."),
     ] = None,
     config: ConfigOption = None,
+    endpoint: EndpointOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Remove an action or one example. `gallery undo` brings it back."""
     if (label is None) == (id is None):
         raise typer.BadParameter("expected either an action or --id")
-    answer = ask_gallery(read_config(config), GalleryRemove(label=label, id=id))
+    answer = ask_gallery(config, endpoint, GalleryRemove(label=label, id=id))
     print_answer(answer, f"removed {label or id}; `crossglg-edge gallery undo` brings it back", as_json=as_json)
 
 
@@ -142,28 +143,30 @@ def rename(
     old: Annotated[str, typer.Argument(help="The action's name now.")],
     new: Annotated[str, typer.Argument(help="Its new name.")],
     config: ConfigOption = None,
+    endpoint: EndpointOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rename an action."""
-    answer = ask_gallery(read_config(config), GalleryRename(old=old, new=new))
+    answer = ask_gallery(config, endpoint, GalleryRename(old=old, new=new))
     print_answer(answer, f"{old} is now {new}", as_json=as_json)
 
 
 @gallery.command()
-def undo(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def undo(config: ConfigOption = None, endpoint: EndpointOption = None, as_json: JsonOption = False) -> None:
     """Undo the latest change. Run it again to undo the change before it."""
-    answer = ask_gallery(read_config(config), GalleryUndo())
+    answer = ask_gallery(config, endpoint, GalleryUndo())
     print_answer(answer, f"undone: {answer.undone}", as_json=as_json)
 
 
 @gallery.command()
 def history(
     config: ConfigOption = None,
+    endpoint: EndpointOption = None,
     as_json: JsonOption = False,
     limit: Annotated[int, typer.Option(min=1, help="List this many changes.")] = 20,
 ) -> None:
     """List the latest changes."""
-    answer = ask_gallery(read_config(config), GalleryHistory(limit=limit))
+    answer = ask_gallery(config, endpoint, GalleryHistory(limit=limit))
     if as_json:
         print_json(answer)
         return
@@ -177,10 +180,11 @@ def history(
 def revert(
     revision: Annotated[int, typer.Argument(help="A revision that `gallery history` lists; 0 is the empty gallery.")],
     config: ConfigOption = None,
+    endpoint: EndpointOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go back to the actions of an earlier revision. This is a new change that can be undone."""
-    answer = ask_gallery(read_config(config), GalleryRevert(revision=revision))
+    answer = ask_gallery(config, endpoint, GalleryRevert(revision=revision))
     text = f"now as in revision {revision}: {', '.join(answer.labels) or 'nothing enrolled'}"
     print_answer(answer, text, as_json=as_json)
 
@@ -191,10 +195,11 @@ def vacuum(
         int, typer.Option(min=0, help="Keep this many of the latest changes, so that you can undo them.")
     ] = 0,
     config: ConfigOption = None,
+    endpoint: EndpointOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Delete removed examples for good. Until then the file keeps them, so that you can undo."""
-    answer = ask_gallery(read_config(config), GalleryVacuum(keep_revisions=keep))
+    answer = ask_gallery(config, endpoint, GalleryVacuum(keep_revisions=keep))
     print_answer(answer, f"{answer.deleted} examples deleted for good", as_json=as_json)
 
 
@@ -203,10 +208,11 @@ def export_actions(
     path: Annotated[Path, typer.Argument(help="The .npz file to write.")],
     label: Annotated[list[str] | None, typer.Option(help="Export only this action. Repeat it for more.")] = None,
     config: ConfigOption = None,
+    endpoint: EndpointOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the actions to one portable file."""
-    answer = ask_gallery(read_config(config), GalleryExport(path=str(path.absolute()), labels=label))
+    answer = ask_gallery(config, endpoint, GalleryExport(path=str(path.absolute()), labels=label))
     negatives = f" and {answer.negatives} of ordinary movement" if answer.negatives else ""
     print_answer(answer, f"{answer.examples} examples{negatives} in {path}", as_json=as_json)
 
@@ -217,12 +223,13 @@ def import_actions(
     add: Annotated[bool, typer.Option("--add", help="Add to actions that exist.")] = False,
     replace_: Annotated[bool, typer.Option("--replace", help="Replace actions that exist.")] = False,
     config: ConfigOption = None,
+    endpoint: EndpointOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read the actions of a file that `gallery export` wrote."""
     if add and replace_:
         raise typer.BadParameter("--add and --replace exclude each other")
     mode: Mode = "add" if add else "replace" if replace_ else "new"
-    answer = ask_gallery(read_config(config), GalleryImport(path=str(path.absolute()), mode=mode))
+    answer = ask_gallery(config, endpoint, GalleryImport(path=str(path.absolute()), mode=mode))
     negatives = f"; {answer.negatives} of ordinary movement are here now" if answer.negatives else ""
     print_answer(answer, f"imported: {', '.join(answer.labels) or 'no action'}{negatives}", as_json=as_json)

@@ -11,6 +11,15 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="Read this TOML file instead of your own. See `config`."),
 ]
+EndpointOption = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint",
+        metavar="ADDRESS",
+        help="Ask the daemon at this control endpoint, such as tcp://192.0.2.7:5562. "
+        "Default: CROSSGLG_EDGE_CONTROL, or else the config's.",
+    ),
+]
 CountdownOption = Annotated[
     float | None, typer.Option(min=0, max=60, help="Seconds to get ready. Default: the config's countdown_s.")
 ]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edge.cli.ask import daemon
-from edge.cli.options import ConfigOption
+from edge.cli.options import ConfigOption, EndpointOption
 from edge.cli.terminal import clock_progress, escape, note, say
 from edge.config import Config, read_config
 from edge.protocol import RecordStart, RecordStop, ask
@@ -24,9 +24,10 @@ def record(
     seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds. Default: at Ctrl-C.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     config: ConfigOption = None,
+    endpoint: EndpointOption = None,
 ) -> None:
     """Record skeleton frames as MCAP, for Foxglove, the mcap tools, `publish` and `enroll --from`."""
-    settings = read_config(config)
+    settings = read_config(config, endpoint)
     path = path.absolute()
     end_s = time.monotonic() + seconds if seconds is not None else float("inf")
     if camera is None:

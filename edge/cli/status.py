@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge.cli.ask import daemon
-from edge.cli.options import ConfigOption, JsonOption
+from edge.cli.options import ConfigOption, EndpointOption, JsonOption
 from edge.cli.terminal import escape, out, print_json, table
 from edge.config import read_config
 from edge.protocol import EngineReport, Status, StatusAnswer, ask
@@ -14,9 +14,9 @@ _PLAIN_KEYS = (
 )  # fmt: skip
 
 
-def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def status(config: ConfigOption = None, endpoint: EndpointOption = None, as_json: JsonOption = False) -> None:
     """Show what the daemon does: its sources, rates, dropped frames, gallery and model."""
-    with daemon(read_config(config)) as client:
+    with daemon(read_config(config, endpoint)) as client:
         answer = ask(client, Status())
     if as_json:
         print_json(answer)

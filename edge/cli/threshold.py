@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from edge.cli.ask import ask_gallery
-from edge.cli.options import ConfigOption, JsonOption
+from edge.cli.options import ConfigOption, EndpointOption, JsonOption
 from edge.cli.terminal import clock_progress, escape, out, print_json, say, table
-from edge.config import read_config
 from edge.protocol import ThresholdAnswer, ThresholdCalibrate, ThresholdGet, ThresholdReset, ThresholdSet
 from streams.errors import ControlError
 
@@ -25,6 +24,7 @@ def calibrate(
         float, typer.Option(metavar="NUMBER", help="False alarms per hour of all actions together.")
     ],
     config: ConfigOption = None,
+    endpoint: EndpointOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find a threshold for each action by false alarms per hour, and report how many performances it will miss.
@@ -32,23 +32,22 @@ def calibrate(
     The false alarms are those of the rates that ship with the model, and of your own ordinary movement. Actions
     that you enroll later get their thresholds in the same way.
     """
-    settings = read_config(config)
-    answer = ask_gallery(settings, ThresholdCalibrate(false_alarms_per_hour=false_alarms_per_hour))
+    answer = ask_gallery(config, endpoint, ThresholdCalibrate(false_alarms_per_hour=false_alarms_per_hour))
     if answer.state == "calibrating":
         with clock_progress() as progress:
             progress.add_task("looking through your ordinary movement")
             while answer.state == "calibrating":
                 time.sleep(0.1)
-                answer = ask_gallery(settings, ThresholdGet())
+                answer = ask_gallery(config, endpoint, ThresholdGet())
     if answer.state:
         raise ControlError(f"the calibration {answer.state}", code="not_calibrated")
     _print_thresholds(answer, as_json=as_json)
 
 
 @threshold.command("get")
-def get_thresholds(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def get_thresholds(config: ConfigOption = None, endpoint: EndpointOption = None, as_json: JsonOption = False) -> None:
     """Show the threshold of each action, its origin and its cost."""
-    _print_thresholds(ask_gallery(read_config(config), ThresholdGet()), as_json=as_json)
+    _print_thresholds(ask_gallery(config, endpoint, ThresholdGet()), as_json=as_json)
 
 
 @threshold.command("set")
@@ -56,10 +55,11 @@ def set_threshold(
     label: Annotated[str, typer.Argument(help="The action.")],
     distance: Annotated[float, typer.Argument(help="The largest distance at which a match begins an event.")],
     config: ConfigOption = None,
+    endpoint: EndpointOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Set the threshold of one action by hand."""
-    answer = ask_gallery(read_config(config), ThresholdSet(label=label, distance=distance))
+    answer = ask_gallery(config, endpoint, ThresholdSet(label=label, distance=distance))
     _print_thresholds(answer, as_json=as_json)
 
 
@@ -69,10 +69,11 @@ def reset(
         str | None, typer.Argument(help="Forget what you set by hand for it. Default: everything.")
     ] = None,
     config: ConfigOption = None,
+    endpoint: EndpointOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go back to the calibrated threshold of an action, or, without an action, to the model's own thresholds."""
-    _print_thresholds(ask_gallery(read_config(config), ThresholdReset(label=label)), as_json=as_json)
+    _print_thresholds(ask_gallery(config, endpoint, ThresholdReset(label=label)), as_json=as_json)
 
 
 def _print_thresholds(answer: ThresholdAnswer, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from edge.cli.ask import daemon
-from edge.cli.options import ConfigOption, JsonOption
+from edge.cli.options import ConfigOption, EndpointOption, JsonOption
 from edge.cli.terminal import escape, note, print_json, say
 from edge.config import Config, read_config
 from edge.protocol import Status, ask
@@ -20,12 +20,13 @@ _MARKS = {"onset": "[bold green]began[/]", "update": "[dim]goes on[/]", "end": "
 
 def watch(
     config: ConfigOption = None,
+    endpoint: EndpointOption = None,
     as_json: JsonOption = False,
     seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds. Default: at Ctrl-C.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also show updates and log lines.")] = False,
 ) -> None:
     """Show events as they happen."""
-    settings = read_config(config)
+    settings = read_config(config, endpoint)
     _tell_enrolled(settings, quiet=as_json)
     events = EventSubscriber(settings.sockets.events, ("event.", "log.") if everything else ("event.",))
     end_s = time.monotonic() + seconds if seconds is not None else float("inf")
