@@ -686,6 +686,9 @@ class ThresholdSet(Request[ThresholdAnswer], frozen=True):
 
     label: str
     distance: Annotated[float, Meta(gt=0, le=100, description="the farthest at which a match begins an event")]
+    force: Annotated[
+        bool, Meta(description="set even if the model's rates expect more than 20 false alarms an hour")
+    ] = False
 
 
 class ThresholdReset(Request[ThresholdAnswer], frozen=True):

@@ -335,6 +335,37 @@ def test_thresholds_are_calibrated_set_kept_for_later_labels_and_reset(
     assert read_json("threshold", "reset", config=config)["false_alarms_per_hour"] is None
 
 
+@pytest.mark.parametrize("is_served", [False, True])
+def test_a_threshold_of_many_false_alarms_is_refused_unless_forced(
+    path: Path, rated: Path, make_config: MakeConfig, serve: Serve, is_served: bool
+) -> None:
+    info, _ = read_bundle(rated)
+    rates = msgspec.structs.replace(RATES, alarms_per_hour=(0.1, 0.4, 2.0, 92.0))
+    (rated / "bundle.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(info, rates=rates)))
+    config = make_config(bundle=rated)
+    daemon = serve("zmq", config=config) if is_served else None
+    call("enroll", "wave", "--from", f"{path}:0", config=config)
+    assert by_label(read_json("threshold", "set", "wave", "0.12", config=config))["wave"]["false_alarms_per_hour"] == 20
+    with pytest.raises(CrossGLGError) as refusal:
+        call("threshold", "set", "WAVE", "0.13", config=config)
+    assert refusal.value.code == "too_many_false_alarms"
+    assert refusal.value.message == (
+        "0.13 would give 'wave' 29 false alarms an hour by the bundle's rates: expected at most 20"
+    )
+    assert "--force" in refusal.value.hint
+    assert by_label(read_json("threshold", "get", config=config))["wave"]["distance"] == 0.12
+    forced = by_label(read_json("threshold", "set", "wave", "0.13", "--force", config=config))
+    assert (forced["wave"]["distance"], forced["wave"]["false_alarms_per_hour"]) == (0.13, 29)
+    if daemon is not None:
+        assert daemon.ask("threshold.set", label="wave", distance=0.2, force=True)["labels"][0]["distance"] == 0.2
+
+
+def test_without_rates_no_threshold_is_refused(path: Path, make_config: MakeConfig) -> None:
+    config = make_config()
+    call("enroll", "wave", "--from", f"{path}:0", config=config)
+    assert by_label(read_json("threshold", "set", "wave", "50", config=config))["wave"]["distance"] == 50
+
+
 def test_movement_in_which_an_action_alarms_makes_its_threshold_stricter_and_no_others(
     path: Path, rated: Path, make_config: MakeConfig
 ) -> None:

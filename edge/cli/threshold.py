@@ -54,12 +54,19 @@ def get_thresholds(config: ConfigOption = None, endpoint: EndpointOption = None,
 def set_threshold(
     label: Annotated[str, typer.Argument(help="The action.")],
     distance: Annotated[float, typer.Argument(help="The largest distance at which a match begins an event.")],
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Set it even if the model's rates expect more than 20 false alarms per hour."),
+    ] = False,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Set the threshold of one action by hand."""
-    answer = ask_gallery(config, endpoint, ThresholdSet(label=label, distance=distance))
+    """Set the threshold of one action by hand.
+
+    The command refuses a distance at which the model's rates expect more than 20 false alarms per hour.
+    """
+    answer = ask_gallery(config, endpoint, ThresholdSet(label=label, distance=distance, force=force))
     _print_thresholds(answer, as_json=as_json)
 
 

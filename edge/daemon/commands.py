@@ -207,7 +207,8 @@ def threshold_get(library: Library, args: ThresholdGet) -> dict[str, Any]:
 
 
 def threshold_set(library: Library, args: ThresholdSet) -> dict[str, Any]:
-    calibrating.set_by_hand(library.gallery, library.encoder.info, args.label, args.distance, created_now())
+    gallery, info = library.gallery, library.encoder.info
+    calibrating.set_by_hand(gallery, info, args.label, args.distance, created_now(), force=args.force)
     return threshold_get(library, ThresholdGet())
 
 

@@ -96,13 +96,14 @@ def _asked_for(label: str, asked: Thresholds, share: float, rates: Rates) -> Thr
 def _threshold(
     label: str, distance: float, origin: Literal["bundle", "hand", "rates", "negatives"], rates: Rates | None
 ) -> Threshold:
-    per_hour = missed = None
-    if rates is not None:
-        per_hour, missed = (
-            round(float(np.interp(distance, rates.distances, curve)), 4)
-            for curve in (rates.alarms_per_hour, rates.missed)
-        )
+    per_hour, missed = (None, None) if rates is None else cost_of(distance, rates)
     return Threshold(label=label, distance=distance, origin=origin, false_alarms_per_hour=per_hour, missed=missed)
+
+
+def cost_of(distance: float, rates: Rates) -> tuple[float, float]:
+    """Return the false alarms an hour and the share of performances missed that rates expect of a threshold."""
+    per_hour, missed = (np.interp(distance, rates.distances, curve) for curve in (rates.alarms_per_hour, rates.missed))
+    return round(float(per_hour), 4), round(float(missed), 4)
 
 
 def midpoints(thresholds: Iterable[Threshold], curve: ScoreCurve, events: Events) -> dict[str, float]:

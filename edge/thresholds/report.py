@@ -11,10 +11,19 @@ import msgspec
 from edge.config import Config
 from edge.gallery import Gallery, find_spelling
 from edge.model import BundleInfo, Encoder
-from edge.thresholds.calibrate import Threshold, limits_by_negatives, midpoints, negative_hours, thresholds_in_force
+from edge.thresholds.calibrate import (
+    Threshold,
+    cost_of,
+    limits_by_negatives,
+    midpoints,
+    negative_hours,
+    thresholds_in_force,
+)
 from edge.thresholds.file import Thresholds, read_thresholds, thresholds_path, write_thresholds
 from streams.errors import BundleError, GalleryError
 
+# Nobody wants to hear so many, and whoever does says so.
+MAX_FALSE_ALARMS_PER_HOUR = 20.0
 # What is said where no thresholds are this model's.
 OTHER_MODEL = "the thresholds that were asked for are another model's and not used: calibrate again"
 Job = Callable[[Callable[[], bool]], None]
@@ -80,12 +89,26 @@ def _notes(asked: Thresholds | None, by_model: dict[str, Thresholds], gallery: G
     return said
 
 
-def set_by_hand(gallery: Gallery, info: BundleInfo, label: str, distance: float, created: str) -> None:
-    """Give one label a threshold. Raises GalleryError: "unknown_label", "bad_thresholds"."""
+def set_by_hand(
+    gallery: Gallery, info: BundleInfo, label: str, distance: float, created: str, *, force: bool = False
+) -> None:
+    """Give one label a threshold.
+
+    Raises GalleryError: "unknown_label", "bad_thresholds", or, unless `force`, "too_many_false_alarms" by the
+    bundle's rates.
+    """
     spelling = find_spelling(label, gallery.labels())
     if not spelling:
         known = ", ".join(map(repr, gallery.labels())) or "none"
         raise GalleryError(f"no label {label!r} in {gallery.path}; it has {known}", code="unknown_label")
+    per_hour, _ = (0.0, 0.0) if info.rates is None else cost_of(distance, info.rates)
+    if per_hour > MAX_FALSE_ALARMS_PER_HOUR and not force:
+        raise GalleryError(
+            f"{distance:g} would give {spelling!r} {per_hour:.0f} false alarms an hour by the bundle's rates: "
+            f"expected at most {MAX_FALSE_ALARMS_PER_HOUR:g}",
+            code="too_many_false_alarms",
+            hint="Set a smaller distance, see `crossglg-edge threshold get`; --force (force: true) sets it anyway.",
+        )
     asked = _read_asked(gallery, info)
     by_hand = {**asked.by_hand, spelling: distance}
     _write(gallery, info, asked, by_hand=by_hand, created=created)
