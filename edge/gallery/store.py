@@ -38,9 +38,6 @@ from streams.arrays import Array
 from streams.errors import GalleryError
 from streams.movement import Movement
 
-# A thousand windows at once would take gigabytes in the encoder.
-_EMBED_BATCH = 32
-
 
 @dataclass(slots=True, kw_only=True)
 class _Change:
@@ -423,8 +420,7 @@ class Gallery:
 
     def _embeddings(self, movements: Sequence[Movement]) -> Array:
         """Return embeddings, shape (N, D), float32, read-only. Raises GalleryError if one is not finite."""
-        batches = [movements[i : i + _EMBED_BATCH] for i in range(0, len(movements), _EMBED_BATCH)]
-        embeddings_ND = np.concatenate([np.array(self._embed(batch), "<f4") for batch in batches])
+        embeddings_ND = np.array(self._embed(movements), "<f4")
         # One NaN among the distances would hide every other prototype.
         if not np.isfinite(embeddings_ND).all():
             raise GalleryError(
