@@ -179,7 +179,7 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     if missing:
         raise ArchiveError(
             f"{path}: no {', '.join(missing)} in it; expected a skeleton archive with {', '.join(_KEYS)}",
-            hint="The format is described in README.md under 'Skeleton archives'.",
+            hint="The format is described in docs/data-format.md under 'Archives'.",
         )
     return data
 

@@ -100,7 +100,7 @@ def decode(decoder: msgspec.msgpack.Decoder[T], payload: bytes) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         # Another major version may have another shape: name that first.
         _check_version(payload)
-        raise WireError(f"not a cglg/1 message: {error}", hint="The format is in README.md.") from error
+        raise WireError(f"not a cglg/1 message: {error}", hint="The format is in docs/publish.md.") from error
     version = getattr(message, "v", WIRE_VERSION)
     if version != WIRE_VERSION:
         _check_version(payload)

@@ -209,7 +209,7 @@ def test_an_archive_without_an_array_is_refused_with_its_name(tmp_path: Path, ke
     del data[key]
     error = refused(write(tmp_path, data))
     assert f"no {key} in it" in error.message
-    assert "README" in error.hint
+    assert "data-format.md" in error.hint
 
 
 _F = np.zeros((11, 25, 3), np.float32)

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from edge.motion.speed import _TIE_S
+from edge.motion.speed import TIE_S
 from streams.arrays import Array, Times
 
 # A sensor's clock jitters: frames may come by so much faster than the highest rate.
@@ -24,7 +24,6 @@ class BodyTrack:
     """
 
     def __init__(self, keep_s: float, max_rate_fps: float) -> None:
-        self._keep_s = keep_s
         self._room = math.ceil(keep_s * max_rate_fps * _RATE_MARGIN) + 2
         self._timestamps_s = np.empty(2 * self._room, np.float64)
         self._joints_m = np.empty((2 * self._room, 25, 3), np.float32)
@@ -50,6 +49,6 @@ class BodyTrack:
     def latest(self, length_s: float) -> tuple[Times, Array]:
         """Return the frames of the last `length_s`, as views valid until the next push."""
         first = self._start + int(
-            np.searchsorted(self._timestamps_s[self._start : self._end], self.newest_s - length_s - _TIE_S)
+            np.searchsorted(self._timestamps_s[self._start : self._end], self.newest_s - length_s - TIE_S)
         )
         return self._timestamps_s[first : self._end], self._joints_m[first : self._end]

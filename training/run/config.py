@@ -83,7 +83,7 @@ class TrainConfig:
 
     @classmethod
     def preset(cls, name: Preset) -> TrainConfig:
-        """Return the paper's settings, or what two CPU cores train in hours."""
+        """Return the paper's settings, or what two CPU cores train in half an hour to an hour."""
         if name == "paper":
             return cls()
         return cls(
@@ -137,7 +137,7 @@ def read_train_config(preset: Preset, file: Path | None, flags: dict[str, Any]) 
         raise ConfigError(f"{where} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(
-            f"{where}: {error}", hint="The keys are those of TrainConfig in training/train_config.py."
+            f"{where}: {error}", hint="The keys are those of TrainConfig in training/run/config.py."
         ) from error
 
 
