@@ -67,7 +67,7 @@ class FrozenBranch(nn.Module):
     def places(self, features_NCTV: Tensor) -> Tensor:
         """Return (N, places, C): one place for `pooled`, quarter x joint for `joints`."""
         if self.embedding == "pooled":
-            return self.branch.pooled(features_NCTV)[:, None]
+            return self.branch.pool(features_NCTV)[:, None]
         return quarters(features_NCTV)
 
     def forward(self, windows_NTVC: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from streams import wire
 from streams.errors import CameraError, WireError
 from streams.frame import SkeletonFrame
 from streams.performer import ACTIONS, Performer
-from streams.playback import repeated
+from streams.playback import repeat_frames
 from streams.sockets import FrameSubscriber
 
 # A camera that the daemon could not read for so long goes on from now, instead of catching up.
@@ -70,7 +70,7 @@ def open_camera(name: str, *, frames_endpoint: str, loop: bool = True) -> Camera
     if name.startswith("demo:") and name.removeprefix("demo:").isdecimal():
         return PacedCamera(DemoFrames(int(name.removeprefix("demo:"))))
     if name.startswith("replay:"):
-        frames = repeated(name.removeprefix("replay:"), loop=loop)
+        frames = repeat_frames(name.removeprefix("replay:"), loop=loop)
         return PacedCamera(ReplayFrames(frames))
     if name == "k4a":
         return open_k4a()
@@ -235,5 +235,5 @@ def open_k4a() -> Camera:
     raise CameraError(
         "the Azure Kinect was opened, but body tracking is not part of this version",
         code="no_body_tracking",
-        hint="Run a body tracker that publishes skeletons (README, 'Publish your own'), and --camera zmq.",
+        hint="Run a body tracker that publishes skeletons (docs/publish.md), and --camera zmq.",
     )

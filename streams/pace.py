@@ -23,7 +23,9 @@ def frames_until(camera: Camera, end_s: float) -> Iterator[SkeletonFrame | Refus
         time.sleep(min(_LONGEST_SLEEP_S, camera.wait_s(now_s)))
 
 
-def paced(frames: Iterable[SkeletonFrame], *, speed: float = 1.0, source: str | None = None) -> Iterator[SkeletonFrame]:
+def pace_frames(
+    frames: Iterable[SkeletonFrame], *, speed: float = 1.0, source: str | None = None
+) -> Iterator[SkeletonFrame]:
     """Yield frames, whose timestamps count from 0, when their time comes, as a publisher that just started sends them.
 
     `speed`: times real time; where that is not 1, the frames' time is not this machine's, so no clock is named.

@@ -20,7 +20,7 @@ from streams.errors import CameraError
 from streams.frame import LOW, MEDIUM, NO_CONFIDENCE, Body, SkeletonFrame
 from streams.layouts import KINECT25_JOINTS
 from streams.movement import Movement
-from streams.synthetic_body import ACTION_POSES, ARMS, LEFT, REST, RIGHT, Action, draw_person, joints_at, posed
+from streams.synthetic_body import ACTION_POSES, ARMS, LEFT, REST, RIGHT, Action, apply_pose, draw_person, joints_at
 
 Float = npt.NDArray[np.float64]
 
@@ -223,12 +223,12 @@ def perform(action: str, *, seed: int, fps: float = 30.0) -> Movement:
 
 def _motion(action: Action, rng: np.random.Generator) -> _Motion:
     """Draw one performance of an action: its speed, its reach, its repeats, and who leads."""
-    rest_S2 = posed(REST, np.zeros((15, 2)))
+    rest_S2 = apply_pose(REST, np.zeros((15, 2)))
     repeats = int(rng.integers(action.repeats[0], action.repeats[1] + 1))
     seconds, poses = [0.0], [rest_S2]
     for duration_s, pose in (*action.approach, *action.cycle * repeats, (action.leave_s, REST)):
         seconds.append(duration_s)
-        poses.append(posed(pose, poses[-1]))
+        poses.append(apply_pose(pose, poses[-1]))
     num_keys = len(poses)
     poses[-1] = rest_S2
     speed = np.exp(rng.uniform(np.log(0.7), np.log(1.4)))

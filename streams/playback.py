@@ -59,7 +59,7 @@ def read_frames(spec: str) -> Iterator[SkeletonFrame]:
         start_s += _PAUSE_S
 
 
-def repeated(spec: str, *, loop: bool) -> Iterator[SkeletonFrame]:
+def repeat_frames(spec: str, *, loop: bool) -> Iterator[SkeletonFrame]:
     """Yield the frames of `read_frames`, from time 0 on; with `loop` for ever, time still rising.
 
     Each publisher in a recording has a clock of its own: its first frame is put at the time of the

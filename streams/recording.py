@@ -133,7 +133,7 @@ class RecordingWriter:
                 hint="Name a file in a folder that exists and that you may write to.",
             ) from error
         self._mcap = Writer(self._file)
-        with self._closed_on_error():
+        with self._closing_on_error():
             self._mcap.start(library="crossglg-edge")
             self._sync()
         self._schemas = {
@@ -161,7 +161,7 @@ class RecordingWriter:
             (self._channel(f"skeleton.{frame.source}", SKELETON_SCHEMA, metadata), _record(frame)),
             (self._channel(f"scene.{frame.source}", SCENE_SCHEMA, {}), scene),
         )
-        with self._closed_on_error():
+        with self._closing_on_error():
             for channel, content in messages:
                 data = msgspec.json.encode(content)
                 self._mcap.add_message(channel, log_time_ns, data, log_time_ns, frame.seq & 0xFFFFFFFF)
@@ -176,7 +176,7 @@ class RecordingWriter:
         """Finish the file with its index; again is allowed. Raises RecordingError if that fails."""
         if self._file.closed:
             return
-        with self._closed_on_error():
+        with self._closing_on_error():
             self._mcap.finish()  # type: ignore[no-untyped-call]
             self._sync()
             self._file.close()
@@ -201,7 +201,7 @@ class RecordingWriter:
         os.fsync(self._file.fileno())
 
     @contextmanager
-    def _closed_on_error(self) -> Iterator[None]:
+    def _closing_on_error(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -188,7 +188,7 @@ class Person:
     place_3: Float
 
 
-def posed(pose: Pose, before_S2: Float) -> Float:
+def apply_pose(pose: Pose, before_S2: Float) -> Float:
     """Return the pose as (S, 2): `before_S2`, with what `pose` names put in place."""
     pose_S2 = before_S2.copy()
     hands = {name.replace("fore", "hand"): pair for name, pair in pose.items() if name.startswith("fore")}
@@ -210,7 +210,7 @@ def draw_person(rng: np.random.Generator, floor_m: float) -> Person:
     }
     kinds = [name.removesuffix("Left").removesuffix("Right") for name in KINECT25_JOINTS]
     lengths_V1 = np.array([[height_m * _PROPORTIONS.get(kind, 0.0) * build.get(kind, 1.0)] for kind in kinds])
-    rest_S2 = posed(REST, np.zeros((15, 2)))
+    rest_S2 = apply_pose(REST, np.zeros((15, 2)))
     rest_S2[LEFT] += rng.normal(0, 2.0, 2)
     rest_S2[RIGHT] += rng.normal(0, 2.0, 2)
     sway_S2 = np.full((15, 2), 1.0)
@@ -279,12 +279,12 @@ def _posture(lengths_V1: Float, pose_LS2: Float) -> Float:
     bones_LV3[:, _SHOULDERS, 0], bones_LV3[:, _SHOULDERS, 1] = np.cos(lift_L2) * _SIDES, np.sin(lift_L2)
     # A thumb lies to the front of a hanging hand, and turns with the hand.
     hands_L23 = segments_LS3[:, _HANDS]
-    front_L23 = -_bent(-hands_L23.reshape(-1, 3))[:, 2].reshape(hands_L23.shape)
+    front_L23 = -_bend(-hands_L23.reshape(-1, 3))[:, 2].reshape(hands_L23.shape)
     bones_LV3[:, _TIPS] = hands_L23
     bones_LV3[:, _THUMBS] = 0.6 * hands_L23 + 0.8 * front_L23
 
     trunk_L3 = segments_LS3[:, _S["trunk"]]
-    turn_L33 = _twisted(np.deg2rad(pose_LS2[:, _S["body"], 0])) @ _bent(trunk_L3)
+    turn_L33 = _twist(np.deg2rad(pose_LS2[:, _S["body"], 0])) @ _bend(trunk_L3)
     bones_LV3[:, _ABOVE_TRUNK] = bones_LV3[:, _ABOVE_TRUNK] @ turn_L33
     # The lower back bends half as far as the chest.
     lower_L3 = trunk_L3 + _UP
@@ -293,7 +293,7 @@ def _posture(lengths_V1: Float, pose_LS2: Float) -> Float:
     return np.asarray(_CHAINS @ bones_LV3, np.float64)
 
 
-def _twisted(angle_L: Float) -> Float:
+def _twist(angle_L: Float) -> Float:
     """Return matrices (L, 3, 3) for row vectors that bring the right shoulder to the front."""
     turn_L33 = np.zeros((len(angle_L), 3, 3))
     turn_L33[:, 0, 0] = turn_L33[:, 2, 2] = np.cos(angle_L)
@@ -303,7 +303,7 @@ def _twisted(angle_L: Float) -> Float:
     return turn_L33
 
 
-def _bent(up_L3: Float) -> Float:
+def _bend(up_L3: Float) -> Float:
     """Return matrices (L, 3, 3) for row vectors: the shortest turn that takes up to `up_L3`."""
     column_L3: Float = up_L3 * _MINUS_XZ
     turn_L33: Float = column_L3[:, :, None] * (up_L3 / (1 + up_L3[:, 1:2]))[:, None]

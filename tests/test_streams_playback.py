@@ -12,7 +12,7 @@ import pytest
 from streams.errors import ArchiveError, CrossGLGError, RecordingError
 from streams.frame import Body, SkeletonFrame
 from streams.layouts import KINECT25_JOINTS
-from streams.playback import is_archive, read_clip, read_frames, repeated
+from streams.playback import is_archive, read_clip, read_frames, repeat_frames
 from streams.recording import RecordingWriter
 
 _LENGTHS = (4, 1, 6)
@@ -96,7 +96,7 @@ def test_a_clip_that_is_not_there_is_refused(archive: str, clip: str) -> None:
 
 @pytest.mark.parametrize("spec", ["none.npz", "none.npz:0", "none.mcap", "none", "none.npz.mcap"])
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path, spec: str) -> None:
-    for read in (read_frames, lambda name: repeated(name, loop=True)):
+    for read in (read_frames, lambda name: repeat_frames(name, loop=True)):
         with pytest.raises(CrossGLGError):
             next(read(str(tmp_path / spec)))
 
@@ -128,7 +128,7 @@ def test_each_clip_is_another_body(archive: str) -> None:
 
 
 def test_a_clip_alone_starts_at_zero(archive: str) -> None:
-    frames = list(repeated(f"{archive}:2", loop=False))
+    frames = list(repeat_frames(f"{archive}:2", loop=False))
     assert numbers(frames) == [6, 7, 8, 9, 10, 11]
     assert [item.timestamp_s for item in frames] == pytest.approx(np.arange(6) / _FPS)
 
@@ -138,8 +138,8 @@ def test_a_clip_alone_starts_at_zero(archive: str) -> None:
 
 @pytest.mark.parametrize("clip", ["", ":0", ":1"])
 def test_time_rises_over_loops(archive: str, clip: str) -> None:
-    once = list(repeated(archive + clip, loop=False))
-    looped = list(islice(repeated(archive + clip, loop=True), 3 * len(once) + 1))
+    once = list(repeat_frames(archive + clip, loop=False))
+    looped = list(islice(repeat_frames(archive + clip, loop=True), 3 * len(once) + 1))
     assert numbers(looped) == (numbers(once) * 4)[: len(looped)]
     steps_s = [b.timestamp_s - a.timestamp_s for a, b in pairwise(looped)]
     assert min(steps_s) > 0.5 / _FPS
@@ -150,7 +150,7 @@ def test_time_rises_over_loops(archive: str, clip: str) -> None:
 
 def test_a_recording_is_moved_to_zero_and_keeps_its_age(tmp_path: Path) -> None:
     spec = record(tmp_path / "a.mcap", [frame(seq, 5000 + seq / 30) for seq in range(10)])
-    frames = list(repeated(spec, loop=False))
+    frames = list(repeat_frames(spec, loop=False))
     assert [item.timestamp_s for item in frames] == pytest.approx(np.arange(10) / 30)
     assert [item.t_send_s - item.timestamp_s for item in frames] == pytest.approx([0.01] * 10)
     assert [item.timestamp_s for item in read_frames(spec)] == pytest.approx(5000 + np.arange(10) / 30)
@@ -162,17 +162,17 @@ def test_publishers_with_clocks_of_their_own_are_put_on_one_time(tmp_path: Path)
     restarted = [replace(item, epoch="b", timestamp_s=item.timestamp_s - 8000) for item in left]
     together = [item for pair in zip(left[5:], right, strict=True) for item in pair]
     spec = record(tmp_path / "a.mcap", left[:5] + together + restarted)
-    once = list(repeated(spec, loop=False))
+    once = list(repeat_frames(spec, loop=False))
     times_s = [item.timestamp_s for item in once]
     assert times_s == sorted(times_s)
     assert times_s[-1] == 9 / 8 + 9 / 8
     by_source = [item.timestamp_s for item in once if item.source == "right"]
     assert by_source == [seq / 8 for seq in range(5, 10)]
-    twice = list(islice(repeated(spec, loop=True), 2 * len(once)))
+    twice = list(islice(repeat_frames(spec, loop=True), 2 * len(once)))
     assert [item.timestamp_s - times_s[-1] - 1 for item in twice[len(once) :]] == times_s
 
 
 def test_a_recording_of_nothing_is_not_looped_for_ever(tmp_path: Path) -> None:
     spec = record(tmp_path / "a.mcap", [])
     with pytest.raises(RecordingError):
-        list(repeated(spec, loop=True))
+        list(repeat_frames(spec, loop=True))

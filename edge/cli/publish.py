@@ -28,8 +28,8 @@ def publish(
     config: ConfigOption = None,
 ) -> None:
     """Send the frames of a recording or an archive to a daemon (`serve --camera zmq`)."""
-    from streams.pace import paced
-    from streams.playback import is_archive, repeated
+    from streams.pace import pace_frames
+    from streams.playback import is_archive, repeat_frames
     from streams.sockets import FramePublisher
 
     settings = read_config(config)
@@ -42,7 +42,7 @@ def publish(
                 f"no daemon takes frames at {settings.sockets.frames} within 5 s",
                 hint="Start one with `crossglg-edge serve --camera zmq`.",
             )
-        num_frames = _send(publisher, paced(repeated(spec, loop=loop), speed=speed, source=source))
+        num_frames = _send(publisher, pace_frames(repeat_frames(spec, loop=loop), speed=speed, source=source))
     finally:
         publisher.close()
     say(f"{num_frames} frames sent")

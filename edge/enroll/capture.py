@@ -174,7 +174,7 @@ class Enrollment:
 
     def _watch(self, frame: SkeletonFrame) -> None:
         """Keep the last half second of the person in view, as long as it is one, and the same."""
-        bodies = self._wanted(frame)
+        bodies = self._choose_bodies(frame)
         if len(bodies) != 1:
             self._last.clear()
             self.message = "more than one person is in view" if bodies else _NOBODY
@@ -201,7 +201,7 @@ class Enrollment:
             self.notes.append(self.message)
         self.state, self._until_s = "countdown", now_s + self._countdown_s
 
-    def _wanted(self, frame: SkeletonFrame) -> list[Body]:
+    def _choose_bodies(self, frame: SkeletonFrame) -> list[Body]:
         return [body for body in frame.bodies if self.body is None or body.id == self.body]
 
     def _capture(self, frames: Sequence[SkeletonFrame], now_s: float) -> None:
@@ -216,7 +216,7 @@ class Enrollment:
             self.state = "captured"
 
     def _take(self, frame: SkeletonFrame) -> None:
-        bodies = self._wanted(frame)
+        bodies = self._choose_bodies(frame)
         if not bodies:
             return
         if len(bodies) > 1 or (self._seen is not None and self._seen[0] != frame.source):

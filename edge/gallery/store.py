@@ -206,7 +206,7 @@ class Gallery:
         Undoing again walks further back. Raises GalleryError("nothing_to_undo").
         """
         with self._change("undo", created, expected_revision) as change:
-            standing, _ = self._stored(change.revision - 1)
+            standing, _ = self._read_revision(change.revision - 1)
             if standing <= self._span()[0]:
                 raise GalleryError(
                     f"nothing to undo: {self.path} holds no earlier state",
@@ -214,7 +214,7 @@ class Gallery:
                     hint="`history` lists the changes, `revert` goes back to any of them.",
                 )
             (undone,) = self._revisions("WHERE revision = ?", standing)
-            change.stands_for, change.shown = self._stored(standing - 1)
+            change.stands_for, change.shown = self._read_revision(standing - 1)
             change.label, change.detail = undone.label, f"of revision {standing}"
         return undone.description
 
@@ -234,7 +234,7 @@ class Gallery:
                     hint="`history` lists the changes.",
                 )
             change.detail = f"to revision {revision}"
-            _, change.shown = self._stored(revision)
+            _, change.shown = self._read_revision(revision)
 
     def export(self, path: Path | str, labels: Sequence[str] | None = None) -> int:
         """Write the raw examples of these labels, or of all with the negatives, to one .npz file.
@@ -310,7 +310,7 @@ class Gallery:
                     code="revision_conflict",
                     hint="The gallery was changed in the meantime: look at it again, then repeat the change.",
                 )
-            change = _Change(revision=head + 1, stands_for=head + 1, shown=self._stored(head)[1])
+            change = _Change(revision=head + 1, stands_for=head + 1, shown=self._read_revision(head)[1])
             yield change
             shown = msgspec.json.encode(change.shown).decode()
             row = (change.revision, change.stands_for, created, action, change.label, change.detail, shown)
@@ -366,7 +366,7 @@ class Gallery:
         negatives = {negative.id: negative for negative in self.negatives}
         with self._transaction("DEFERRED"):
             _, revision = self._span()
-            _, shown = self._stored(revision)
+            _, shown = self._read_revision(revision)
             prototypes = {
                 id: replace(prototypes[id], label=label) if id in prototypes else self._read(id, label)
                 for id, label in shown.items()
@@ -437,7 +437,7 @@ class Gallery:
             oldest, newest = self._db.execute("SELECT min(revision), max(revision) FROM revisions").fetchone()
         return oldest or 0, newest or 0
 
-    def _stored(self, revision: int) -> tuple[int, dict[str, str]]:
+    def _read_revision(self, revision: int) -> tuple[int, dict[str, str]]:
         """Return which revision one stands for, and the labels that it shows, by example id."""
         query = "SELECT stands_for, shown FROM revisions WHERE revision = ?"
         row = self._db.execute(query, (revision,)).fetchone()

@@ -12,7 +12,7 @@ from streams.arrays import Array, Times
 from streams.movement import Movement
 
 # Times that differ by less are the same: 3 frames at 30 fps are 0.1 s.
-_TIE_S = 1e-6
+TIE_S = 1e-6
 # Slower than this is rest: people sway, and sensors are noisy.
 REST_M_S = 0.25
 _EXTREMITIES = [3, 6, 7, 10, 11, 14, 18]  # head, wrists, hands, ankles
@@ -50,7 +50,7 @@ def trim_rest(movement: Movement, *, margin_s: float = 0.15) -> slice:
     fast = np.flatnonzero(speed_m_s > max(REST_M_S, 0.25 * float(np.quantile(speed_m_s, 0.95))))
     if not len(fast):
         return slice(0, len(timestamps_s))
-    begin_s, end_s = timestamps_s[fast[0]] - margin_s - _TIE_S, timestamps_s[fast[-1]] + margin_s + _TIE_S
+    begin_s, end_s = timestamps_s[fast[0]] - margin_s - TIE_S, timestamps_s[fast[-1]] + margin_s + TIE_S
     return slice(int(np.searchsorted(timestamps_s, begin_s)), int(np.searchsorted(timestamps_s, end_s, side="right")))
 
 
@@ -75,8 +75,8 @@ def speeds_m_s(timestamps_s: Times, points_LJ3: Array, over_s: float = 0.2) -> A
     half = np.float64(over_s / 2)
     # At the ends as well a way is as long as elsewhere, or a sensor's noise would look twice as fast.
     middle_s = np.clip(timestamps_s, timestamps_s[0] + half, max(timestamps_s[-1] - half, timestamps_s[0] + half))
-    before = np.searchsorted(timestamps_s, middle_s - half - _TIE_S)
-    after = np.minimum(np.searchsorted(timestamps_s, middle_s + half - _TIE_S), len(timestamps_s) - 1)
+    before = np.searchsorted(timestamps_s, middle_s - half - TIE_S)
+    after = np.minimum(np.searchsorted(timestamps_s, middle_s + half - TIE_S), len(timestamps_s) - 1)
     way = np.sqrt(((points_LJ3[after] - points_LJ3[before]) ** 2).sum(axis=2))
     time_s = np.maximum(timestamps_s[after] - timestamps_s[before], 1e-3)[:, None]
     return np.asarray(np.nan_to_num(way / time_s), np.float32)

@@ -73,7 +73,7 @@ def prepare_archives(
         out.mkdir(parents=True, exist_ok=True)
         for name, files in parts.items():
             path, digest = out / f"{name}.npz", _digest(files)
-            meta = _finished(path, digest)
+            meta = _read_meta(path, digest)
             if meta is None:
                 results = []
                 for sample in _read_all(pool, read, files):
@@ -127,7 +127,7 @@ def _digest(files: Sequence[Path]) -> str:
     return hashlib.sha256("".join(f"{file.name} {file.stat().st_size}\n" for file in files).encode()).hexdigest()
 
 
-def _finished(path: Path, digest: str) -> dict[str, Any] | None:
+def _read_meta(path: Path, digest: str) -> dict[str, Any] | None:
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:

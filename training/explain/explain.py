@@ -170,11 +170,11 @@ def look(branch: SkeletonBranch, windows_NTVC: Array) -> Look:
     )
     # Where JID comes last, it weighs what the last block has looked at.
     after_NLVV = seen_NLVV[:, min(branch.guidance.num_pre, len(layers) - 1) :]
-    weighed_NV = _received(after_NLVV * importance_NV[:, None, :, None]).mean(dim=1)
-    return Look(_received(seen_NLVV).numpy(), weighed_NV.numpy(), importance_NV.numpy())
+    weighed_NV = _share_attention(after_NLVV * importance_NV[:, None, :, None]).mean(dim=1)
+    return Look(_share_attention(seen_NLVV).numpy(), weighed_NV.numpy(), importance_NV.numpy())
 
 
-def _received(seen_NLVV: Tensor) -> Tensor:
+def _share_attention(seen_NLVV: Tensor) -> Tensor:
     return seen_NLVV.sum(dim=2) / seen_NLVV.sum(dim=(2, 3))[..., None]
 
 

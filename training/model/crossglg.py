@@ -94,7 +94,7 @@ class SkeletonBranch(nn.Module):
             x = x * importance_BV[:, None, None, :].to(x.dtype)
         return x, importance_BV
 
-    def pooled(self, features_BCTV: Tensor) -> Tensor:
+    def pool(self, features_BCTV: Tensor) -> Tensor:
         """Return the paper's f_out of the skeleton branch, shape (B, C)."""
         pooled: Tensor = self.project(features_BCTV.mean(dim=(2, 3)))
         return pooled

@@ -69,7 +69,7 @@ def begin_run(out: Path, run: dict[str, Any], *, is_first: bool) -> None:
             return
     except OSError as error:
         raise ConfigError(f"{out} cannot be written: {error.strerror}", hint="Choose another --out.") from error
-    changed = _changed(_read_run(out), run)
+    changed = _find_changes(_read_run(out), run)
     if changed:
         raise ConfigError(
             f"{out} holds a training run with another {', '.join(changed)}",
@@ -162,7 +162,7 @@ def _read_run(out: Path) -> dict[str, Any]:
     return run
 
 
-def _changed(before: Any, now: Any, name: str = "") -> list[str]:
+def _find_changes(before: Any, now: Any, name: str = "") -> list[str]:
     """Return the names of what differs, such as config.lr."""
     if before == now:
         return []
@@ -170,7 +170,9 @@ def _changed(before: Any, now: Any, name: str = "") -> list[str]:
         return [name]
     keys = sorted({*before, *now})
     return [
-        found for key in keys for found in _changed(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+        found
+        for key in keys
+        for found in _find_changes(before.get(key), now.get(key), f"{name}.{key}" if name else key)
     ]
 
 

@@ -86,7 +86,7 @@ class Learner(nn.Module):
             joints_BVC = features_BCTV.mean(dim=2).transpose(1, 2)
             cross_NVC = self.phi(joints_BVC.unflatten(0, (n, m)).mean(dim=1), texts_NVC)
         if self.proxies_AE is None:
-            skeleton = self.branch.pooled(features_BCTV)
+            skeleton = self.branch.pool(features_BCTV)
             cross = None if cross_NVC is None else cross_NVC.mean(dim=1)
         else:
             skeleton = self.branch.places(features_BCTV).flatten(1)
@@ -225,7 +225,7 @@ class _Training:
             if on_batch is not None:
                 in_epoch = min((i + 1) * config.batch, len(self.data))
                 on_batch(epoch * len(self.data) + in_epoch, config.epochs * len(self.data))
-        *sums, seen = ranks.summed(totals).tolist()
+        *sums, seen = ranks.add_up(totals).tolist()
         means = [total / seen for total in sums]
         if not math.isfinite(means[0]):
             raise ConfigError(
@@ -240,8 +240,8 @@ class _Training:
         labels_N, twins_N = batch.labels_N.to(device), batch.twins_N.to(device)
         texts_NVC = key_joints_NV = among_NA = None
         if self.guidance is not None:
-            texts_NVC = _mirrored(self.guidance.texts_AVC[labels_N], twins_N)
-            key_joints_NV = _mirrored(self.guidance.key_joints_AV[labels_N], twins_N)
+            texts_NVC = _mirror(self.guidance.texts_AVC[labels_N], twins_N)
+            key_joints_NV = _mirror(self.guidance.key_joints_AV[labels_N], twins_N)
         if config.augmentation.has_twins:
             labels_N, among_NA = _among_twins(labels_N, twins_N, len(self.data.classes))
         # Another size would be compiled anew, for every size, and run at a third of the speed.
@@ -284,7 +284,7 @@ def _among_twins(labels_N: Tensor, twins_N: Tensor, num_classes: int) -> tuple[T
     return own_N, ~all_own_NA.scatter(1, own_N[:, None], False)
 
 
-def _mirrored(by_joint: Tensor, twins_N: Tensor) -> Tensor:
+def _mirror(by_joint: Tensor, twins_N: Tensor) -> Tensor:
     """Exchange what belongs to left and right joints, shape (N, V, ...), of those windows that are mirrored."""
     is_mirrored = (twins_N >= 2).view(-1, *[1] * (by_joint.dim() - 1))
     return torch.where(is_mirrored, by_joint[:, KINECT25_MIRROR.tolist()], by_joint)

@@ -20,7 +20,7 @@ class Ranks:
     num_ranks: int
     device: torch.device
 
-    def summed(self, values: Tensor) -> Tensor:
+    def add_up(self, values: Tensor) -> Tensor:
         """Return the sum over all processes."""
         if self.num_ranks > 1:
             dist.all_reduce(values)

@@ -184,7 +184,7 @@ def descriptions_folder(llm: str | Path) -> Path:
 
 def read_file(path: Path, action: str | None = None) -> Description:
     """Read one action's file; `action`, where given, must be what it describes. Raises DescriptionError."""
-    file = _decoded(path, _File)
+    file = _decode(path, _File)
     if action is not None and file.action != action:
         raise _collision(str(path), action, file.action)
     if file.layout not in LAYOUTS:
@@ -205,7 +205,7 @@ def read_file(path: Path, action: str | None = None) -> Description:
 
 def read_origin(folder: Path) -> Origin:
     """Read where a folder's texts come from. Raises DescriptionError."""
-    return _decoded(folder / ORIGIN, Origin)
+    return _decode(folder / ORIGIN, Origin)
 
 
 def write_description(folder: Path, description: Description) -> None:
@@ -248,7 +248,7 @@ def _command(folder: Path, actions: Sequence[str]) -> str:
     return f"Make them: crossglg-edge describe {shlex.join(actions)} --llm URL --model {model}{out}"
 
 
-def _decoded(path: Path, kind: type[T]) -> T:
+def _decode(path: Path, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except OSError as error:
