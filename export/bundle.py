@@ -1,6 +1,6 @@
-"""A training run -> a model bundle: encoder.onnx, bundle.json, statistics.npz, the model card.
+"""A bundle's folder: its files written and checked, described by bundle.json once, put in place as a whole.
 
-Shapes: N windows, T frames, V = 25, C = 3, E values of an embedding, D features.
+Shapes: N clips, T frames, V = 25, C = 3, D features.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,79 +33,110 @@ _LICENCE = (
 )
 
 
-def write_bundle(
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of OUT once the block ends well, with the .md files that OUT has.
+
+    Where the block raises, OUT stays as it was. Raises BundleError where it cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+            new = Path(scratch) / "bundle"
+            new.mkdir()
+            yield new
+            for kept in out.glob("*.md"):
+                shutil.copy2(kept, new)
+            if out.exists():
+                out.replace(Path(scratch) / "old")
+            new.replace(out)
+    except OSError as error:
+        raise BundleError(
+            f"the bundle {out} cannot be written: {error.strerror}: {error.filename}",
+            hint="Name another --out, or make room; what was there is as it was.",
+        ) from error
+
+
+def write_encoder(branch: FrozenBranch, num_frames: int, folder: Path) -> str:
+    """Write encoder.onnx and return its sha256.
+
+    Raises BundleError where ONNX Runtime's outputs differ by more than PARITY_TOLERANCE from the branch's, or from
+    those of the weights that torch takes back from the file.
+    """
+    file = folder / "encoder.onnx"
+    folded = FoldedBranch(branch)
+    export_onnx(folded, num_frames, file)
+    load_weights(folded, weights_of(file), file)
+    error = max(parity_error(each, file, num_frames) for each in (branch, folded))
+    if error > PARITY_TOLERANCE:
+        raise BundleError(f"ONNX and torch differ by {error:.2e}: expected at most {PARITY_TOLERANCE:g}")
+    return _sha256(file)
+
+
+def write_base_statistics(features_ND: Array, actions: Sequence[str], encoder_sha256: str, folder: Path) -> str:
+    """Write statistics.npz, of the features of clips of trained actions, and return its sha256.
+
+    Raises BundleError where it takes more than MAX_STATISTICS_BYTES.
+    """
+    classes = sorted(set(actions))
+    labels_N = np.array([classes.index(action) for action in actions], np.int64)
+    file = folder / "statistics.npz"
+    write_statistics(file, base_statistics(features_ND, labels_N, classes, encoder_sha256=encoder_sha256))
+    num_bytes = file.stat().st_size
+    if num_bytes > MAX_STATISTICS_BYTES:
+        raise BundleError(
+            f"the statistics of {len(classes)} classes take {num_bytes:,} bytes: "
+            f"expected at most {MAX_STATISTICS_BYTES:,}",
+            hint="Give archives with fewer trained actions to --calibrate.",
+        )
+    return _sha256(file)
+
+
+def describe(
     branch: FrozenBranch,
     about: dict[str, Any],
-    out: Path,
     *,
     name: str,
     score_curve: ScoreCurve,
     alignment_weight: float,
-    base_features_ND: Array,
-    base_actions: Sequence[str],
+    onnx_sha256: str,
+    statistics_sha256: str,
 ) -> BundleInfo:
-    """Export to ONNX, check it against torch, and put the bundle in place as a whole.
-
-    `base_features_ND`, `base_actions`: clips of trained actions, for the distribution classifier's statistics.
-    Raises BundleError where ONNX Runtime's outputs differ from torch's by more than PARITY_TOLERANCE, and
-    where the statistics take more than MAX_STATISTICS_BYTES; nothing is written then.
-    """
+    """Return what bundle.json says of a branch; `about` is the run.json of its training."""
     num_frames = int(about["config"]["num_frames"])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
-        new = Path(folder) / "bundle"
-        new.mkdir()
-        file = new / "encoder.onnx"
-        folded = FoldedBranch(branch)
-        export_onnx(folded, num_frames, file)
-        load_weights(folded, weights_of(file), file)
-        error = max(parity_error(each, file, num_frames) for each in (branch, folded))
-        if error > PARITY_TOLERANCE:
-            raise BundleError(f"ONNX and torch differ by {error:.2e}: expected at most {PARITY_TOLERANCE:g}")
-        onnx_sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        classes = sorted(set(base_actions))
-        labels_N = np.array([classes.index(action) for action in base_actions], np.int64)
-        statistics = base_statistics(base_features_ND, labels_N, classes, encoder_sha256=onnx_sha256)
-        write_statistics(new / "statistics.npz", statistics)
-        content = (new / "statistics.npz").read_bytes()
-        if len(content) > MAX_STATISTICS_BYTES:
-            raise BundleError(
-                f"the statistics of {len(classes)} classes take {len(content):,} bytes: "
-                f"expected at most {MAX_STATISTICS_BYTES:,}",
-                hint="Give archives with fewer trained actions to --calibrate.",
-            )
-        embeddings, _ = embed(branch, np.zeros((1, num_frames, 25, 3), np.float32))
-        info = BundleInfo(
-            bundle_version=BUNDLE_VERSION,
-            name=name,
-            encoder="InfoGCN",
-            layout="kinect25",
-            num_frames=num_frames,
-            preprocessing_version=PREPROCESSING_VERSION,
-            embedding_size=embeddings.shape[1],
-            embedding=branch.embedding,
-            aligned_frames=ALIGNED_FRAMES,
-            alignment_weight=alignment_weight,
-            cohort_weight=COHORT_WEIGHT,
-            onnx_sha256=onnx_sha256,
-            statistics_sha256=hashlib.sha256(content).hexdigest(),
-            parameters=branch.num_parameters,
-            score_curve=score_curve,
-            training={
-                "archives": about["archives"],
-                "actions": about["classes"],
-                "clips": about["clips"],
-                "config": about["config"],
-                "torch": about["torch"],
-                "teacher_sha256": about.get("teacher_sha256"),
-            },
-            licence=_LICENCE,
-        )
-        text = msgspec.json.format(msgspec.json.encode(info), indent=1)
-        (new / "bundle.json").write_bytes(text + b"\n")
-        for kept in out.glob("*.md"):
-            shutil.copy2(kept, new)
-        if out.exists():
-            out.replace(Path(folder) / "old")
-        new.replace(out)
-    return info
+    embeddings_NE, _ = embed(branch, np.zeros((1, num_frames, 25, 3), np.float32))
+    return BundleInfo(
+        bundle_version=BUNDLE_VERSION,
+        name=name,
+        encoder="InfoGCN",
+        layout="kinect25",
+        num_frames=num_frames,
+        preprocessing_version=PREPROCESSING_VERSION,
+        embedding_size=embeddings_NE.shape[1],
+        embedding=branch.embedding,
+        aligned_frames=ALIGNED_FRAMES,
+        alignment_weight=alignment_weight,
+        cohort_weight=COHORT_WEIGHT,
+        onnx_sha256=onnx_sha256,
+        statistics_sha256=statistics_sha256,
+        parameters=branch.num_parameters,
+        score_curve=score_curve,
+        training={
+            "archives": about["archives"],
+            "actions": about["classes"],
+            "clips": about["clips"],
+            "config": about["config"],
+            "torch": about["torch"],
+            "teacher_sha256": about.get("teacher_sha256"),
+        },
+        licence=_LICENCE,
+    )
+
+
+def write_description(info: BundleInfo, folder: Path) -> None:
+    """Write bundle.json."""
+    (folder / "bundle.json").write_bytes(msgspec.json.format(msgspec.json.encode(info), indent=1) + b"\n")
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

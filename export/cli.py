@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streams.errors import BundleError, ConfigError, CrossGLGError, EngineError
+from streams.errors import ConfigError, CrossGLGError, EngineError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +16,13 @@ if TYPE_CHECKING:
     from edge.model import BundleInfo
 
 Target = Literal["onnx", "onnx-fp16", "tensorrt", "tensorrt-rtx", "torch-tensorrt", "openvino", "triton"]
+# What a run's bundle goes through, in order.
+_PHASES = {
+    "read": "reading the archives",
+    "fit": "fitting the score to clips of actions that the encoder was not trained on",
+    "export": "exporting and comparing with torch",
+    "measure": "counting false alarms and misses on streams",
+}
 
 
 def export(
@@ -126,7 +132,9 @@ def _write_engine(
     info: BundleInfo, bundle: Path, to: Target, folder: Path, compute_capabilities: list[str], console: Console
 ) -> Path:
     if to == "onnx":
-        return _write_fp32(info, bundle, folder)
+        from export.engines import onnx_fp32
+
+        return onnx_fp32.write_fp32(info, bundle, folder)
     if to == "onnx-fp16":
         from export.engines import onnx_fp16
 
@@ -162,70 +170,28 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _write_fp32(info: BundleInfo, bundle: Path, folder: Path) -> Path:
-    from edge.model.engines import EngineFile, OnnxRuntime, engine_file, prove
-
-    onnx, path = bundle / "encoder.onnx", folder / "encoder.onnx"
-    runtime = OnnxRuntime(onnx)
-    about = EngineFile(
-        kind="onnx",
-        version=str(runtime.details["version"]),
-        precision="fp32",
-        onnx_sha256=info.onnx_sha256,
-        parity=prove(runtime, info, onnx),
-    )
-    engine_file.write(path, onnx.read_bytes(), about)
-    return path
-
-
 def _export_run(run: Path, out: Path, calibrate: list[Path], name: str, embedding: Literal["joints", "pooled"]) -> None:
-    import numpy as np
     from rich.console import Console
     from rich.progress import Progress
 
-    from export import bundle, fit
-    from export.frozen import embed
-    from export.rates import add_rates
+    from export.recipe import Phase, make_bundle
 
     console = Console(stderr=True)
-    try:
-        about = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{run} is not a training run: {error.strerror}: {error.filename}") from error
-    trained = set(about["classes"])
-    num_frames = int(about["config"]["num_frames"])
-    known, base_actions, _ = fit.windows_of(calibrate, num_frames, keep=lambda clip: clip.action in trained)
-    unseen, actions, people = fit.windows_of(calibrate, num_frames, keep=lambda clip: clip.action not in trained)
-    if not len(known) or not len(unseen):
-        raise BundleError(
-            f"{len(known)} clips of trained and {len(unseen)} of other actions: expected some of both",
-            hint="Give archives that also hold actions which the encoder was not trained on.",
-        )
-    base = fit.some_of_each(base_actions, fit.CLIPS_OF_A_CLASS, np.random.default_rng(0))
-    known, base_actions = known[base], [base_actions[i] for i in base]
-    branch, about = fit.branch_from_run(run, embedding, known, base_actions)
-    _, base_features = embed(branch, known)
-    console.print(f"calibrating on {len(unseen)} clips of {len(set(actions))} actions that it was not trained on")
-    embeddings, _ = embed(branch, unseen)
-    weight = fit.fit_alignment_weight(embeddings)
-    source = ", ".join(sorted({archive for archive, _ in people}))
-    curve = fit.fit_score_curve(embeddings, actions, people, source, alignment_weight=weight)
-    console.print("exporting and comparing with torch ...")
-    info = bundle.write_bundle(
-        branch,
-        about,
-        out,
-        name=name,
-        score_curve=curve,
-        alignment_weight=weight,
-        base_features_ND=base_features,
-        base_actions=base_actions,
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("", total=None)
+
+        def report(phase: Phase, done: int, total: int) -> None:
+            if not done:
+                console.print(f"{_PHASES[phase]} ...", soft_wrap=True)
+            progress.update(task, description=_PHASES[phase], completed=done, total=total or None)
+
+        made = make_bundle(run, calibrate, out, name=name, embedding=embedding, report=report)
+    info = made.info
+    console.print(
+        f"{out}: {info.parameters:,} parameters, sha256 {info.onnx_sha256[:12]}..., {info.score_curve.source}",
+        soft_wrap=True,
     )
-    console.print(f"{out}: {info.parameters:,} parameters, sha256 {info.onnx_sha256[:12]}..., {curve.source}")
-    try:
-        with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("false alarms and misses on streams")
-            rates = add_rates(out, calibrate, lambda done, total: progress.update(task, completed=done, total=total))
-        console.print(f"rates of false alarms: {rates.source}", soft_wrap=True)
-    except BundleError as error:  # the bundle is whole without them
-        console.print(f"no rates of false alarms: {error.message}", soft_wrap=True)
+    if info.rates is None:
+        console.print(f"no rates of false alarms: {made.no_rates}", soft_wrap=True)
+    else:
+        console.print(f"rates of false alarms: {info.rates.source}", soft_wrap=True)

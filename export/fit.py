@@ -6,7 +6,8 @@ Shapes: N windows, T frames, V = 25, C = 3, E values of an embedding, D features
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,24 @@ FALSE_MATCH_RATE = 0.002
 
 # A class's mean and spread are those of so many of its clips at most.
 CLIPS_OF_A_CLASS = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clips:
+    """Hold whole clips as windows (N, T, 25, 3), float32, with the action and the (archive, subject) of each."""
+
+    windows_NTVC: Array
+    actions: tuple[str, ...]
+    people: tuple[tuple[str, int], ...]
+
+    def take(self, numbers: Iterable[int]) -> Clips:
+        """Return the clips of these numbers, in their order."""
+        taken = [int(number) for number in numbers]
+        return Clips(
+            windows_NTVC=self.windows_NTVC[taken],
+            actions=tuple(self.actions[i] for i in taken),
+            people=tuple(self.people[i] for i in taken),
+        )
 
 
 @torch.inference_mode()
@@ -89,18 +108,17 @@ def whitening(covariance_CC: Tensor) -> Tensor:
     return torch.mul(directions, scale)
 
 
-def windows_of(paths: Sequence[Path], num_frames: int, *, keep: Any) -> tuple[Array, list[str], list[tuple[str, int]]]:
-    """Return windows (N, T, 25, 3) of whole clips, their actions and their (archive, subject); `keep(clip)` chooses."""
+def read_clips(paths: Sequence[Path], num_frames: int) -> Clips:
+    """Return all clips of archives, the first person of each. Raises ArchiveError."""
     windows, actions, people = [], [], []
     for path in paths:
         archive = read_archive(path)
         for i in range(len(archive)):
             clip = archive[i]
-            if keep(clip):
-                windows.append(window_from_movement(clip.persons[0], num_frames))
-                actions.append(clip.action)
-                people.append((clip.archive, clip.subject))
-    return np.array(windows, np.float32), actions, people
+            windows.append(window_from_movement(clip.persons[0], num_frames))
+            actions.append(clip.action)
+            people.append((clip.archive, clip.subject))
+    return Clips(windows_NTVC=np.array(windows, np.float32), actions=tuple(actions), people=tuple(people))
 
 
 def some_of_each(actions: Sequence[str], most: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:

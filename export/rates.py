@@ -1,4 +1,4 @@
-"""The rates of false alarms and misses that ship with a bundle: from archives to bundle.json."""
+"""The rates of false alarms and misses that ship with a bundle, measured on streams of archives."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edge.config import Config, Model
+from edge.config import Config
 from edge.match import PrototypeIndex
-from edge.model import Encoder, Rates, open_encoder, read_bundle
+from edge.model import BundleEncoder, BundleInfo, Encoder, Rates
 from streams.archive import read_archive
 from streams.errors import ArchiveError, BundleError
-from streams.files import replace_file
 from training.evaluate.live import JointsEncoder, MakeIndex, Stream, build_streams, dtw_index, fit_rates
 
 Report = Callable[[int, int], None]
@@ -24,33 +23,25 @@ Report = Callable[[int, int], None]
 ALARMS_PER_HOUR = 5.0
 # So many minutes of streams, from all archives alike: at 3 ms a window three minutes of work.
 MINUTES = 60.0
-_MIDPOINT = "; at the midpoint, by `rates`,"
 # All classes of an archive are enrolled at once: the more labels, the more hours the same movement speaks for.
 _ALL = 1000
 
 
-def add_rates(bundle: Path, archives: Sequence[Path], report: Report = lambda done, total: None) -> Rates:
-    """Measure the rates of a bundle's encoder on archives and put them into its bundle.json, replaced as a whole.
+def add_rates(
+    encoder: BundleEncoder, archives: Sequence[Path], report: Report = lambda done, total: None
+) -> BundleInfo:
+    """Return a bundle's description with the rates of its encoder on archives, where it has none yet.
 
     The score's midpoint becomes the distance of ALARMS_PER_HOUR; so does that of sliding DTW, the baseline, over the
-    same streams. Raises ArchiveError, BundleError.
+    same streams. Raises BundleError where the archives give no rates.
     """
-    info, _ = read_bundle(bundle)
-    encoder = open_encoder(bundle, Model(engine="onnxruntime"))
+    info = encoder.info
     streams = streams_of(archives)
-    rates = rates_of(streams, encoder, report)
-    dtw_midpoint = _midpoint(rates_of(streams, JointsEncoder(info, 1.0), report, dtw_index))
-    source = (
-        f"{info.score_curve.source.partition(_MIDPOINT)[0]}{_MIDPOINT} a label alarms {ALARMS_PER_HOUR:g} times an hour"
-    )
-    curve = msgspec.structs.replace(info.score_curve, midpoint=_midpoint(rates), source=source)
-    info = msgspec.structs.replace(info, rates=rates, dtw_midpoint=dtw_midpoint, score_curve=curve)
-    text = msgspec.json.format(msgspec.json.encode(info), indent=1)
-    try:
-        replace_file(bundle / "bundle.json", text + b"\n")
-    except OSError as error:
-        raise BundleError(f"{bundle / 'bundle.json'} cannot be written: {error.strerror}") from error
-    return rates
+    rates = rates_of(streams, encoder, lambda done, total: report(done, 2 * total))
+    dtw = rates_of(streams, JointsEncoder(info, 1.0), lambda done, total: report(total + done, 2 * total), dtw_index)
+    source = f"{info.score_curve.source}; at the midpoint, by `rates`, a label alarms {ALARMS_PER_HOUR:g} times an hour"
+    score_curve = msgspec.structs.replace(info.score_curve, midpoint=_midpoint(rates), source=source)
+    return msgspec.structs.replace(info, rates=rates, dtw_midpoint=_midpoint(dtw), score_curve=score_curve)
 
 
 def _midpoint(rates: Rates) -> float:

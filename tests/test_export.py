@@ -9,7 +9,6 @@ import hashlib
 import importlib
 import json
 import shutil
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +24,12 @@ from edge.config import Model
 from edge.match.distances import distances_between, take_apart
 from edge.model.bundle import DEFAULT_BUNDLE, read_bundle
 from edge.model.choose import open_encoder
-from export.bundle import write_bundle
 from export.cli import export as export_command
-from export.fit import branch_from_run, fit_alignment_weight, fit_score_curve, some_of_each, whitening, windows_of
+from export.fit import branch_from_run, fit_alignment_weight, fit_score_curve, read_clips, some_of_each, whitening
 from export.fold import FoldedBranch
 from export.frozen import Embedding, FrozenBranch, embed
 from export.onnx import export_onnx, load_branch, load_weights, weights_of
+from export.recipe import make_bundle
 from streams.arrays import Array
 from streams.errors import BundleError, ConfigError
 from streams.layouts import KINECT25_JOINTS
@@ -99,10 +98,11 @@ def bundle(run: Path, archive: Path, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="module")
 def base(archive: Path) -> tuple[Array, list[str]]:
     """Return the windows of trained actions, and their actions."""
-    windows_NTVC, actions, _ = windows_of([archive], NUM_FRAMES, keep=lambda clip: clip.action in ("wave", "squat"))
+    clips = read_clips([archive], NUM_FRAMES)
+    known = clips.take(i for i, action in enumerate(clips.actions) if action in ("wave", "squat"))
     # In the command's order: the directions of so few clips hang on the order in which they are added up.
-    order = np.random.default_rng(0).permutation(len(actions))
-    return windows_NTVC[order], [actions[i] for i in order]
+    known = known.take(np.random.default_rng(0).permutation(len(known.actions)))
+    return known.windows_NTVC, list(known.actions)
 
 
 def frozen(embedding: Embedding, guidance: GuidanceConfig) -> FrozenBranch:
@@ -156,6 +156,26 @@ def test_the_statistics_in_the_bundle_are_those_of_the_trained_actions_clips_alo
         np.testing.assert_allclose(statistics.means_BF[row], mean_D, rtol=2e-3, atol=1e-4)
 
 
+def test_the_same_run_and_archives_give_the_same_bundle_byte_for_byte(
+    run: Path, bundle: Path, archive: Path, tmp_path: Path
+) -> None:
+    phases: list[str] = []
+    made = make_bundle(run, [archive], tmp_path / "again", name="mine", report=lambda *phase: phases.append(phase[0]))
+    assert list(dict.fromkeys(phases)) == ["read", "fit", "export", "measure"]
+    assert (made.info, made.no_rates) == (read_bundle(bundle)[0], "")
+    files = {file.name: file.read_bytes() for file in (tmp_path / "again").iterdir()}
+    assert files == {file.name: file.read_bytes() for file in bundle.iterdir()}
+
+
+@pytest.fixture
+def exported(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the encoder from `bundle` instead of exporting it anew, which takes seconds."""
+    monkeypatch.setattr(
+        export.bundle, "export_onnx", lambda branch, num_frames, path: shutil.copy(bundle / "encoder.onnx", path)
+    )
+
+
+@pytest.mark.usefixtures("exported")
 @pytest.mark.parametrize(
     ("limit", "value", "words"),
     [
@@ -166,43 +186,50 @@ def test_the_statistics_in_the_bundle_are_those_of_the_trained_actions_clips_alo
 def test_a_bundle_that_is_refused_leaves_the_one_before_as_it_was(
     run: Path,
     bundle: Path,
-    base: tuple[Array, list[str]],
+    archive: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     limit: str,
     value: float,
     words: str,
 ) -> None:
-    windows_NTVC, actions = base
-    branch, about = branch_from_run(run, "joints", windows_NTVC, actions)
-    _, features = embed(branch, windows_NTVC)
-    # Not exported anew: that takes seconds.
-    monkeypatch.setattr(
-        export.bundle, "export_onnx", lambda branch, num_frames, path: shutil.copy(bundle / "encoder.onnx", path)
-    )
     out = Path(shutil.copytree(bundle, tmp_path / "bundle"))
     (out / "MODEL_CARD.md").write_text("kept")
     before = read_bundle(out)[0]
-    write = partial(
-        write_bundle,
-        branch,
-        about,
-        out,
-        name="other",
-        score_curve=before.score_curve,
-        alignment_weight=before.alignment_weight,
-        base_features_ND=features,
-        base_actions=actions,
-    )
     with monkeypatch.context() as change:
         change.setattr(export.bundle, limit, value)
         with pytest.raises(BundleError, match=words):
-            write()
+            make_bundle(run, [archive], out, name="other")
     assert read_bundle(out)[0] == before
-    assert write() == read_bundle(out)[0] == open_encoder(out).info
+    made = make_bundle(run, [archive], out, name="other")
+    assert made.info == read_bundle(out)[0] == open_encoder(out).info
     assert read_bundle(out)[0].name == "other"
     assert (out / "MODEL_CARD.md").read_text() == "kept"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "nothing half written lies beside it"
+
+
+@pytest.mark.usefixtures("exported")
+def test_a_bundle_without_rates_is_whole_and_says_why_it_has_none(run: Path, archive: Path, tmp_path: Path) -> None:
+    with np.load(archive) as content:
+        # Each person does one action alone, so that nobody does what another enrolls.
+        alone = content["label"] * 2 + content["subject"]
+        np.savez(tmp_path / "a.npz", **{**content, "subject": alone.astype(np.int16)})
+    result = call(run, "--out", tmp_path / "bundle", "--calibrate", tmp_path / "a.npz")
+    assert result.exit_code == 0, result.output
+    assert "no rates of false alarms: rates cannot be measured on these archives" in result.stderr
+    info = open_encoder(tmp_path / "bundle").info
+    assert (info.rates, info.dtw_midpoint) == (None, None)
+    assert "at the midpoint, by `rates`" not in info.score_curve.source
+
+
+def test_a_bundle_that_cannot_be_put_in_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"mine")
+    with (
+        pytest.raises(BundleError, match=r"bundle .*/file/bundle cannot be written"),
+        export.bundle.replacing(tmp_path / "file" / "bundle"),
+    ):
+        pass
+    assert (tmp_path / "file").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("is_shipped", [True, False])
@@ -399,16 +426,16 @@ def test_alignment_spreads_by_three_tenths_of_what_the_cosine_does() -> None:
 def test_the_midpoint_lets_through_the_wanted_share_of_different_actions() -> None:
     embeddings, actions, people = _clips()
     weight = fit_alignment_weight(embeddings)
-    calibration = fit_score_curve(embeddings, actions, people, "test", alignment_weight=weight, fmr=0.05)
+    curve = fit_score_curve(embeddings, actions, people, "test", alignment_weight=weight, fmr=0.05)
     clips = take_apart(embeddings, 16, has_cohort=True)
     distances = distances_between(clips, clips, weight, 0.75)
     labels, subjects = np.array(actions), np.array([subject for _, subject in people])
     impostor = distances[(labels[:, None] != labels) & (subjects[:, None] != subjects)]
-    assert (impostor < calibration.midpoint).mean() == pytest.approx(0.05, abs=0.005)
-    assert calibration.slope > 0
+    assert (impostor < curve.midpoint).mean() == pytest.approx(0.05, abs=0.005)
+    assert curve.slope > 0
 
 
-def test_a_calibration_without_two_people_or_two_actions_is_refused() -> None:
+def test_a_score_curve_without_two_people_or_two_actions_is_refused() -> None:
     embeddings, _, _ = _clips(5)
     with pytest.raises(BundleError, match="at least two actions by two people"):
         fit_score_curve(embeddings, ["a"] * 5, [("set", i) for i in range(5)], "test", alignment_weight=0.1)

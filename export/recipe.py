@@ -1,0 +1,100 @@
+"""The recipe of a bundle: a finished training run and archives in, the whole bundle out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from edge.model import BundleEncoder, BundleInfo, ScoreCurve
+from edge.model.engines import OnnxRuntime
+from export import bundle, fit
+from export.frozen import Embedding, embed
+from export.rates import add_rates
+from streams.errors import BundleError
+from training.run import load_run
+
+Phase = Literal["read", "fit", "export", "measure"]
+# A phase begins with 0 done; the total is 0 where it is not known.
+Report = Callable[[Phase, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """Say what a run became; `no_rates` is why bundle.json has no rates of false alarms, empty where it has them."""
+
+    info: BundleInfo
+    no_rates: str = ""
+
+
+def make_bundle(
+    run: Path,
+    archives: Sequence[Path],
+    out: Path,
+    *,
+    name: str = "crossglg-edge",
+    embedding: Embedding = "joints",
+    report: Report = lambda phase, done, total: None,
+) -> Made:
+    """Make a bundle of a training run and put it in place as a whole; where that fails, OUT stays as it was.
+
+    The clips of trained actions in `archives` give mean, projection, cohort and statistics; those of other actions give
+    the score; the rates of false alarms are measured on streams of both. All of it is in bundle.json when that is
+    written, the last of the files. The same run and archives give the same bytes.
+    Raises ArchiveError, BundleError, ConfigError.
+    """
+    report("read", 0, 0)
+    known, unseen = _read(run, archives)
+    report("fit", 0, 0)
+    branch, about = fit.branch_from_run(run, embedding, known.windows_NTVC, known.actions)
+    weight, score_curve = _fit_score(embed(branch, unseen.windows_NTVC)[0], unseen)
+    report("export", 0, 0)
+    with bundle.replacing(out) as folder:
+        onnx_sha256 = bundle.write_encoder(branch, known.windows_NTVC.shape[1], folder)
+        _, features_ND = embed(branch, known.windows_NTVC)
+        info = bundle.describe(
+            branch,
+            about,
+            name=name,
+            score_curve=score_curve,
+            alignment_weight=weight,
+            onnx_sha256=onnx_sha256,
+            statistics_sha256=bundle.write_base_statistics(features_ND, known.actions, onnx_sha256, folder),
+        )
+        made = _measure(info, folder, archives, report)
+        bundle.write_description(made.info, folder)
+    return made
+
+
+def _read(run: Path, archives: Sequence[Path]) -> tuple[fit.Clips, fit.Clips]:
+    """Return clips of the actions that the run was trained on, some of each, and all clips of other actions."""
+    _, about = load_run(run)
+    clips = fit.read_clips(archives, int(about["config"]["num_frames"]))
+    is_known_N = np.isin(clips.actions, about["classes"])
+    known, unseen = clips.take(np.flatnonzero(is_known_N)), clips.take(np.flatnonzero(~is_known_N))
+    if not known.actions or not unseen.actions:
+        raise BundleError(
+            f"{len(known.actions)} clips of trained and {len(unseen.actions)} of other actions in "
+            f"{', '.join(map(str, archives))}: expected some of both",
+            hint="Give archives that also hold actions which the encoder was not trained on.",
+        )
+    return known.take(fit.some_of_each(known.actions, fit.CLIPS_OF_A_CLASS, np.random.default_rng(0))), unseen
+
+
+def _fit_score(embeddings_NE: Any, unseen: fit.Clips) -> tuple[float, ScoreCurve]:
+    weight = fit.fit_alignment_weight(embeddings_NE)
+    source = ", ".join(sorted({archive for archive, _ in unseen.people}))
+    return weight, fit.fit_score_curve(embeddings_NE, unseen.actions, unseen.people, source, alignment_weight=weight)
+
+
+def _measure(info: BundleInfo, folder: Path, archives: Sequence[Path], report: Report) -> Made:
+    """Measure with ONNX Runtime, as a device would, what the archives allow."""
+    report("measure", 0, 0)
+    encoder = BundleEncoder(info, folder, OnnxRuntime(folder / "encoder.onnx"))
+    try:
+        return Made(info=add_rates(encoder, archives, lambda done, total: report("measure", done, total)))
+    except BundleError as error:  # the bundle is whole without them
+        return Made(info=info, no_rates=error.message)
