@@ -76,7 +76,8 @@ def cli() -> str:
     sections = []
     for name, command in commands():
         context = command.make_context(name, [], resilient_parsing=True)
-        usage = " ".join((name, *reversed(command.collect_usage_pieces(context))))
+        options, *arguments = command.collect_usage_pieces(context)
+        usage = " ".join((name, *arguments, options))
         lines = [f"## {name.removeprefix('crossglg-edge ')}", "", f"    {usage}", "", _prose(command.help or "")]
         records = [parameter.get_help_record(context) for parameter in command.params]
         rows = [[f"`{cell(record[0])}`", words(record[1])] for record in records if record]

@@ -155,6 +155,21 @@ def test_every_command_explains_itself() -> None:
         assert answer.exit_code == 0, path
         assert "Usage" in answer.output
         assert len(answer.output.splitlines()) > 5, path
+        assert CliRunner().invoke(app, [*path, "-h"]).output == answer.output
+
+
+def test_every_option_explains_itself() -> None:
+    add_offline_commands()
+
+    def walk(command: Any) -> Iterator[Any]:
+        yield command
+        for child in getattr(command, "commands", {}).values():
+            yield from walk(child)
+
+    for command in walk(typer.main.get_command(app)):
+        assert command.help.splitlines()[0].endswith("."), command.name
+        for parameter in command.params:
+            assert parameter.hidden or parameter.help, (command.name, parameter.name)
 
 
 def test_the_printed_configuration_is_a_configuration(make_config: MakeConfig, tmp_path: Path) -> None:

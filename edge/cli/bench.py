@@ -13,10 +13,14 @@ from edge.cli.terminal import err, print_json
 
 
 def bench(
-    bundle: Annotated[Path | None, typer.Option(help="The folder of a model bundle. Default: the shipped one.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="The folder of a model bundle. Default: the shipped one.")
+    ] = None,
     engine: Annotated[
         list[str] | None,
-        typer.Option(help="An engine as in the config. Repeat it for more. Default: all that run here."),
+        typer.Option(
+            metavar="ENGINE", help="An engine as in the config. Repeat it for more. Default: all that run here."
+        ),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Give a rough answer in seconds: one thread, small sizes.")

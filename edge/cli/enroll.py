@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,7 +19,7 @@ from edge.cli.options import (
 )
 from edge.cli.terminal import print_json, say
 from edge.config import read_config
-from edge.protocol import EnrollStart, Mode, Side, StoredExample
+from edge.protocol import EnrollStart, Mode, StoredExample
 from streams.errors import CrossGLGError
 
 
@@ -29,7 +29,7 @@ def _moved(value: object) -> None:
 
 
 def enroll(
-    label: Annotated[str, typer.Argument(help="The name of the action.")],
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="The name of the action.")],
     from_: Annotated[
         str | None,
         typer.Option("--from", metavar="FILE", help="Take RECORDING.mcap or ARCHIVE.npz:CLIP, not the live stream."),
@@ -40,7 +40,7 @@ def enroll(
     add: Annotated[bool, typer.Option("--add", help="Add an example to an action that exists.")] = False,
     replace_: Annotated[bool, typer.Option("--replace", help="Replace the examples of an action that exists.")] = False,
     side: Annotated[
-        Side | None,
+        Literal["left", "right", "either"] | None,
         typer.Option(
             help="Store the action for this side, mirrored if you show the other side. "
             "`either` stores it as shown and mirrored."

@@ -52,7 +52,9 @@ def list_actions(config: ConfigOption = None, endpoint: EndpointOption = None, a
 
 @gallery.command()
 def show(
-    label: Annotated[str | None, typer.Argument(help="The action to show. Default: all actions.")] = None,
+    label: Annotated[
+        str | None, typer.Argument(metavar="LABEL", help="The action to show. Default: all actions.")
+    ] = None,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     as_json: JsonOption = False,
@@ -122,7 +124,9 @@ def example_table(title: str, examples: Sequence[ExampleAbout]) -> Table:
 
 @gallery.command()
 def remove(
-    label: Annotated[str | None, typer.Argument(help="The action to remove, with all its examples.")] = None,
+    label: Annotated[
+        str | None, typer.Argument(metavar="LABEL", help="The action to remove, with all its examples.")
+    ] = None,
     id: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Remove the one example whose id begins like this. `gallery show` has ids."),
@@ -140,8 +144,8 @@ def remove(
 
 @gallery.command()
 def rename(
-    old: Annotated[str, typer.Argument(help="The action's name now.")],
-    new: Annotated[str, typer.Argument(help="Its new name.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The action's name now.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     as_json: JsonOption = False,
@@ -178,7 +182,9 @@ def history(
 
 @gallery.command()
 def revert(
-    revision: Annotated[int, typer.Argument(help="A revision that `gallery history` lists; 0 is the empty gallery.")],
+    revision: Annotated[
+        int, typer.Argument(metavar="REVISION", help="A revision that `gallery history` lists; 0 is the empty gallery.")
+    ],
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     as_json: JsonOption = False,
@@ -205,8 +211,10 @@ def vacuum(
 
 @gallery.command("export")
 def export_actions(
-    path: Annotated[Path, typer.Argument(help="The .npz file to write.")],
-    label: Annotated[list[str] | None, typer.Option(help="Export only this action. Repeat it for more.")] = None,
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The .npz file to write.")],
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="Export only this action. Repeat it for more.")
+    ] = None,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
     as_json: JsonOption = False,
@@ -219,7 +227,7 @@ def export_actions(
 
 @gallery.command("import")
 def import_actions(
-    path: Annotated[Path, typer.Argument(help="The .npz file to read.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The .npz file to read.")],
     add: Annotated[bool, typer.Option("--add", help="Add to actions that exist.")] = False,
     replace_: Annotated[bool, typer.Option("--replace", help="Replace actions that exist.")] = False,
     config: ConfigOption = None,

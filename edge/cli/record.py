@@ -16,10 +16,10 @@ from edge.protocol import RecordStart, RecordStop, ask
 
 
 def record(
-    path: Annotated[Path, typer.Argument(help="The .mcap file to write.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The .mcap file to write.")],
     camera: Annotated[
         str | None,
-        typer.Option(help="Record this camera without a daemon: demo[:SEED], zmq, replay:PATH or k4a."),
+        typer.Option(metavar="NAME", help="Record this camera without a daemon: demo[:SEED], zmq, replay:PATH or k4a."),
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds. Default: at Ctrl-C.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,

@@ -23,8 +23,9 @@ def serve(
     camera: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help="Read frames from demo[:SEED] (a synthetic performer), zmq, replay:PATH or k4a. "
-            "Default: the config's camera."
+            "Default: the config's camera.",
         ),
     ] = None,
     config: ConfigOption = None,

@@ -52,8 +52,10 @@ def get_thresholds(config: ConfigOption = None, endpoint: EndpointOption = None,
 
 @threshold.command("set")
 def set_threshold(
-    label: Annotated[str, typer.Argument(help="The action.")],
-    distance: Annotated[float, typer.Argument(help="The largest distance at which a match begins an event.")],
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="The action.")],
+    distance: Annotated[
+        float, typer.Argument(metavar="DISTANCE", help="The largest distance at which a match begins an event.")
+    ],
     force: Annotated[
         bool,
         typer.Option("--force", help="Set it even if the model's rates expect more than 20 false alarms per hour."),
@@ -73,7 +75,7 @@ def set_threshold(
 @threshold.command()
 def reset(
     label: Annotated[
-        str | None, typer.Argument(help="Forget what you set by hand for it. Default: everything.")
+        str | None, typer.Argument(metavar="LABEL", help="Forget what you set by hand for it. Default: everything.")
     ] = None,
     config: ConfigOption = None,
     endpoint: EndpointOption = None,
