@@ -78,7 +78,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
 def test_the_sdist_carries_the_tests_and_what_the_makefile_needs(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {"Makefile", "constraints.txt", "LICENSE", "README.md", "tests/conftest.py", "tests/test_wheel.py"} <= names
+    assert {"Makefile", ".ci/run", "constraints.txt", "LICENSE", "README.md", "tests/conftest.py"} <= names
     assert not [name for name in names if name.startswith((".venv", "runs", "shared")) or "__pycache__" in name]
 
 
