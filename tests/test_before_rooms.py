@@ -57,6 +57,7 @@ def test_the_recording_gives_the_events_that_it_gave(tmp_path: Path) -> None:
     for frame in read_recording(BEFORE / "recording.mcap"):
         events += recognizer.feed([frame], frame.timestamp_s).events
     events += recognizer.forget()
+    gallery.close()
     ids: dict[str, str] = {}
     got = [{**msgspec.to_builtins(event), "id": ids.setdefault(event.id, f"event-{len(ids)}")} for event in events]
     lines = (BEFORE / "events.jsonl").read_text(encoding="utf-8").splitlines()
@@ -70,8 +71,9 @@ def test_the_recording_gives_the_events_that_it_gave(tmp_path: Path) -> None:
 def test_the_gallery_answers_as_it_did(tmp_path: Path, command: str) -> None:
     library = opened(tmp_path)
     expected = json.loads((BEFORE / "answers.json").read_text(encoding="utf-8"))[command]
-    assert call(LIBRARY_COMMANDS, library, command, {}) == about(expected)
-    assert library.gallery.num_reembedded == 0
+    with library.gallery as gallery:
+        assert call(LIBRARY_COMMANDS, library, command, {}) == about(expected)
+        assert gallery.num_reembedded == 0
 
 
 def test_a_gallery_of_schema_1_is_taken_over(tmp_path: Path) -> None:
@@ -80,13 +82,14 @@ def test_a_gallery_of_schema_1_is_taken_over(tmp_path: Path) -> None:
     assert library.gallery.labels() == ("wave", "squat", "Kick", "clap", "bow")
     assert not library.gallery.negatives
     library.gallery.close()
-    again = open_library(library.config)
-    assert again.gallery.labels() == library.gallery.labels()
+    with open_library(library.config).gallery as again:
+        assert again.labels() == library.gallery.labels()
 
 
 def test_an_export_is_imported(tmp_path: Path) -> None:
     library = open_library(Config(gallery=GalleryFile(path=str(tmp_path / "new.db"))))
-    answer = call(LIBRARY_COMMANDS, library, "gallery.import", {"path": str(BEFORE / "export.npz")})
+    with library.gallery:
+        answer = call(LIBRARY_COMMANDS, library, "gallery.import", {"path": str(BEFORE / "export.npz")})
     assert answer["labels"] == ["wave", "squat", "Kick", "clap", "bow"]
     assert answer["negatives"] == 3
 

@@ -69,6 +69,7 @@ def test_the_encoder_from_pypi_embeds_what_is_alike_alike(texts: Path) -> None:
 
 
 def test_the_features_follow_the_order_that_is_asked_for() -> None:
+    pytest.importorskip("safetensors", reason="needs the extra `train`")
     both = read_text_features("claude", ["drink", "walk"])
     other = read_text_features("claude", ["walk", "drink"])
     np.testing.assert_array_equal(both.t_AVC, other.t_AVC[::-1])
@@ -76,6 +77,7 @@ def test_the_features_follow_the_order_that_is_asked_for() -> None:
 
 
 def test_the_shipped_features_belong_to_the_shipped_texts() -> None:
+    pytest.importorskip("safetensors", reason="needs the extra `train`")
     actions = [*read_descriptions("claude")]
     features = read_text_features("claude", actions)
     assert features.t_AVC.shape == (len(actions), 25, 384)
@@ -83,6 +85,7 @@ def test_the_shipped_features_belong_to_the_shipped_texts() -> None:
 
 
 def test_reading_the_features_needs_no_torch_and_no_text_encoder() -> None:
+    pytest.importorskip("safetensors", reason="needs the extra `train`")
     code = (
         "import sys; from training.texts import read_key_joints as k, read_text_features as t;"
         " t('claude', ['drink']); k('claude', ['drink']); "
