@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,10 @@ _OPTIONAL_KEYS = ("subject", "source")
 _KINDS = {
     "frames": ("fiu", 3), "offsets": ("iu", 1), "label": ("iu", 1), "class_names": ("U", 1),
     "joint_names": ("U", 1), "fps": ("fiu", 0), "subject": ("iu", 1), "source": ("U", 1),
+    "timestamps_s": ("f", 1), "truth_stream": ("iu", 1), "truth_label": ("iu", 1), "truth_start_s": ("f", 1),
+    "truth_end_s": ("f", 1), "truth_point_s": ("f", 1), "truth_correct": ("iu", 1), "truth_onset_present": ("b", 1),
 }  # fmt: skip
-_KIND_NAMES = {"fiu": "numbers", "iu": "whole numbers", "U": "text"}
+_KIND_NAMES = {"fiu": "numbers", "f": "floating-point numbers", "iu": "whole numbers", "U": "text", "b": "booleans"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -135,56 +137,75 @@ def read_archive(path: Path | str) -> Archive:
     """
     path = Path(path)
     name = path.name.removesuffix(".npz")
-    data = _arrays(path)
-    _check(path, data)
-    num_clips = len(data["offsets"]) - 1
+    data = read_arrays(path, _KEYS, _OPTIONAL_KEYS)
+    check_arrays(path, data)
+    labels, num_clips = data["label"], len(data["offsets"]) - 1
+    if len(labels) != num_clips:
+        raise ArchiveError(f"{path}: {len(labels)} entries in label, expected one for each of {num_clips} clips")
+    if labels.min() < 0 or labels.max() >= len(data["class_names"]):
+        raise ArchiveError(
+            f"{path}: labels are {labels.min()} to {labels.max()}, expected 0 to {len(data['class_names']) - 1}"
+        )
+    class_names = tuple(str(label) for label in data["class_names"])
+    return Archive(
+        name=name,
+        path=path,
+        fps=float(data["fps"].item()),
+        persons=joints_of_persons(path, data),
+        offsets=data["offsets"].astype(np.int64),
+        labels=labels.astype(np.int64),
+        subjects=data.get("subject", np.full(num_clips, -1)).astype(np.int64),
+        class_names=class_names,
+        actions=actions_of(path, class_names),
+        sources=tuple(str(s) for s in data.get("source", np.arange(num_clips))),
+    )
+
+
+def joints_of_persons(path: Path, data: Mapping[str, npt.NDArray[Any]]) -> tuple[Array, ...]:
+    """Return the joints of each person in kinect25, shape (sum L, 25, 3), NaN where missing. Raises ArchiveError."""
+    layouts = _layouts(path, path.name.removesuffix(".npz"), tuple(str(joint) for joint in data["joint_names"]))
     # Whatever float32 cannot hold becomes infinite, and that is no joint.
     with np.errstate(over="ignore"):
         joints = data["frames"].astype(np.float32)
     joints[(joints == 0).all(axis=-1)] = np.nan
     joints[~np.isfinite(joints)] = np.nan
-    class_names = tuple(str(label) for label in data["class_names"])
-    layouts = _layouts(path, name, tuple(str(joint) for joint in data["joint_names"]))
-    to_action = _beside(path, "datasets.json", name).get("class_to_action") or {}
+    # An archive is in "LUF" whatever the axes of the sensor that it was recorded with.
+    return tuple(to_kinect25(joints, layout, axes=KINECT25_AXES) for layout in layouts)
+
+
+def actions_of(path: Path, class_names: Sequence[str]) -> tuple[str, ...]:
+    """Return each class's action in the vocabulary over all data sets. Raises ArchiveError."""
+    name = path.name.removesuffix(".npz")
+    to_action = read_beside(path, "datasets.json").get("class_to_action") or {}
     if not isinstance(to_action, dict):
         raise ArchiveError(f"{path.with_name('datasets.json')}: class_to_action of {name!r} is not a map")
-    return Archive(
-        name=name,
-        path=path,
-        fps=float(data["fps"].item()),
-        # An archive is in "LUF" whatever the axes of the sensor that it was recorded with.
-        persons=tuple(to_kinect25(joints, layout, axes=KINECT25_AXES) for layout in layouts),
-        offsets=data["offsets"].astype(np.int64),
-        labels=data["label"].astype(np.int64),
-        subjects=data.get("subject", np.full(num_clips, -1)).astype(np.int64),
-        class_names=class_names,
-        actions=tuple(str(to_action.get(label) or label) for label in class_names),
-        sources=tuple(str(s) for s in data.get("source", np.arange(num_clips))),
-    )
+    return tuple(str(to_action.get(label) or label) for label in class_names)
 
 
-def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+def read_arrays(path: Path, required: Sequence[str], optional: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """Return arrays of a file by name, all that are required and the optional ones it has. Raises ArchiveError."""
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
                 raise zipfile.BadZipFile("it is no zip file of arrays")
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
-                data = {key: arrays[key] for key in (*_KEYS, *_OPTIONAL_KEYS) if key in arrays}
+                data = {key: arrays[key] for key in (*required, *optional) if key in arrays}
     except FileNotFoundError as error:
         raise ArchiveError(f"{path} does not exist", code="not_found") from error
     except Exception as error:  # damage makes zipfile, zlib and numpy raise a dozen unrelated types
         raise ArchiveError(f"{path} cannot be read as an .npz archive: {error}") from error
-    missing = [key for key in _KEYS if key not in data]
+    missing = [key for key in required if key not in data]
     if missing:
         raise ArchiveError(
-            f"{path}: no {', '.join(missing)} in it; expected a skeleton archive with {', '.join(_KEYS)}",
+            f"{path}: no {', '.join(missing)} in it; expected an archive with {', '.join(required)}",
             hint="The format is described in docs/data-format.md under 'Archives'.",
         )
     return data
 
 
-def _check(path: Path, data: dict[str, npt.NDArray[Any]]) -> None:
+def check_arrays(path: Path, data: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Check what every archive has: types, shapes, offsets, joints, the rate. Raises ArchiveError."""
     for key, array in data.items():
         kinds, num_dimensions = _KINDS[key]
         if array.dtype.kind not in kinds or (array.ndim != num_dimensions and key != "fps"):
@@ -192,7 +213,7 @@ def _check(path: Path, data: dict[str, npt.NDArray[Any]]) -> None:
                 f"{path}: {key} is {array.dtype} of shape {array.shape}, expected {_KIND_NAMES[kinds]} "
                 f"in {num_dimensions} dimensions"
             )
-    frames, offsets, labels, num_joints = data["frames"], data["offsets"], data["label"], len(data["joint_names"])
+    frames, offsets, num_joints = data["frames"], data["offsets"], len(data["joint_names"])
     if frames.shape[1:] != (num_joints, 3):
         raise ArchiveError(
             f"{path}: frames are {frames.shape}, expected (frames, {num_joints}, 3) for its {num_joints} joint names"
@@ -200,19 +221,16 @@ def _check(path: Path, data: dict[str, npt.NDArray[Any]]) -> None:
     num_clips = len(offsets) - 1
     if num_clips < 1 or offsets[0] != 0 or offsets[-1] != len(frames) or (offsets[1:] <= offsets[:-1]).any():
         raise ArchiveError(f"{path}: offsets must rise from 0 to the {len(frames)} frames, one step a clip")
-    for key in ("label", *_OPTIONAL_KEYS):
+    for key in _OPTIONAL_KEYS:
         if key in data and len(data[key]) != num_clips:
             raise ArchiveError(f"{path}: {len(data[key])} entries in {key}, expected one for each of {num_clips} clips")
-    if labels.min() < 0 or labels.max() >= len(data["class_names"]):
-        raise ArchiveError(
-            f"{path}: labels are {labels.min()} to {labels.max()}, expected 0 to {len(data['class_names']) - 1}"
-        )
     if data["fps"].size != 1 or not 0 < data["fps"].item() < math.inf:
         raise ArchiveError(f"{path}: fps is {data['fps']}, expected one rate above 0")
 
 
-def _beside(path: Path, file_name: str, name: str) -> dict[str, Any]:
-    """Return what a JSON file beside the archive says of the data set of that name."""
+def read_beside(path: Path, file_name: str) -> dict[str, Any]:
+    """Return what a JSON file beside an archive says of the data set of its name. Raises ArchiveError."""
+    name = path.name.removesuffix(".npz")
     file = path.with_name(file_name)
     if not file.exists():
         return {}
@@ -230,7 +248,7 @@ def _beside(path: Path, file_name: str, name: str) -> dict[str, Any]:
 
 
 def _layouts(path: Path, name: str, native: tuple[str, ...]) -> tuple[Layout, ...]:
-    entry = _beside(path, "joint_maps.json", name)
+    entry = read_beside(path, "joint_maps.json")
     if entry:
         people = ("_p1", "_p2") if "map_p1" in entry else ("",)
         try:
