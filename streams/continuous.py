@@ -98,7 +98,7 @@ def read_continuous(path: Path) -> ContinuousArchive:
     for i, (first, end) in enumerate(pairwise(offsets)):
         movement = Movement(timestamps_s=data["timestamps_s"][first:end], joints_m=joints_m[first:end])
         rows = np.flatnonzero(data["truth_stream"] == i)
-        actions = tuple(_action(data, row, class_names) for row in rows)
+        actions = tuple(_action(data, row, class_names) for row in rows.tolist())
         recordings.append(Recording(source=sources[i], subject=subjects[i], movement=movement, actions=actions))
     return ContinuousArchive(
         name=path.name.removesuffix(".npz"),

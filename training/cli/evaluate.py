@@ -147,6 +147,46 @@ def stream(
         print_streams(found, onnx.info.name)
 
 
+@evaluate.command("recordings")
+def recordings(
+    paths: Annotated[list[Path], typer.Argument(metavar="STREAMS", help="Continuous recordings with truth, .npz.")],
+    gallery: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ARCHIVE",
+            help="Enroll the classes of this archive instead: every event in the recordings is then a false alarm.",
+        ),
+    ] = None,
+    num_labels: Annotated[int, typer.Option(min=1, help="Enroll this many classes, one example each.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of every draw.")] = 0,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Use the windows and events of this TOML file. Default: the defaults, not your own config."),
+    ] = None,
+    encoder: _Bundle = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
+) -> None:
+    """Recognize live, in real recordings: one person does what another enrolled. Sliding DTW runs beside it."""
+    from edge.config import Config, read_config
+    from training.evaluate.live import evaluate_recordings, print_recordings, recording_json
+
+    onnx = _encoder(encoder, calibrated=False)
+    with _progress() as report:
+        found = evaluate_recordings(
+            paths,
+            onnx,
+            read_config(config) if config else Config(),
+            num_labels=num_labels,
+            seed=seed,
+            gallery=gallery,
+            report=report,
+        )
+    if as_json:
+        _print_json(recording_json(found))
+    else:
+        print_recordings(found, onnx.info.name)
+
+
 def _encoder(bundle: Path | None, calibrated: bool) -> BundleEncoder:
     from edge.config import Model
     from edge.model import open_encoder

@@ -3,7 +3,8 @@
 from training.evaluate.live.dtw import JointsEncoder, dtw_index
 from training.evaluate.live.evaluate import Build, evaluate_streams
 from training.evaluate.live.rates import MakeIndex, fit_rates
-from training.evaluate.live.report import print_streams, stream_json
+from training.evaluate.live.recordings import evaluate_recordings
+from training.evaluate.live.report import print_recordings, print_streams, recording_json, stream_json
 from training.evaluate.live.slices import SLICES
 from training.evaluate.live.stream import Stream
 from training.evaluate.live.streams_of_clips import build_streams
@@ -16,8 +17,11 @@ __all__ = [
     "Stream",
     "build_streams",
     "dtw_index",
+    "evaluate_recordings",
     "evaluate_streams",
     "fit_rates",
+    "print_recordings",
     "print_streams",
+    "recording_json",
     "stream_json",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from training.evaluate.live.evaluate import Scores, StreamReport
+from training.evaluate.live.recordings import Oracle, RecordingReport
 from training.evaluate.live.score import StreamScore
 
 _METHODS = {"ours": "ours", "dtw": "DTW", "dtw_tuned": "DTW tuned"}
@@ -34,6 +36,41 @@ def stream_json(report: StreamReport) -> dict[str, Any]:
     }
 
 
+def recording_json(report: RecordingReport) -> dict[str, Any]:
+    """Return the figures over all recordings with those of DTW and of the oracle; then the same by archive."""
+
+    def row(scores: Scores, oracle: Oracle | None) -> dict[str, Any]:
+        return {
+            **_as_dict(scores["ours"]),
+            "dtw": _as_dict(scores["dtw"]) if "dtw" in scores else None,
+            "oracle_windows": None if oracle is None else asdict(oracle),
+        }
+
+    return {
+        **row(report.total, report.oracle),
+        "archives": {name: row(scores, report.oracles.get(name)) for name, scores in report.archives.items()},
+        "notes": list(report.notes),
+    }
+
+
+def print_recordings(report: RecordingReport, encoder: str) -> None:
+    """Print the tables, what the windows cut at the truth give, and what the figures do not say."""
+    title = "Events in continuous recordings, one example a class by another person, with 95 % intervals"
+    _print_scores(title, [*report.archives.items(), ("all", report.total)], encoder)
+    console = Console()
+    for method, score in report.total.items():
+        console.print(f"{_METHODS[method]}: {_in_words(score)}", soft_wrap=True)
+    named = [*report.oracles.items(), *([("all", report.oracle)] if report.oracle is not None else [])]
+    for name, oracle in named:
+        console.print(
+            f"{escape(name)}, windows cut at the truth: {oracle.closed_set:.1%} nearest to the right label; F1 "
+            f"{oracle.f1:.2f} with the default threshold, {oracle.best_f1:.2f} with {oracle.best_factor:.2f} times it",
+            soft_wrap=True,
+        )
+    for note in report.notes:
+        console.print(escape(note), soft_wrap=True)
+
+
 def _as_dict(score: StreamScore) -> dict[str, Any]:
     return {
         name: _finite(value) if not isinstance(value, dict) else {key: _finite(v) for key, v in value.items()}
@@ -49,15 +86,25 @@ def _finite(value: Any) -> Any:
 
 def print_streams(report: StreamReport, encoder: str) -> None:
     """Print the tables, and what the figures do not say."""
+    title = "Events on streams, one example a class by another person, with 95 % intervals"
+    _print_scores(title, [*report.archives.items(), ("all", report.total), *report.slices.items()], encoder)
+    console = Console()
+    for method, score in report.total.items():
+        console.print(f"{_METHODS[method]}: {_in_words(score)}", soft_wrap=True)
+    for note in report.notes:
+        console.print(escape(note), soft_wrap=True)
+
+
+def _print_scores(title: str, rows: Sequence[tuple[str, Scores]], encoder: str) -> None:
     table = Table(
-        title="Events on streams, one example a class by another person, with 95 % intervals",
+        title=title,
         caption=f"encoder: {escape(encoder)}; delays from an action's end to its event, in the stream's time",
     )
     table.add_column("streams", overflow="fold", min_width=14)
     table.add_column("", no_wrap=True)
     for column in ("F1", "prec.\nrecall", "false/h", "hours", "delay\np50, p90"):
         table.add_column(column, justify="right", no_wrap=True)
-    for name, scores in [*report.archives.items(), ("all", report.total), *report.slices.items()]:
+    for name, scores in rows:
         for method, score in scores.items():
             table.add_row(
                 escape(name) if method == "ours" else "",
@@ -69,12 +116,7 @@ def print_streams(report: StreamReport, encoder: str) -> None:
                 f"{_number(score.delay_p50_ms, 0)} ms\n{_number(score.delay_p90_ms, 0)} ms",
             )
         table.add_section()
-    console = Console()
-    console.print(table)
-    for method, score in report.total.items():
-        console.print(f"{_METHODS[method]}: {_in_words(score)}", soft_wrap=True)
-    for note in report.notes:
-        console.print(escape(note), soft_wrap=True)
+    Console().print(table)
 
 
 def _in_words(score: StreamScore) -> str:

@@ -16,6 +16,8 @@ from training.evaluate.live.stream import Action
 _MIN_IOU = 0.5
 # An onset so long after the action's end still belongs to it.
 LATE_S = 0.5
+# An event may miss an action's point by so much (Fothergill et al., CHI 2012, as MSRC-12 is scored).
+_POINT_S = 0.33
 _RESAMPLES = 1_000
 DOING = ("enrolled", "other", "rest")
 
@@ -83,8 +85,9 @@ class StreamScore:
 def match_events(truth: Sequence[Action], events: Sequence[Emitted]) -> list[tuple[int, int]]:
     """Pair actions and events one to one, as many as can be; return their numbers.
 
-    A pair has the same label and body, and either overlaps by half of its union, or the onset was told between
-    the action's start and half a second after its end.
+    A pair has the same label and body. Of an action without a point it overlaps by half of its union, or the onset was
+    told between the action's start and half a second after its end. Of an action with one the event spans the point, or
+    its onset was told within half a second after the action's end.
     """
     event_of: dict[int, int] = {}
     possible = [[e for e, event in enumerate(events) if _belongs(action, event)] for action in truth]
@@ -108,6 +111,9 @@ def match_events(truth: Sequence[Action], events: Sequence[Emitted]) -> list[tup
 def _belongs(action: Action, event: Emitted) -> bool:
     if event.label != action.label or event.body not in action.bodies:
         return False
+    if action.point_s is not None:
+        spans = event.start_s - _POINT_S <= action.point_s <= event.end_s + _POINT_S
+        return spans or action.end_s <= event.onset_s <= action.end_s + LATE_S
     if action.start_s <= event.onset_s <= action.end_s + LATE_S:
         return True
     common_s = min(action.end_s, event.end_s) - max(action.start_s, event.start_s)
@@ -120,8 +126,11 @@ def outcome(
 ) -> Outcome:
     """Hold a stream's events against what was done: `truth`, what is enrolled; `others`, what is not.
 
-    `seen_s`: how long persons were seen, added up.
+    An event that belongs to an action that is not scored does not count. `seen_s`: how long persons were seen, added
+    up.
     """
+    unscored = [action for action in others if not action.is_scored]
+    events = [event for event in events if not any(_belongs(action, event) for action in unscored)]
     pairs = match_events(truth, events)
     matched = {event for _, event in pairs}
     false = dict.fromkeys(DOING, 0)

@@ -24,13 +24,16 @@ class Action:
     """Name what a person did between two moments, seconds; `bodies`: the ids they were tracked by meanwhile.
 
     The span is from the first movement to the return to rest, as an enrolled example is trimmed
-    (edge.motion.trim_rest), not the whole clip.
+    (edge.motion.trim_rest), not the whole clip. `point_s`: the moment in it that an event must span, where a data
+    set gives one. `is_scored`: false where it is neither missed nor recognized, whatever is told of it.
     """
 
     label: str
     start_s: float
     end_s: float
     bodies: frozenset[int] = frozenset({0})
+    point_s: float | None = None
+    is_scored: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,7 +67,7 @@ class Stream:
     def truth(self) -> tuple[Action, ...]:
         """Return the actions that are to be recognized."""
         labels = {example.label for example in self.examples}
-        return tuple(action for action in self.actions if action.label in labels)
+        return tuple(action for action in self.actions if action.label in labels and action.is_scored)
 
     @property
     def others(self) -> tuple[Action, ...]:
