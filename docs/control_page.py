@@ -39,12 +39,12 @@ def _command(command: Command, found: dict[str, Any]) -> str:
 
 def _argument(field: Any, found: dict[str, Any]) -> list[str]:
     default = "required" if field.required else f"`{msgspec.json.encode(field.default).decode()}`"
-    return [f"`{field.name}`", _type(field.type, found), default, words(_description(field.type))]
+    return [f"`{field.encode_name}`", _type(field.type, found), default, words(_description(field.type))]
 
 
 def _part(name: str, kind: Any, found: dict[str, Any]) -> str:
     rows = [
-        [f"`{field.name}`", _type(field.type, found), words(_description(field.type))]
+        [f"`{field.encode_name}`", _type(field.type, found), words(_description(field.type))]
         for field in msgspec.structs.fields(kind)
     ]
     doc = " ".join(inspect.cleandoc(kind.__doc__ or "").split())

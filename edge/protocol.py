@@ -65,7 +65,7 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
 # What answers have in common.
 
 
-class EngineReport(Data, frozen=True):
+class EngineReport(Data, frozen=True, kw_only=True):
     """Say which engine was asked for, which runs, and why not another."""
 
     asked: Annotated[str, Meta(description="the config's `model.engine`")]
@@ -74,7 +74,7 @@ class EngineReport(Data, frozen=True):
     not_used: Annotated[dict[str, str], Meta(description="why each other engine was not taken")]
 
 
-class Likeness(Data, frozen=True):
+class Likeness(Data, frozen=True, kw_only=True):
     """Say how near another label is: the smallest distance to its examples, and the score of that."""
 
     label: str
@@ -82,7 +82,7 @@ class Likeness(Data, frozen=True):
     score: float
 
 
-class ExampleAbout(Data, frozen=True):
+class ExampleAbout(Data, frozen=True, kw_only=True):
     """Describe a stored example, or a piece of ordinary movement."""
 
     id: str
@@ -93,20 +93,20 @@ class ExampleAbout(Data, frozen=True):
     created: Annotated[str, Meta(description="ISO 8601, UTC")]
 
 
-class ExampleDetails(ExampleAbout, frozen=True):
+class ExampleDetails(ExampleAbout, frozen=True, kw_only=True):
     """Describe a stored example and what moved in it."""
 
     moved: Annotated[tuple[str, ...], Meta(description="the joints that moved most, the longest path first")]
 
 
-class LabelExamples(Data, frozen=True):
+class LabelExamples(Data, frozen=True, kw_only=True):
     """List the examples of a label."""
 
     label: str
     examples: tuple[ExampleAbout, ...]
 
 
-class LabelDetails(Data, frozen=True):
+class LabelDetails(Data, frozen=True, kw_only=True):
     """Describe a label: its examples, and how well they keep together and apart from those of the others."""
 
     label: str
@@ -120,7 +120,7 @@ class LabelDetails(Data, frozen=True):
     nearest: Annotated[tuple[Likeness, ...], Meta(description="the other labels, the nearest first, five at most")]
 
 
-class JointPath(Data, frozen=True):
+class JointPath(Data, frozen=True, kw_only=True):
     """Say how far a joint traveled; of those that traveled most, the longest path first."""
 
     joint: str
@@ -130,7 +130,7 @@ class JointPath(Data, frozen=True):
 Similar = Annotated[Likeness | None, Meta(description="the other label that it may be confused with")]
 
 
-class Preview(Data, frozen=True):
+class Preview(Data, frozen=True, kw_only=True):
     """Show an example that is not stored yet, and what a person should know before it is."""
 
     label: str
@@ -145,7 +145,7 @@ class Preview(Data, frozen=True):
     notes: Notes
 
 
-class StoredExample(Data, frozen=True):
+class StoredExample(Data, frozen=True, kw_only=True):
     """Tell what was stored of an action."""
 
     id: str
@@ -163,7 +163,7 @@ class StoredExample(Data, frozen=True):
     gallery_revision: GalleryRevision
 
 
-class StoredNegatives(Data, frozen=True):
+class StoredNegatives(Data, frozen=True, kw_only=True):
     """Tell what was stored of ordinary movement."""
 
     ids: tuple[str, ...]
@@ -178,32 +178,32 @@ class StoredNegatives(Data, frozen=True):
 # The daemon itself.
 
 
-class ProcessAnswer(Data, frozen=True):
+class ProcessAnswer(Data, frozen=True, kw_only=True):
     """Name the daemon's process."""
 
     pid: int
 
 
-class Ping(Request[ProcessAnswer], frozen=True):
+class Ping(Request[ProcessAnswer], frozen=True, kw_only=True):
     """Ask whether a daemon is there."""
 
 
-class Shutdown(Request[ProcessAnswer], frozen=True):
+class Shutdown(Request[ProcessAnswer], frozen=True, kw_only=True):
     """Stop the daemon."""
 
 
-class VersionAnswer(Data, frozen=True):
+class VersionAnswer(Data, frozen=True, kw_only=True):
     """Name the daemon's version and the wire's."""
 
     version: str
     wire: int
 
 
-class Version(Request[VersionAnswer], frozen=True):
+class Version(Request[VersionAnswer], frozen=True, kw_only=True):
     """Ask for the versions of the program and of the wire format."""
 
 
-class TimeAnswer(Data, frozen=True):
+class TimeAnswer(Data, frozen=True, kw_only=True):
     """Give the daemon's clock, so that a peer can tell how the two differ."""
 
     t0: Annotated[float, Meta(description="as it was sent")]
@@ -212,13 +212,13 @@ class TimeAnswer(Data, frozen=True):
     clock: Annotated[str, Meta(description="the name of the daemon's clock")]
 
 
-class Time(Request[TimeAnswer], frozen=True):
+class Time(Request[TimeAnswer], frozen=True, kw_only=True):
     """Compare clocks."""
 
     t0: Annotated[float, Meta(description="the peer's clock, seconds")]
 
 
-class SourceStatus(Data, frozen=True):
+class SourceStatus(Data, frozen=True, kw_only=True):
     """Tell what came from one source."""
 
     epoch: str
@@ -231,14 +231,14 @@ class SourceStatus(Data, frozen=True):
     dropped: Annotated[dict[str, int], Meta(description="frames that were not taken, by reason")]
 
 
-class StepTimes(Data, frozen=True):
+class StepTimes(Data, frozen=True, kw_only=True):
     """Tell how long the daemon worked on a frame, microseconds."""
 
     p50: float
     p99: float
 
 
-class GalleryStatus(Data, frozen=True):
+class GalleryStatus(Data, frozen=True, kw_only=True):
     """Tell which gallery is open and what it holds."""
 
     path: str
@@ -249,7 +249,7 @@ class GalleryStatus(Data, frozen=True):
     reembedded: Annotated[int, Meta(description="examples that were embedded again, by this model, at the start")]
 
 
-class ModelStatus(Data, frozen=True):
+class ModelStatus(Data, frozen=True, kw_only=True):
     """Tell which model runs, and in what."""
 
     name: str
@@ -258,14 +258,14 @@ class ModelStatus(Data, frozen=True):
     matching: Annotated[str, Meta(description="what chooses the label at present")]
 
 
-class Recording(Data, frozen=True):
+class Recording(Data, frozen=True, kw_only=True):
     """Name a recording and count its frames."""
 
     path: str
     frames: int
 
 
-class StatusAnswer(Data, frozen=True):
+class StatusAnswer(Data, frozen=True, kw_only=True):
     """Tell how the daemon is; the topic status.daemon carries it every second."""
 
     version: str
@@ -290,11 +290,11 @@ class StatusAnswer(Data, frozen=True):
     enrolling: Annotated[str | None, Meta(description="what is being enrolled; null: nothing")]
 
 
-class Status(Request[StatusAnswer], frozen=True):
+class Status(Request[StatusAnswer], frozen=True, kw_only=True):
     """Ask how the daemon is: sources, rates, what was dropped and why, the gallery, the model."""
 
 
-class ScoreCurve(Data, frozen=True):
+class ScoreCurve(Data, frozen=True, kw_only=True):
     """Turn a distance into a score: 1 / (1 + exp(slope * (distance - midpoint)))."""
 
     midpoint: float
@@ -302,7 +302,7 @@ class ScoreCurve(Data, frozen=True):
     source: Annotated[str, Meta(description="the recordings that it was fitted on")]
 
 
-class ModelRates(Data, frozen=True):
+class ModelRates(Data, frozen=True, kw_only=True):
     """Say what a threshold costs: false alarms an hour of one label, and the share of performances missed."""
 
     distances: Annotated[tuple[float, ...], Meta(description="thresholds, rising")]
@@ -312,7 +312,7 @@ class ModelRates(Data, frozen=True):
     source: Annotated[str, Meta(description="the recordings that were measured")]
 
 
-class ModelInfo(Data, frozen=True):
+class ModelInfo(Data, frozen=True, kw_only=True):
     """Describe the model bundle, as its bundle.json does, and the engine that runs it."""
 
     bundle_version: int
@@ -330,7 +330,7 @@ class ModelInfo(Data, frozen=True):
     statistics_sha256: str
     weights_sha256: str
     parameters: int
-    calibration: ScoreCurve
+    score_curve: ScoreCurve = msgspec.field(name="calibration")
     rates: ModelRates | None
     dtw_midpoint: float | None
     training: Annotated[dict[str, Any], Meta(description="what it was trained on, as the bundle has it")]
@@ -338,39 +338,39 @@ class ModelInfo(Data, frozen=True):
     engine: EngineReport
 
 
-class ModelInfoGet(Request[ModelInfo], frozen=True):
+class ModelInfoGet(Request[ModelInfo], frozen=True, kw_only=True):
     """Describe the model and the engine that runs it."""
 
 
-class ConfigGet(Request[Config], frozen=True):
+class ConfigGet(Request[Config], frozen=True, kw_only=True):
     """Return the configuration in force."""
 
 
-class ConfigReload(Request[Config], frozen=True):
+class ConfigReload(Request[Config], frozen=True, kw_only=True):
     """Read the config file again; what opened files or sockets keeps its value until a restart."""
 
 
-class RecordStartAnswer(Data, frozen=True):
+class RecordStartAnswer(Data, frozen=True, kw_only=True):
     """Name the file that is written."""
 
     path: str
 
 
-class RecordStart(Request[RecordStartAnswer], frozen=True):
+class RecordStart(Request[RecordStartAnswer], frozen=True, kw_only=True):
     """Record what comes from the camera, as MCAP."""
 
     path: FilePath
     overwrite: bool = False
 
 
-class RecordStop(Request[Recording], frozen=True):
+class RecordStop(Request[Recording], frozen=True, kw_only=True):
     """End the recording."""
 
 
 # The gallery.
 
 
-class GalleryListAnswer(Data, frozen=True):
+class GalleryListAnswer(Data, frozen=True, kw_only=True):
     """List what is enrolled."""
 
     gallery_revision: GalleryRevision
@@ -378,31 +378,31 @@ class GalleryListAnswer(Data, frozen=True):
     negatives: Annotated[tuple[ExampleAbout, ...], Meta(description="pieces of ordinary movement")]
 
 
-class GalleryList(Request[GalleryListAnswer], frozen=True):
+class GalleryList(Request[GalleryListAnswer], frozen=True, kw_only=True):
     """List the enrolled actions with their examples, and ordinary movement."""
 
 
-class GalleryGetAnswer(Data, frozen=True):
+class GalleryGetAnswer(Data, frozen=True, kw_only=True):
     """Describe all labels."""
 
     gallery_revision: GalleryRevision
     labels: tuple[LabelDetails, ...]
 
 
-class GalleryGet(Request[LabelDetails | GalleryGetAnswer], frozen=True):
+class GalleryGet(Request[LabelDetails | GalleryGetAnswer], frozen=True, kw_only=True):
     """Describe one label, or all of them: how well each keeps apart, and which will be confused."""
 
     label: Annotated[str | None, Meta(description="null: all of them")] = None
 
 
-class RenameAnswer(Data, frozen=True):
+class RenameAnswer(Data, frozen=True, kw_only=True):
     """Tell how the new label is spelled."""
 
     label: str
     gallery_revision: GalleryRevision
 
 
-class GalleryRename(Request[RenameAnswer], frozen=True):
+class GalleryRename(Request[RenameAnswer], frozen=True, kw_only=True):
     """Rename a label."""
 
     old: str
@@ -410,21 +410,21 @@ class GalleryRename(Request[RenameAnswer], frozen=True):
     expected_revision: ExpectedRevision = None
 
 
-class RemovedLabel(Data, frozen=True):
+class RemovedLabel(Data, frozen=True, kw_only=True):
     """Name the label that was removed."""
 
     label: str
     gallery_revision: GalleryRevision
 
 
-class RemovedExample(Data, frozen=True):
+class RemovedExample(Data, frozen=True, kw_only=True):
     """Name the example, or piece of ordinary movement, that was removed."""
 
     id: str
     gallery_revision: GalleryRevision
 
 
-class GalleryRemove(Request[RemovedLabel | RemovedExample], frozen=True):
+class GalleryRemove(Request[RemovedLabel | RemovedExample], frozen=True, kw_only=True):
     """Remove a label with all its examples, or one example or piece of ordinary movement."""
 
     label: Annotated[str | None, Meta(description="either this or `id`")] = None
@@ -432,52 +432,52 @@ class GalleryRemove(Request[RemovedLabel | RemovedExample], frozen=True):
     expected_revision: ExpectedRevision = None
 
 
-class UndoAnswer(Data, frozen=True):
+class UndoAnswer(Data, frozen=True, kw_only=True):
     """Tell what was taken back."""
 
     undone: str
     gallery_revision: GalleryRevision
 
 
-class GalleryUndo(Request[UndoAnswer], frozen=True):
+class GalleryUndo(Request[UndoAnswer], frozen=True, kw_only=True):
     """Take back the latest change; again for the one before."""
 
     expected_revision: ExpectedRevision = None
 
 
-class EnrollUndo(Request[UndoAnswer], frozen=True):
+class EnrollUndo(Request[UndoAnswer], frozen=True, kw_only=True):
     """Take back the latest change, as gallery.undo."""
 
     expected_revision: ExpectedRevision = None
 
 
-class RevertAnswer(Data, frozen=True):
+class RevertAnswer(Data, frozen=True, kw_only=True):
     """List the labels that are enrolled now."""
 
     labels: tuple[str, ...]
     gallery_revision: GalleryRevision
 
 
-class GalleryRevert(Request[RevertAnswer], frozen=True):
+class GalleryRevert(Request[RevertAnswer], frozen=True, kw_only=True):
     """Go back to the gallery as of a revision, as a new one."""
 
     revision: int
     expected_revision: ExpectedRevision = None
 
 
-class VacuumAnswer(Data, frozen=True):
+class VacuumAnswer(Data, frozen=True, kw_only=True):
     """Count the examples that were deleted."""
 
     deleted: int
 
 
-class GalleryVacuum(Request[VacuumAnswer], frozen=True):
+class GalleryVacuum(Request[VacuumAnswer], frozen=True, kw_only=True):
     """Delete removed examples for good."""
 
     keep_revisions: Annotated[int, Meta(ge=0, description="how many of the latest changes can still be undone")]
 
 
-class Change(Data, frozen=True):
+class Change(Data, frozen=True, kw_only=True):
     """Tell one change of the gallery."""
 
     revision: int
@@ -487,19 +487,19 @@ class Change(Data, frozen=True):
     detail: str
 
 
-class HistoryAnswer(Data, frozen=True):
+class HistoryAnswer(Data, frozen=True, kw_only=True):
     """List changes, the newest first."""
 
     history: tuple[Change, ...]
 
 
-class GalleryHistory(Request[HistoryAnswer], frozen=True):
+class GalleryHistory(Request[HistoryAnswer], frozen=True, kw_only=True):
     """List the latest changes."""
 
     limit: int = 20
 
 
-class ExportAnswer(Data, frozen=True):
+class ExportAnswer(Data, frozen=True, kw_only=True):
     """Count what was written."""
 
     path: str
@@ -507,14 +507,14 @@ class ExportAnswer(Data, frozen=True):
     negatives: int
 
 
-class GalleryExport(Request[ExportAnswer], frozen=True):
+class GalleryExport(Request[ExportAnswer], frozen=True, kw_only=True):
     """Write examples to one portable file."""
 
     path: FilePath
     labels: Annotated[list[str] | None, Meta(description="null: all of them, and ordinary movement")] = None
 
 
-class ImportAnswer(Data, frozen=True):
+class ImportAnswer(Data, frozen=True, kw_only=True):
     """Name the labels that came, and count the pieces of ordinary movement that are there now."""
 
     labels: tuple[str, ...]
@@ -522,7 +522,7 @@ class ImportAnswer(Data, frozen=True):
     gallery_revision: GalleryRevision
 
 
-class GalleryImport(Request[ImportAnswer], frozen=True):
+class GalleryImport(Request[ImportAnswer], frozen=True, kw_only=True):
     """Read the examples of a file that gallery.export wrote."""
 
     path: FilePath
@@ -532,7 +532,7 @@ class GalleryImport(Request[ImportAnswer], frozen=True):
 # Enrollment.
 
 
-class EnrollStartAnswer(Data, frozen=True):
+class EnrollStartAnswer(Data, frozen=True, kw_only=True):
     """Tell what is being enrolled."""
 
     label: Annotated[str, Meta(description="as the gallery spells it")]
@@ -540,7 +540,7 @@ class EnrollStartAnswer(Data, frozen=True):
     cued: Annotated[bool, Meta(description="whether a synthetic performer will do it")]
 
 
-class EnrollStart(Request[EnrollStartAnswer], frozen=True):
+class EnrollStart(Request[EnrollStartAnswer], frozen=True, kw_only=True):
     """Begin to capture an example of a label, or ordinary movement, from the live stream."""
 
     label: Annotated[str | None, Meta(description="either this or `negative_s`")] = None
@@ -556,13 +556,13 @@ class EnrollStart(Request[EnrollStartAnswer], frozen=True):
     commit: Annotated[bool, Meta(description="false: it waits for enroll.commit or enroll.cancel")] = True
 
 
-class EnrollIdle(Data, frozen=True):
+class EnrollIdle(Data, frozen=True, kw_only=True):
     """Nothing was enrolled since the start."""
 
-    state: Literal["none"]
+    state: Literal["none"] = "none"
 
 
-class EnrollUnderWay(Data, frozen=True):
+class EnrollUnderWay(Data, frozen=True, kw_only=True):
     """Movement is awaited or captured."""
 
     state: Literal["stillness", "countdown", "capture"]
@@ -571,27 +571,27 @@ class EnrollUnderWay(Data, frozen=True):
     message: Annotated[str, Meta(description="what the person should know")]
 
 
-class EnrollCaptured(Data, frozen=True):
+class EnrollCaptured(Data, frozen=True, kw_only=True):
     """An example waits to be stored."""
 
-    state: Literal["captured"]
+    state: Literal["captured"] = "captured"
     label: str
     left_s: Annotated[float, Meta(description="until it is given up")]
     preview: Preview
 
 
-class EnrollDone(Data, Generic[S], frozen=True):
+class EnrollDone(Data, Generic[S], frozen=True, kw_only=True):
     """What was captured is stored."""
 
-    state: Literal["done"]
+    state: Literal["done"] = "done"
     label: str
     result: S
 
 
-class EnrollFailed(Data, frozen=True):
+class EnrollFailed(Data, frozen=True, kw_only=True):
     """Nothing was stored."""
 
-    state: Literal["failed"]
+    state: Literal["failed"] = "failed"
     label: str
     error: Failure
 
@@ -600,27 +600,27 @@ EnrollOutcome = EnrollIdle | EnrollDone[StoredExample] | EnrollDone[StoredNegati
 EnrollState = EnrollOutcome | EnrollCaptured | EnrollUnderWay
 
 
-class EnrollStatus(Request[EnrollState], frozen=True):
+class EnrollStatus(Request[EnrollState], frozen=True, kw_only=True):
     """Ask how the enrollment stands that is under way, or how the last one ended."""
 
 
-class EnrollCommit(Request[StoredExample], frozen=True):
+class EnrollCommit(Request[StoredExample], frozen=True, kw_only=True):
     """Store the example that waits."""
 
     force: Force = False
 
 
-class CancelAnswer(Data, frozen=True):
+class CancelAnswer(Data, frozen=True, kw_only=True):
     """Name what was given up."""
 
     cancelled: Annotated[str | None, Meta(description="null: nothing was under way")]
 
 
-class EnrollCancel(Request[CancelAnswer], frozen=True):
+class EnrollCancel(Request[CancelAnswer], frozen=True, kw_only=True):
     """Give up the enrollment that is under way."""
 
 
-class EnrollClip(Request[StoredExample], frozen=True):
+class EnrollClip(Request[StoredExample], frozen=True, kw_only=True):
     """Enroll an example that was recorded before."""
 
     label: str
@@ -633,14 +633,14 @@ class EnrollClip(Request[StoredExample], frozen=True):
     force: Force = False
 
 
-class Piece(Data, frozen=True, forbid_unknown_fields=True):
+class Piece(Data, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Hold movement without a gap."""
 
     timestamps_s: Timestamps
     joints_m: JointPositions
 
 
-class EnrollNegative(Request[StoredNegatives], frozen=True):
+class EnrollNegative(Request[StoredNegatives], frozen=True, kw_only=True):
     """Store ordinary movement that was recorded before."""
 
     pieces: list[Piece]
@@ -650,7 +650,7 @@ class EnrollNegative(Request[StoredNegatives], frozen=True):
 # Thresholds.
 
 
-class LabelThreshold(Data, frozen=True):
+class LabelThreshold(Data, frozen=True, kw_only=True):
     """Tell a label's threshold, where it is from, and what it costs."""
 
     label: str
@@ -665,7 +665,7 @@ class LabelThreshold(Data, frozen=True):
     negatives: Annotated[str, Meta(description="what the user's ordinary movement says")]
 
 
-class ThresholdAnswer(Data, frozen=True):
+class ThresholdAnswer(Data, frozen=True, kw_only=True):
     """Tell each label's threshold."""
 
     state: Annotated[str, Meta(description='"calibrating", "failed: ..." or ""')]
@@ -677,11 +677,11 @@ class ThresholdAnswer(Data, frozen=True):
     notes: Notes
 
 
-class ThresholdGet(Request[ThresholdAnswer], frozen=True):
+class ThresholdGet(Request[ThresholdAnswer], frozen=True, kw_only=True):
     """Tell each label's threshold, where it is from, and what it costs."""
 
 
-class ThresholdSet(Request[ThresholdAnswer], frozen=True):
+class ThresholdSet(Request[ThresholdAnswer], frozen=True, kw_only=True):
     """Set one label's threshold by hand."""
 
     label: str
@@ -691,13 +691,13 @@ class ThresholdSet(Request[ThresholdAnswer], frozen=True):
     ] = False
 
 
-class ThresholdReset(Request[ThresholdAnswer], frozen=True):
+class ThresholdReset(Request[ThresholdAnswer], frozen=True, kw_only=True):
     """Forget what was set by hand for a label, or everything that was asked for."""
 
     label: Annotated[str | None, Meta(description="null: everything")] = None
 
 
-class ThresholdCalibrate(Request[ThresholdAnswer], frozen=True):
+class ThresholdCalibrate(Request[ThresholdAnswer], frozen=True, kw_only=True):
     """Give each label the threshold for so many false alarms; threshold.get tells when it is done."""
 
     false_alarms_per_hour: Annotated[float, Meta(gt=0, le=1000, description="of all labels together")]

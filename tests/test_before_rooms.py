@@ -15,13 +15,14 @@ import msgspec
 import pytest
 
 from edge.config import Config, GalleryFile, read_config
-from edge.daemon.commands import LIBRARY_COMMANDS, call
+from edge.daemon import carry_out
 from edge.gallery.schema import SCHEMA_VERSION
 from edge.library import Library, open_library
 from edge.live.recognizer import Recognizer
 from edge.match.index import PrototypeIndex
 from edge.model.bundle import read_bundle
 from edge.model.choose import open_encoder
+from edge.protocol import GalleryGet, GalleryHistory, GalleryImport, GalleryList, Request, ThresholdGet, command_of
 from edge.thresholds.report import midpoints_in_force
 from streams.event import Event
 from streams.recording import describe_recording, read_recording
@@ -67,12 +68,12 @@ def test_the_recording_gives_the_events_that_it_gave(tmp_path: Path) -> None:
         assert {key: ours[key] for key in theirs} == about(theirs)
 
 
-@pytest.mark.parametrize("command", ["gallery.list", "gallery.get", "gallery.history", "threshold.get"])
-def test_the_gallery_answers_as_it_did(tmp_path: Path, command: str) -> None:
+@pytest.mark.parametrize("request_", [GalleryList(), GalleryGet(), GalleryHistory(), ThresholdGet()])
+def test_the_gallery_answers_as_it_did(tmp_path: Path, request_: Request[msgspec.Struct]) -> None:
     library = opened(tmp_path)
-    expected = json.loads((BEFORE / "answers.json").read_text(encoding="utf-8"))[command]
+    expected = json.loads((BEFORE / "answers.json").read_text(encoding="utf-8"))[command_of(request_).name]
     with library.gallery as gallery:
-        assert call(LIBRARY_COMMANDS, library, command, {}) == about(expected)
+        assert json.loads(msgspec.json.encode(carry_out(library, request_))) == about(expected)
         assert gallery.num_reembedded == 0
 
 
@@ -89,9 +90,9 @@ def test_a_gallery_of_schema_1_is_taken_over(tmp_path: Path) -> None:
 def test_an_export_is_imported(tmp_path: Path) -> None:
     library = open_library(Config(gallery=GalleryFile(path=str(tmp_path / "new.db"))))
     with library.gallery:
-        answer = call(LIBRARY_COMMANDS, library, "gallery.import", {"path": str(BEFORE / "export.npz")})
-    assert answer["labels"] == ["wave", "squat", "Kick", "clap", "bow"]
-    assert answer["negatives"] == 3
+        answer = carry_out(library, GalleryImport(path=str(BEFORE / "export.npz")))
+    assert answer.labels == ("wave", "squat", "Kick", "clap", "bow")
+    assert answer.negatives == 3
 
 
 def test_a_config_is_read() -> None:

@@ -19,24 +19,26 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 import msgspec
 import numpy as np
 import pytest
 import zmq
 
+from edge import protocol
 from streams import wire
 from streams.arrays import Array
 from streams.errors import ControlError
 from streams.performer import perform
 from streams.recording import read_recording
-from streams.sockets import EventSubscriber
+from streams.sockets import ControlClient, EventSubscriber
 
 if TYPE_CHECKING:
     from tests.conftest import DaemonProcess, MakeConfig, Serve
 
 Message = dict[str, Any]
+Answer = TypeVar("Answer")
 
 SCRIPT = Path(sys.executable).with_name("crossglg-edge")
 STANDING = perform("wave", seed=1).joints_m[0]
@@ -706,6 +708,70 @@ def test_a_question_that_is_sent_again_gets_the_first_answer_and_a_new_one_a_new
     )
     assert again == first
     assert new["result"]["t1"] > first["result"]["t1"]
+
+
+def test_every_command_is_answered_as_its_type_says(serve: Serve, tmp_path: Path) -> None:
+    daemon = serve("demo:1")
+    asked, told = set(), []
+    with closing(ControlClient(daemon.sockets.control, timeout_s=10)) as client:
+
+        def ask(request: protocol.Request[Answer]) -> Answer:
+            name = protocol.command_of(request).name
+            result = client.ask(name, **protocol.arguments(request))
+            answer = protocol.answer_from(request, result)
+            assert wire.decode_map(wire.encode_map(answer)) == result, "nothing is missing, nothing is more"
+            asked.add(name)
+            told.append(answer)
+            return answer
+
+        assert ask(protocol.Ping()).pid == daemon.process.pid
+        ask(protocol.Version())
+        ask(protocol.Time(t0=1.0))
+        ask(protocol.EnrollClip(**clip("bow", "bow") | {"side": "either"}))
+        ask(protocol.EnrollClip(**clip("kick", "kick")))
+        times = np.arange(0.0, 3.0, 0.1)
+        piece = protocol.Piece(timestamps_s=times.tobytes(), joints_m=np.tile(STANDING, (len(times), 1, 1)).tobytes())
+        ask(protocol.EnrollNegative(pieces=[piece], origin="test"))
+        assert ask(protocol.EnrollStatus()) == protocol.EnrollIdle()
+        ask(protocol.EnrollStart(label="wave", countdown_s=0.0, commit=False))
+        assert isinstance(ask(protocol.EnrollStatus()), protocol.EnrollUnderWay)
+        assert ask(protocol.Status()).enrolling == "wave"
+        until(lambda: isinstance(ask(protocol.EnrollStatus()), protocol.EnrollCaptured))
+        stored = ask(protocol.EnrollCommit(force=True))
+        assert ask(protocol.EnrollStatus()) == protocol.EnrollDone(label="wave", result=stored)
+        ask(protocol.EnrollStart(label="clap", countdown_s=9.0))
+        assert ask(protocol.EnrollCancel()).cancelled == "clap"
+        assert isinstance(ask(protocol.EnrollStatus()), protocol.EnrollFailed)
+        assert [label.label for label in ask(protocol.GalleryList()).labels] == ["bow", "kick", "wave"]
+        assert isinstance(ask(protocol.GalleryGet()), protocol.GalleryGetAnswer)
+        assert isinstance(ask(protocol.GalleryGet(label="bow")), protocol.LabelDetails)
+        ask(protocol.GalleryRename(old="kick", new="high kick"))
+        ask(protocol.GalleryRemove(id=stored.id))
+        ask(protocol.GalleryUndo())
+        ask(protocol.GalleryRemove(label="wave"))
+        ask(protocol.EnrollUndo())
+        ask(protocol.GalleryHistory())
+        ask(protocol.GalleryRevert(revision=2))
+        ask(protocol.GalleryExport(path=str(tmp_path / "export.npz")))
+        ask(protocol.GalleryImport(path=str(tmp_path / "export.npz"), mode="replace"))
+        ask(protocol.GalleryVacuum(keep_revisions=1))
+        ask(protocol.ThresholdSet(label="bow", distance=0.05))
+        ask(protocol.ThresholdGet())
+        ask(protocol.ThresholdReset())
+        ask(protocol.ModelInfoGet())
+        ask(protocol.ConfigGet())
+        ask(protocol.ConfigReload())
+        ask(protocol.RecordStart(path=str(tmp_path / "a.mcap")))
+        assert ask(protocol.Status()).recording is not None
+        ask(protocol.RecordStop())
+        with pytest.raises(ControlError) as refused:
+            ask(protocol.ThresholdCalibrate(false_alarms_per_hour=5.0))
+        assert refused.value.code == "no_rates", "the test's model has none; tests/test_thresholds.py calibrates"
+        ask(protocol.Shutdown())
+    assert asked | {"threshold.calibrate"} == {command.name for command in protocol.COMMANDS}
+    kinds = {kind for command in protocol.COMMANDS for kind in command.answers}
+    assert {type(answer) for answer in told} == {get_origin(kind) or kind for kind in kinds}
+    assert daemon.process.wait(timeout=10) == 0
 
 
 def test_a_peer_that_dies_before_its_answer_harms_nobody(daemon: DaemonProcess) -> None:

@@ -13,10 +13,20 @@ import zmq
 from edge.config import Config, GalleryFile, Model
 from edge.enroll.session import Enrolling
 from edge.library import Library, open_library
-from edge.protocol import EnrollStart
+from edge.protocol import (
+    EnrollCaptured,
+    EnrollDone,
+    EnrollFailed,
+    EnrollStart,
+    EnrollStartAnswer,
+    Preview,
+    StoredExample,
+    StoredNegatives,
+)
 from streams.cameras import Refused
 from streams.errors import CameraError, CrossGLGError, EnrollError, GalleryError
 from streams.frame import HIGH, Body, SkeletonFrame
+from streams.messages import Failure
 from streams.performer import ACTIONS, Performer, perform
 
 
@@ -57,14 +67,30 @@ def play(enrolling: Enrolling, library: Library, stage: Stage, *, until: str, li
         (frame,) = stage.read(0.0, 1)
         assert isinstance(frame, SkeletonFrame)
         enrolling.step([frame], library, stage, frame.timestamp_s)
-        if enrolling.status(frame.timestamp_s)["state"] == until:
+        if enrolling.status(frame.timestamp_s).state == until:
             return frame.timestamp_s
         assert frame.timestamp_s < limit_s, enrolling.status(frame.timestamp_s)
 
 
 def code_of(enrolling: Enrolling) -> str:
-    assert enrolling.outcome["state"] == "failed"
-    return str(enrolling.outcome["error"]["code"])
+    return failure_of(enrolling).code
+
+
+def failure_of(enrolling: Enrolling) -> Failure:
+    assert isinstance(enrolling.outcome, EnrollFailed)
+    return enrolling.outcome.error
+
+
+def example_of(enrolling: Enrolling) -> StoredExample:
+    assert isinstance(enrolling.outcome, EnrollDone)
+    assert isinstance(enrolling.outcome.result, StoredExample)
+    return enrolling.outcome.result
+
+
+def preview_of(enrolling: Enrolling, now_s: float) -> Preview:
+    status = enrolling.status(now_s)
+    assert isinstance(status, EnrollCaptured)
+    return status.preview
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -79,11 +105,11 @@ def test_the_performer_stands_still_and_acts_when_the_countdown_is_over(
         assert isinstance(frame, SkeletonFrame)
         now_s = frame.timestamp_s
     told = enrolling.start(EnrollStart(label=action), library, stage, now_s)
-    assert told == {"label": action, "countdown_s": 3.0, "cued": True}
+    assert told == EnrollStartAnswer(label=action, countdown_s=3.0, cued=True)
     play(enrolling, library, stage, until="done", limit_s=now_s + 20)
-    result = enrolling.outcome["result"]
-    assert result["label"] == action
-    assert result["notes"] == [], "it stood still in time"
+    result = example_of(enrolling)
+    assert result.label == action
+    assert result.notes == (), "it stood still in time"
     (_, first_s), (_, second_s) = stage.cues
     assert first_s == pytest.approx(7.0), "not before the latest end of the countdown"
     assert second_s == pytest.approx(3.0)
@@ -101,7 +127,7 @@ def test_what_cannot_be_is_refused_and_nothing_is_under_way(library: Library) ->
             enrolling.start(args, library, Stage(), 0.0)
         assert refused.value.code == code
         assert enrolling.label is None
-        assert enrolling.cancel() == {"cancelled": None}
+        assert enrolling.cancel().cancelled is None
     with pytest.raises(EnrollError) as nothing:
         enrolling.commit(library, force=False)
     assert nothing.value.code == "nothing_to_commit"
@@ -112,18 +138,19 @@ def test_a_preview_waits_for_the_answer_and_is_stored_by_it(library: Library) ->
     enrolling.start(EnrollStart(label="wave", commit=False, side="either"), library, stage, 0.0)
     now_s = play(enrolling, library, stage, until="captured")
     status = enrolling.status(now_s)
-    assert status["left_s"] == 60
-    preview = status["preview"]
-    assert (preview["label"], preview["similar"]) == ("wave", None)
-    assert preview["moved"][0]["joint"] == "HandRight"
-    assert preview["notes"] == ["stored twice: as shown, and mirrored"]
+    assert isinstance(status, EnrollCaptured)
+    assert status.left_s == 60
+    preview = status.preview
+    assert (preview.label, preview.similar) == ("wave", None)
+    assert preview.moved[0].joint == "HandRight"
+    assert preview.notes == ("stored twice: as shown, and mirrored",)
     assert library.gallery.prototypes == ()
     with pytest.raises(EnrollError) as busy:
         enrolling.start(EnrollStart(label="bow"), library, stage, now_s)
     assert busy.value.code == "busy"
     result = enrolling.commit(library, force=False)
-    assert (result["stored"], result["gallery_revision"]) == (2, 1)
-    assert enrolling.status(now_s) == {"state": "done", "label": "wave", "result": result}
+    assert (result.stored, result.gallery_revision) == (2, 1)
+    assert enrolling.status(now_s) == EnrollDone(label="wave", result=result)
     assert enrolling.label is None
 
 
@@ -135,7 +162,7 @@ def test_a_preview_that_nobody_answers_is_given_up_after_a_minute(library: Libra
     assert enrolling.label == "wave"
     assert enrolling.step((), library, stage, now_s + 61)
     assert code_of(enrolling) == "cancelled"
-    assert "60 s" in enrolling.outcome["error"]["message"]
+    assert "60 s" in failure_of(enrolling).message
     assert library.gallery.prototypes == ()
 
 
@@ -147,16 +174,18 @@ def test_what_is_too_similar_waits_on_for_a_yes_where_there_is_a_preview_and_fai
     enrolling.start(EnrollStart(label="wave", countdown_s=1.0), library, stage, 0.0)
     now_s = play(enrolling, library, stage, until="failed")
     assert code_of(enrolling) == "too_similar"
-    assert "'hello'" in enrolling.outcome["error"]["message"]
+    assert "'hello'" in failure_of(enrolling).message
 
     enrolling.start(EnrollStart(label="wave", countdown_s=1.0, commit=False), library, stage, now_s)
     now_s = play(enrolling, library, stage, until="captured", limit_s=60)
-    assert enrolling.status(now_s)["preview"]["similar"]["label"] == "hello"
+    similar = preview_of(enrolling, now_s).similar
+    assert similar is not None
+    assert similar.label == "hello"
     with pytest.raises(EnrollError) as refused:
         enrolling.commit(library, force=False)
     assert refused.value.code == "too_similar"
-    assert enrolling.status(now_s)["state"] == "captured"
-    assert enrolling.commit(library, force=True)["similar"]["label"] == "hello"
+    assert enrolling.status(now_s).state == "captured"
+    assert enrolling.commit(library, force=True).similar == similar
 
     enrolling.start(EnrollStart(label="again", negative_s=None, countdown_s=0.0, force=True), library, Quiet(), now_s)
     confidence = np.full(25, HIGH, np.uint8)
@@ -170,7 +199,7 @@ def test_what_is_too_similar_waits_on_for_a_yes_where_there_is_a_preview_and_fai
     for frame in frames:
         enrolling.step([frame], library, Quiet(), frame.timestamp_s)
     assert enrolling.step((), library, Quiet(), now_s + 10)
-    assert enrolling.outcome["result"]["label"] == "again"
+    assert example_of(enrolling).label == "again"
 
 
 class Quiet(Stage):
@@ -191,7 +220,7 @@ def test_an_enrollment_can_be_cancelled_in_every_state(library: Library) -> None
         stage, enrolling = Stage(), Enrolling()
         enrolling.start(args, library, stage, 0.0)
         now_s = play(enrolling, library, stage, until=state)
-        assert enrolling.cancel()["cancelled"] == ("wave" if args.label else "ordinary movement")
+        assert enrolling.cancel().cancelled == ("wave" if args.label else "ordinary movement")
         assert code_of(enrolling) == "cancelled"
         assert not enrolling.step((), library, stage, now_s + 100)
     assert (library.gallery.prototypes, library.gallery.negatives) == ((), ())
@@ -200,12 +229,14 @@ def test_an_enrollment_can_be_cancelled_in_every_state(library: Library) -> None
 def test_ordinary_movement_of_the_performer_is_stored_as_negatives(library: Library) -> None:
     stage, enrolling = Stage(), Enrolling()
     told = enrolling.start(EnrollStart(negative_s=20.0), library, stage, 0.0)
-    assert told == {"label": "ordinary movement", "countdown_s": 3.0, "cued": False}
+    assert told == EnrollStartAnswer(label="ordinary movement", countdown_s=3.0, cued=False)
     assert stage.cues == []
     play(enrolling, library, stage, until="done")
-    result = enrolling.outcome["result"]
-    assert result["ids"] == [negative.id for negative in library.gallery.negatives]
-    assert result["duration_s"] > 15
+    assert isinstance(enrolling.outcome, EnrollDone)
+    result = enrolling.outcome.result
+    assert isinstance(result, StoredNegatives)
+    assert result.ids == tuple(negative.id for negative in library.gallery.negatives)
+    assert result.duration_s > 15
     assert {negative.origin for negative in library.gallery.negatives} == {"live:demo"}
     assert library.gallery.revision == 1
     assert library.gallery.prototypes == ()
@@ -220,7 +251,7 @@ def test_a_gallery_that_refuses_at_the_end_fails_the_enrollment(library: Library
         enrolling.commit(library, force=False)
     assert refused.value.code == "label_exists"
     assert enrolling.label == "wave", "it can still be cancelled"
-    assert enrolling.cancel() == {"cancelled": "wave"}
+    assert enrolling.cancel().cancelled == "wave"
 
 
 def test_every_action_of_the_performer_can_be_enrolled_with_the_shipped_model_and_defaults() -> None:

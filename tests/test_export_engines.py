@@ -342,7 +342,7 @@ def test_on_a_gpu_the_engine_is_built_and_agrees(bundle: Path, tmp_path: Path, t
     result = call(copied, "--to", target, "--out", copied / "engines")
     assert result.exit_code == 0, result
     report = open_encoder(copied, Model(engine="tensorrt")).report()
-    assert report["details"]["precision"] == "fp16"
+    assert report.details["precision"] == "fp16"
 
 
 # What cannot be exported

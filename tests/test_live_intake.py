@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from edge.config import Stream
 from edge.live.intake import Intake
+from edge.protocol import SourceStatus
 from streams.frame import SkeletonFrame
 from streams.wire import encode_map
 
@@ -25,9 +25,8 @@ def accepted(intake: Intake, frames: list[SkeletonFrame], now_s: float = 0.0) ->
     return [f.seq for i, f in enumerate(frames) if intake.accept(f, now_s + i / 30)]
 
 
-def source_status(intake: Intake, source: str = "kinect", now_s: float = 0.0) -> dict[str, Any]:
-    status: dict[str, Any] = intake.status(now_s)["sources"][source]
-    return status
+def source_status(intake: Intake, source: str = "kinect", now_s: float = 0.0) -> SourceStatus:
+    return intake.status(now_s).sources[source]
 
 
 # Order, and what was lost
@@ -37,15 +36,15 @@ def test_frames_in_order_are_taken() -> None:
     intake = Intake(Stream())
     assert accepted(intake, [frame(seq) for seq in range(5, 65)]) == list(range(5, 65))
     status = source_status(intake, now_s=59 / 30 + 0.25)
-    assert (status["frames"], status["lost"], status["dropped"], status["restarts"]) == (60, 0, {}, 0)
-    assert status["age_s"] == pytest.approx(0.25)
+    assert (status.frames, status.lost, status.dropped, status.restarts) == (60, 0, {}, 0)
+    assert status.age_s == pytest.approx(0.25)
     assert intake.num_dropped("kinect") == 0
 
 
 def test_gaps_in_the_sequence_are_counted_as_lost() -> None:
     intake = Intake(Stream())
     assert accepted(intake, [frame(seq) for seq in (3, 4, 7, 8, 18)]) == [3, 4, 7, 8, 18]
-    assert source_status(intake)["lost"] == 2 + 9
+    assert source_status(intake).lost == 2 + 9
     assert intake.num_dropped("kinect") == 11
 
 
@@ -54,8 +53,8 @@ def test_sources_are_followed_apart() -> None:
     for seq in range(10):
         assert intake.accept(frame(seq, source="left"), seq / 30)
         assert intake.accept(frame(2 * seq, 5.0 + seq, source="right", epoch="b"), seq / 30)
-    assert source_status(intake, "left")["lost"] == 0
-    assert source_status(intake, "right")["lost"] == 9
+    assert source_status(intake, "left").lost == 0
+    assert source_status(intake, "right").lost == 9
     assert intake.rate_fps("left") == pytest.approx(30)
 
 
@@ -64,17 +63,17 @@ def test_a_sequence_that_is_numbered_anew_is_no_loss(seq: int) -> None:
     intake = Intake(Stream())
     accepted(intake, [frame(i) for i in range(50, 60)])
     assert intake.accept(frame(seq, 200.0), 1.0)
-    assert source_status(intake)["lost"] == 0
+    assert source_status(intake).lost == 0
     assert intake.accept(frame(62, 200.1), 1.1)
     assert intake.accept(frame(65, 200.2), 1.2)
-    assert source_status(intake)["lost"] in (2, 2 + 61)
+    assert source_status(intake).lost in (2, 2 + 61)
 
 
 def test_counts_stay_numbers_that_can_be_sent() -> None:
     intake = Intake(Stream())
     for i in range(40):
         intake.accept(frame(0 if i % 2 else 2**64 - 1, float(i), epoch=str(i // 2)), 10.0 * i)
-    encode_map(intake.status(0.0))
+    encode_map(source_status(intake))
     assert intake.num_dropped("kinect") < 2**63
 
 
@@ -85,8 +84,8 @@ def test_a_time_that_stands_still_or_goes_back_is_dropped_and_counted() -> None:
     intake = Intake(Stream())
     frames = [frame(0, 10.0), frame(1, 10.1), frame(2, 10.1), frame(3, 10.05), frame(4, 9.0), frame(5, 10.2)]
     assert accepted(intake, frames) == [0, 1, 5]
-    assert source_status(intake)["dropped"] == {"time_still": 1, "time_backwards": 2}
-    assert source_status(intake)["lost"] == 0
+    assert source_status(intake).dropped == {"time_still": 1, "time_backwards": 2}
+    assert source_status(intake).lost == 0
     assert intake.num_dropped("kinect") == 3
 
 
@@ -95,9 +94,9 @@ def test_a_clock_that_was_set_back_for_good_is_accepted_after_thirty_frames() ->
     frames = [frame(seq) for seq in range(10)] + [frame(seq, 5 + seq / 30) for seq in range(10, 60)]
     assert accepted(intake, frames) == [*range(10), *range(39, 60)]
     status = source_status(intake)
-    assert status["dropped"] == {"time_backwards": 29}
-    assert status["restarts"] == 1
-    assert status["lost"] == 0
+    assert status.dropped == {"time_backwards": 29}
+    assert status.restarts == 1
+    assert status.lost == 0
     assert intake.num_dropped("kinect") == 29
     assert intake.rate_fps("kinect") == pytest.approx(30)
 
@@ -108,13 +107,13 @@ def test_late_frames_now_and_then_are_no_restart() -> None:
     for seq in range(0, 200, 2):
         frames += [frame(seq), frame(seq + 1, 1.0)]
     assert accepted(intake, frames) == list(range(0, 200, 2))
-    assert source_status(intake)["restarts"] == 0
+    assert source_status(intake).restarts == 0
 
 
 def test_a_time_that_stands_still_is_never_taken_for_a_restart() -> None:
     intake = Intake(Stream())
     assert accepted(intake, [frame(seq, 7.0) for seq in range(100)]) == [0]
-    assert source_status(intake)["dropped"] == {"time_still": 99}
+    assert source_status(intake).dropped == {"time_still": 99}
 
 
 def test_one_frame_from_the_far_future_blocks_for_thirty_frames_only() -> None:
@@ -130,8 +129,8 @@ def test_frames_that_come_too_fast_are_dropped_to_the_highest_rate() -> None:
     intake = Intake(Stream(max_rate_fps=50))
     taken = accepted(intake, [frame(seq, seq / 200) for seq in range(400)])
     assert taken == list(range(0, 400, 4))
-    assert source_status(intake)["dropped"] == {"too_fast": 300}
-    assert source_status(intake)["lost"] == 0
+    assert source_status(intake).dropped == {"too_fast": 300}
+    assert source_status(intake).lost == 0
     assert intake.rate_fps("kinect") == pytest.approx(50)
 
 
@@ -149,7 +148,7 @@ def test_the_rate_is_estimated_from_timestamps(fps: float, jitter: float) -> Non
     for seq, time_s in enumerate(np.cumsum(steps_s)):
         intake.accept(frame(seq, float(time_s)), 0.0)
     assert intake.rate_fps("kinect") == pytest.approx(fps, rel=0.15 if jitter else 1e-6)
-    assert source_status(intake)["slow"] == (fps < 7)
+    assert source_status(intake).slow == (fps < 7)
 
 
 def test_the_rate_is_unknown_before_the_second_frame() -> None:
@@ -157,7 +156,7 @@ def test_the_rate_is_unknown_before_the_second_frame() -> None:
     assert intake.rate_fps("kinect") == 0
     intake.accept(frame(0), 0.0)
     assert intake.rate_fps("kinect") == 0
-    assert not source_status(intake)["slow"]
+    assert not source_status(intake).slow
 
 
 @pytest.mark.parametrize("slow_fps", [5.0, 1.0])
@@ -165,17 +164,17 @@ def test_a_rate_that_collapses_shows_as_slow(slow_fps: float) -> None:
     intake = Intake(Stream())
     for seq in range(100):
         intake.accept(frame(seq, seq / 30), 0.0)
-    assert not source_status(intake)["slow"]
+    assert not source_status(intake).slow
     for seq in range(100, 140):
         intake.accept(frame(seq, 10 + (seq - 100) / slow_fps), 0.0)
-    assert source_status(intake)["slow"]
+    assert source_status(intake).slow
 
 
 def test_one_pause_does_not_make_a_source_slow() -> None:
     intake = Intake(Stream())
     for seq in range(100):
         intake.accept(frame(seq, seq / 30 + (60 if seq >= 50 else 0)), 0.0)
-        assert not source_status(intake)["slow"]
+        assert not source_status(intake).slow
     assert intake.rate_fps("kinect") == pytest.approx(30, rel=0.1)
 
 
@@ -188,8 +187,8 @@ def test_a_second_publisher_of_the_same_name_is_refused_while_the_first_is_alive
         assert intake.accept(frame(i), i / 30)
         assert not intake.accept(frame(1000 + i, epoch="b"), i / 30 + 0.01)
     status = source_status(intake)
-    assert status["epoch"] == "a"
-    assert (status["frames"], status["lost"], status["dropped"]) == (60, 0, {"duplicate_source": 60})
+    assert status.epoch == "a"
+    assert (status.frames, status.lost, status.dropped) == (60, 0, {"duplicate_source": 60})
 
 
 def test_a_name_is_taken_over_after_silence() -> None:
@@ -199,7 +198,7 @@ def test_a_name_is_taken_over_after_silence() -> None:
     assert not intake.accept(frame(7, 3.0, epoch="b"), last_s + 0.99)
     assert intake.accept(frame(8, 3.1, epoch="b"), last_s + 1.01)
     status = source_status(intake)
-    assert (status["epoch"], status["frames"], status["lost"]) == ("b", 31, 0)
+    assert (status.epoch, status.frames, status.lost) == ("b", 31, 0)
     assert intake.accept(frame(9, 3.2, epoch="b"), last_s + 1.1)
     # The first one, back again, is now the duplicate.
     assert not intake.accept(frame(31), last_s + 1.2)
@@ -216,8 +215,8 @@ def test_many_sources_are_bounded_and_the_excess_is_counted() -> None:
     intake = Intake(Stream())
     taken = [intake.accept(frame(0, source=f"s{i}"), i / 1000) for i in range(200)]
     assert taken == [True] * 64 + [False] * 136
-    assert len(intake.status(0.2)["sources"]) == 64
-    assert intake.status(0.2)["dropped"] == {"too_many_sources": 136}
+    assert len(intake.status(0.2).sources) == 64
+    assert intake.status(0.2).dropped == {"too_many_sources": 136}
     assert intake.accept(frame(1, source="s0"), 0.3)
 
 
@@ -228,7 +227,7 @@ def test_a_source_long_silent_makes_room_for_a_new_one() -> None:
     assert not intake.accept(frame(0, source="new"), 59.0)
     assert intake.accept(frame(0, source="new"), 63.0)
     assert not intake.accept(frame(0, source="newer"), 60.5)  # s1 was heard at 1.0
-    sources = intake.status(63.0)["sources"]
+    sources = intake.status(63.0).sources
     assert len(sources) == 64
     assert "s0" not in sources
     assert "new" in sources
@@ -241,17 +240,17 @@ def test_refused_messages_are_counted_with_their_source_or_apart() -> None:
     intake.drop("stranger", "bad_shape")
     intake.drop(None, "bad_message")
     intake.drop(None, "bad_message")
-    assert source_status(intake)["dropped"] == {"bad_shape": 1}
+    assert source_status(intake).dropped == {"bad_shape": 1}
     assert intake.num_dropped("kinect") == 1
     assert intake.num_dropped("stranger") == 0
-    assert intake.status(0.0)["dropped"] == {"bad_shape": 1, "bad_message": 2}
-    assert list(intake.status(0.0)["sources"]) == ["kinect"]
+    assert intake.status(0.0).dropped == {"bad_shape": 1, "bad_message": 2}
+    assert list(intake.status(0.0).sources) == ["kinect"]
 
 
 def test_status_is_a_map_that_can_be_sent() -> None:
     intake = Intake(Stream())
     accepted(intake, [frame(seq) for seq in (0, 1, 5, 3)])
-    encode_map(intake.status(3.0))
+    encode_map({"sources": intake.status(3.0).sources})
 
 
 def test_a_refused_frame_is_dropped_but_not_lost_as_well() -> None:
@@ -261,8 +260,8 @@ def test_a_refused_frame_is_dropped_but_not_lost_as_well() -> None:
             intake.drop("kinect", "bad_shape")
         else:
             assert intake.accept(frame(seq, seq / 30), seq / 30)
-    status = intake.status(0.2)["sources"]["kinect"]
-    assert (status["frames"], status["lost"], status["dropped"]) == (5, 0, {"bad_shape": 1})
+    status = intake.status(0.2).sources["kinect"]
+    assert (status.frames, status.lost, status.dropped) == (5, 0, {"bad_shape": 1})
 
 
 def test_a_frame_that_waited_too_long_is_dropped_and_counted_where_its_age_can_be_told() -> None:
@@ -272,6 +271,6 @@ def test_a_frame_that_waited_too_long_is_dropped_and_counted_where_its_age_can_b
     late_s = 100 + 0.6
     assert [intake.accept(f, late_s) for f in local] == [False, False, False], "sent 0.6, 0.57 and 0.53 s ago"
     assert [intake.accept(f, late_s) for f in remote] == [True, True, True], "another clock tells nothing"
-    assert source_status(intake)["dropped"] == {"too_old": 3}
-    assert source_status(intake)["lost"] == 0
+    assert source_status(intake).dropped == {"too_old": 3}
+    assert source_status(intake).lost == 0
     assert intake.accept(replace(frame(3), clock="here:boot"), 100.2)

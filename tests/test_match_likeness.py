@@ -49,12 +49,12 @@ def test_labels_are_listed_by_their_nearest_example(info: BundleInfo) -> None:
     prototypes = [prototype("far", 90), prototype("near", 40), prototype("near", 60), prototype("middle", 50)]
     compared = Prototypes([p.embedding for p in prototypes], info)
     found = likenesses(np.array([[1, 0]], np.float32), prototypes, compared, info.score_curve)
-    assert [(other["label"], other["distance"]) for other in found] == [
+    assert [(other.label, other.distance) for other in found] == [
         ("near", pytest.approx(1 - np.cos(np.radians(40)), abs=1e-3)),
         ("middle", pytest.approx(1 - np.cos(np.radians(50)), abs=1e-3)),
         ("far", pytest.approx(1.0, abs=1e-3)),
     ]
-    assert found[0]["score"] == pytest.approx(score_from_distance(found[0]["distance"], info.score_curve), abs=1e-3)
+    assert found[0].score == pytest.approx(score_from_distance(found[0].distance, info.score_curve), abs=1e-3)
     assert likenesses(np.array([[1, 0]], np.float32), [], Prototypes([], info), info.score_curve) == []
 
 
@@ -63,13 +63,13 @@ def test_a_label_is_told_what_it_will_be_confused_with(info: BundleInfo) -> None
     prototypes = [prototype("a", 0), prototype("a", 10), prototype("b", 30), prototype("c", 120)]
     compared = Prototypes([p.embedding for p in prototypes], info)
     a = separability("a", prototypes, compared, info)
-    assert a["confused_with"] == ["b"]
-    assert [other["label"] for other in a["nearest"]] == ["b", "c"]
-    assert a["nearest"][0]["distance"] == pytest.approx(1 - np.cos(np.radians(20)), abs=1e-3)
-    assert a["apart"] == pytest.approx(1 - np.cos(np.radians(10)), abs=1e-3)
-    assert a["margin"] == pytest.approx(1 - a["nearest"][0]["score"])
+    assert a.confused_with == ("b",)
+    assert [other.label for other in a.nearest] == ["b", "c"]
+    assert a.nearest[0].distance == pytest.approx(1 - np.cos(np.radians(20)), abs=1e-3)
+    assert a.apart == pytest.approx(1 - np.cos(np.radians(10)), abs=1e-3)
+    assert a.margin == pytest.approx(1 - a.nearest[0].score)
     c = separability("c", prototypes, compared, info)
-    assert (c["apart"], c["confused_with"]) == (None, [])
-    assert c["margin"] > 0.99
+    assert (c.apart, c.confused_with) == (None, ())
+    assert c.margin > 0.99
     alone = separability("a", prototypes[:2], Prototypes([p.embedding for p in prototypes[:2]], info), info)
-    assert (alone["nearest"], alone["margin"], alone["confused_with"]) == ([], 1.0, [])
+    assert (alone.nearest, alone.margin, alone.confused_with) == ((), 1.0, ())

@@ -106,8 +106,8 @@ def test_openvino_gives_what_onnx_runtime_gives_with_the_shipped_encoder(
 ) -> None:
     ours = opened(None, engine="openvino", precision=precision)
     theirs = open_encoder(None, Model(engine="onnxruntime"))
-    assert ours.report()["runs"] == "openvino"
-    assert ours.report()["details"]["precision"] == precision
+    assert ours.report().runs == "openvino"
+    assert ours.report().details["precision"] == precision
     x_NTVC = fixed_windows(ours.info.num_frames)
     found = agreement(ours.encode_with_features(x_NTVC), theirs.encode_with_features(x_NTVC), ours.info, against="")
     assert found.cosine > cosine
@@ -148,12 +148,12 @@ def test_two_threads_each_get_their_own_embeddings_of_an_engine_that_reuses_its_
 
 def test_what_was_asked_for_what_runs_and_why_no_other_is_told(tiny_bundle: Path) -> None:
     report = open_encoder(tiny_bundle).report()
-    assert (report["asked"], report["runs"]) == ("auto", "onnxruntime")
-    assert report["details"]["precision"] == "fp32"
-    assert report["details"]["num_threads"] == 1
-    assert report["not_used"]["openvino"] == "onnxruntime comes first"
-    assert report["not_used"]["tensorrt"]
-    assert open_encoder(tiny_bundle, Model(engine="onnxruntime")).report()["not_used"] == {}
+    assert (report.asked, report.runs) == ("auto", "onnxruntime")
+    assert report.details["precision"] == "fp32"
+    assert report.details["num_threads"] == 1
+    assert report.not_used["openvino"] == "onnxruntime comes first"
+    assert report.not_used["tensorrt"]
+    assert open_encoder(tiny_bundle, Model(engine="onnxruntime")).report().not_used == {}
 
 
 @needs_openvino
@@ -162,8 +162,8 @@ def test_where_bf16_is_asked_for_the_engine_that_has_it_is_taken(tiny_bundle: Pa
         opened(tiny_bundle, engine="openvino", precision="bf16")
         and open_encoder(tiny_bundle, Model(precision="bf16")).report()
     )
-    assert (report["runs"], report["details"]["precision"]) == ("openvino", "bf16")
-    assert "fp32" in report["not_used"]["onnxruntime"]
+    assert (report.runs, report.details["precision"]) == ("openvino", "bf16")
+    assert "fp32" in report.not_used["onnxruntime"]
 
 
 def test_a_precision_that_an_engine_has_not_is_refused(tiny_bundle: Path) -> None:
@@ -204,7 +204,7 @@ from pathlib import Path
 from edge.config import Model
 from edge.model import open_encoder
 bundle = Path(sys.argv[1])
-print(open_encoder(bundle).report()["runs"])
+print(open_encoder(bundle).report().runs)
 for model in (Model(engine="openvino"), Model(precision="bf16")):
     try:
         open_encoder(bundle, model)
@@ -234,7 +234,7 @@ def test_an_engine_writes_no_device_id_at_home_and_loads_no_telemetry(
     script = (
         "import sys\nfrom pathlib import Path\nfrom edge.config import Model\n"
         "from edge.model import open_encoder\n"
-        "print(open_encoder(Path(sys.argv[1]), Model(engine=sys.argv[2])).report()['runs'])\n"
+        "print(open_encoder(Path(sys.argv[1]), Model(engine=sys.argv[2])).report().runs)\n"
         "print([name for name in sys.modules if 'telemetry' in name or 'openvino.tools' in name])"
     )
     assert output(script, str(tiny_bundle), engine, HOME=str(tmp_path)).splitlines() == [engine, "[]"]
@@ -360,7 +360,7 @@ def test_an_example_that_cannot_be_embedded_is_refused_and_not_stored(unsteady: 
         commit_example(library, "kick", example, origin="test", mode="new")
     assert "kick" not in library.gallery.labels()
     engine.error = None
-    assert commit_example(library, "kick", example, origin="test", mode="new")["label"] == "kick"
+    assert commit_example(library, "kick", example, origin="test", mode="new").label == "kick"
 
 
 # What people see

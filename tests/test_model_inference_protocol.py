@@ -139,9 +139,9 @@ def test_a_server_gives_what_this_machine_gives(served: BundleEncoder, tiny_bund
         ):
             np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     report = served.report()
-    assert report["runs"] == "oip"
-    assert report["details"]["server"].startswith("mlserver 1.")
-    assert report["details"]["failures"] == 0
+    assert report.runs == "oip"
+    assert report.details["server"].startswith("mlserver 1.")
+    assert report.details["failures"] == 0
 
 
 def test_a_model_that_the_server_does_not_have_is_named(server: Server, tiny_bundle: Path) -> None:
@@ -170,7 +170,7 @@ def test_windows_that_the_server_refuses_do_not_make_it_lost(served: BundleEncod
         served.engine.run(some_windows(1, num_frames=8))
     assert error.value.code == "engine_failed"
     assert served.encode(some_windows(2)).shape == (2, 64)
-    assert served.report()["details"]["state"] == "ready"
+    assert served.report().details["state"] == "ready"
 
 
 def test_a_server_that_hangs_is_given_up_and_found_again(
@@ -233,7 +233,7 @@ def test_a_killed_server_is_an_error_at_once_and_used_again_when_it_is_back(
     server: Server, served: BundleEncoder, told: tuple[DaemonProcess, EventSubscriber]
 ) -> None:
     daemon, events = told
-    details = served.report()["details"]
+    details = served.report().details
     threading.Timer(0.3, server.kill).start()
     with pytest.raises(EngineError) as lost:
         encode_for_ever(served)

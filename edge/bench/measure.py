@@ -19,7 +19,7 @@ import numpy as np
 from edge.bench.encoder import PLAIN, encoder_times, open_engines, plain_reference
 from edge.bench.timing import Effort, Percentiles, Run, percentiles, time_in_turns
 from edge.config import Config, GalleryFile, Model
-from edge.daemon import LIBRARY_COMMANDS, call
+from edge.daemon import carry_out
 from edge.gallery import Prototype
 from edge.library import Library, open_library
 from edge.live import Recognizer
@@ -27,6 +27,7 @@ from edge.match import PrototypeIndex
 from edge.model import BundleInfo, Encoder, read_bundle
 from edge.model.engines import engine_file
 from edge.motion import dtw_distances, window_from_movement
+from edge.protocol import EnrollClip
 from streams import wire
 from streams.arrays import Array, Times
 from streams.errors import EngineError
@@ -166,11 +167,14 @@ def decision_times(
 def enroll(library: Library, label: str, action: str) -> None:
     """Enroll one of the synthetic performer's actions as `enroll --from` does: cut, checked, embedded, on disk."""
     shown = perform(action, seed=1)
-    args = {
-        "timestamps_s": shown.timestamps_s.astype("<f8").tobytes(),
-        "joints_m": shown.joints_m.astype("<f4").tobytes(),
-    }
-    call(LIBRARY_COMMANDS, library, "enroll.clip", {"label": label, "origin": "bench", "force": True, **args})
+    clip = EnrollClip(
+        label=label,
+        timestamps_s=shown.timestamps_s.astype("<f8").tobytes(),
+        joints_m=shown.joints_m.astype("<f4").tobytes(),
+        origin="bench",
+        force=True,
+    )
+    carry_out(library, clip)
 
 
 def match_times(info: BundleInfo, effort: Effort) -> dict[str, Times]:

@@ -63,12 +63,13 @@ class Fitting:
 
 
 class Calibrating:
-    """Calibrate in one background thread: a minute of ordinary movement takes some seconds.
+    """Calibrate in one background thread, or at once: a minute of ordinary movement takes some seconds.
 
     `state`: "calibrating", "" once it is done or was never asked for, or why it failed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._is_at_once = at_once
         self._executor = ThreadPoolExecutor(max_workers=1)
         self._work: Future[None] | None = None
         self._is_closing = Event()
@@ -90,8 +91,11 @@ class Calibrating:
             raise ControlError("thresholds are being calibrated", code="busy", hint="Ask again in a few seconds.")
 
     def begin(self, work: Job) -> None:
-        """Start a calibration. Raises ControlError("busy")."""
+        """Start a calibration, or do it at once, which raises what `work` raises. Raises ControlError("busy")."""
         self.check_idle()
+        if self._is_at_once:
+            work(lambda: False)
+            return
         self._work = self._executor.submit(work, self._is_closing.is_set)
 
     def close(self) -> None:

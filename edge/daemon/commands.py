@@ -1,19 +1,29 @@
-"""The commands of the control socket. Those on the gallery also run without a daemon."""
+"""What carries out each command of edge.protocol: on the library alone, or in a daemon that has one.
+
+Every handler takes what serves it and the request, and returns the answer of that command's type.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import msgspec
-import numpy as np
 
+from edge import protocol
+from edge.config import Config, read_config
+from edge.daemon.background import Calibrating
 from edge.enroll import (
+    Enrolling,
     TrimmedExample,
     commit_draft,
     draft_example,
     example_from_capture,
+    movement_from_bytes,
     store_negatives,
     validate_pieces,
 )
@@ -21,39 +31,50 @@ from edge.gallery import Negative, Prototype
 from edge.library import Library, created_now
 from edge.match import Prototypes, separability
 from edge.motion import moved_most
-from edge.protocol import (
-    EnrollClip,
-    EnrollNegative,
-    EnrollUndo,
-    GalleryExport,
-    GalleryGet,
-    GalleryHistory,
-    GalleryImport,
-    GalleryList,
-    GalleryRemove,
-    GalleryRename,
-    GalleryRevert,
-    GalleryUndo,
-    GalleryVacuum,
-    Mode,
-    ModelInfoGet,
-    Request,
-    Side,
-    ThresholdCalibrate,
-    ThresholdGet,
-    ThresholdReset,
-    ThresholdSet,
-    answer_from,
-    arguments,
-    command_of,
-    request_from,
-)
-from edge.thresholds import report as calibrating
-from streams.errors import ControlError, EnrollError
-from streams.movement import Movement
-from streams.wire import MAX_COORDINATE_M
+from edge.protocol import Mode, Request, Side
+from edge.thresholds import report
+from streams.cameras import Camera, clock_name
+from streams.errors import ConfigError, ControlError, RecordingError
+from streams.messages import WIRE_VERSION
+from streams.recording import RecordingWriter
 
 A = TypeVar("A")
+
+
+class Desk(Protocol):
+    """What every handler works with."""
+
+    @property
+    def library(self) -> Library: ...
+    @property
+    def calibrating(self) -> Calibrating: ...
+
+
+class DaemonDesk(Desk, Protocol):
+    """What only a daemon has."""
+
+    recorder: RecordingWriter | None
+
+    @property
+    def camera(self) -> Camera: ...
+    @property
+    def config_path(self) -> Path | None: ...
+    @property
+    def enrolling(self) -> Enrolling: ...
+
+    def status(self) -> protocol.StatusAnswer: ...
+    def reconfigure(self, config: Config) -> None: ...
+    def tell_enrolled(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _LibraryDesk:
+    library: Library
+    calibrating: Calibrating
+
+
+# On the library, with a daemon or without: the gallery.
 
 
 def commit_example(
@@ -65,7 +86,7 @@ def commit_example(
     mode: Mode,
     side: Side | None = None,
     force: bool = False,
-) -> dict[str, Any]:
+) -> protocol.StoredExample:
     """Store an example; return what was stored and which label is most like it.
 
     Raises EnrollError("too_similar"), GalleryError.
@@ -75,7 +96,7 @@ def commit_example(
     return commit_draft(gallery, info, draft, created=created, force=force)
 
 
-def _describe(example: Prototype | Negative) -> dict[str, Any]:
+def _about(example: Prototype | Negative) -> dict[str, Any]:
     return {
         "id": example.id,
         "duration_s": round(example.movement.duration_s, 3),
@@ -86,183 +107,284 @@ def _describe(example: Prototype | Negative) -> dict[str, Any]:
     }
 
 
-def _list(library: Library, args: GalleryList) -> dict[str, Any]:
-    gallery = library.gallery
+def _list(desk: Desk, request: protocol.GalleryList) -> protocol.GalleryListAnswer:
+    gallery = desk.library.gallery
     labels = [
-        {"label": label, "examples": [_describe(p) for p in gallery.prototypes if p.label == label]}
+        protocol.LabelExamples(
+            label=label,
+            examples=tuple(protocol.ExampleAbout(**_about(p)) for p in gallery.prototypes if p.label == label),
+        )
         for label in gallery.labels()
     ]
-    negatives = [_describe(negative) for negative in gallery.negatives]
-    return {"gallery_revision": gallery.revision, "labels": labels, "negatives": negatives}
+    negatives = tuple(protocol.ExampleAbout(**_about(negative)) for negative in gallery.negatives)
+    return protocol.GalleryListAnswer(gallery_revision=gallery.revision, labels=tuple(labels), negatives=negatives)
 
 
-def _get(library: Library, args: GalleryGet) -> dict[str, Any]:
-    gallery, info = library.gallery, library.encoder.info
-    labels = gallery.labels()
-    if args.label is not None:
-        labels = tuple(label for label in labels if label == gallery.check_label(args.label or "", mode="add"))
-        if not labels:
-            raise ControlError(
-                f"no label {args.label!r} in the gallery: it has {', '.join(gallery.labels()) or 'none yet'}",
-                code="unknown_label",
-            )
-    compared = Prototypes([prototype.embedding for prototype in gallery.prototypes], info)
-    found = []
-    for label in labels:
-        examples = [
-            {
-                **_describe(prototype),
-                "moved": [joint for joint, _ in moved_most(prototype.movement)],
-            }
-            for prototype in gallery.prototypes
-            if prototype.label == label
-        ]
-        found.append({"label": label, "examples": examples, **separability(label, gallery.prototypes, compared, info)})
-    return {"gallery_revision": gallery.revision, "labels": found} if args.label is None else found[0]
-
-
-def _rename(library: Library, args: GalleryRename) -> dict[str, Any]:
-    label = library.gallery.rename(args.old, args.new, created=created_now(), expected_revision=args.expected_revision)
-    return {"label": label, "gallery_revision": library.gallery.revision}
-
-
-def _remove(library: Library, args: GalleryRemove) -> dict[str, Any]:
-    gallery, created, expected = library.gallery, created_now(), args.expected_revision
-    if (args.label is None) == (args.id is None):
-        raise ControlError("gallery.remove: expected either a label or an id", code="bad_args")
-    if args.id is not None:
-        id = gallery.remove_example(args.id, created=created, expected_revision=expected)
-        return {"id": id, "gallery_revision": gallery.revision}
-    label = gallery.check_label(args.label or "", mode="add")
-    gallery.remove(label, created=created, expected_revision=expected)
-    return {"label": label, "gallery_revision": gallery.revision}
-
-
-def _undo(library: Library, args: GalleryUndo | EnrollUndo) -> dict[str, Any]:
-    undone = library.gallery.undo(created=created_now(), expected_revision=args.expected_revision)
-    return {"undone": undone, "gallery_revision": library.gallery.revision}
-
-
-def _revert(library: Library, args: GalleryRevert) -> dict[str, Any]:
-    library.gallery.revert(args.revision, created=created_now(), expected_revision=args.expected_revision)
-    return {"labels": list(library.gallery.labels()), "gallery_revision": library.gallery.revision}
-
-
-def _vacuum(library: Library, args: GalleryVacuum) -> dict[str, Any]:
-    return {"deleted": library.gallery.vacuum(args.keep_revisions)}
-
-
-def _history(library: Library, args: GalleryHistory) -> dict[str, Any]:
-    return {"history": [msgspec.to_builtins(revision) for revision in library.gallery.history(args.limit)]}
-
-
-def _export(library: Library, args: GalleryExport) -> dict[str, Any]:
-    num_examples = library.gallery.export(Path(args.path), args.labels)
-    num_negatives = len(library.gallery.negatives) if args.labels is None else 0
-    return {"path": args.path, "examples": num_examples, "negatives": num_negatives}
-
-
-def _import(library: Library, args: GalleryImport) -> dict[str, Any]:
-    labels = library.gallery.import_(Path(args.path), mode=args.mode, created=created_now())
-    negatives = len(library.gallery.negatives)
-    return {"labels": list(labels), "negatives": negatives, "gallery_revision": library.gallery.revision}
-
-
-def _movement(timestamps: bytes, joints: bytes) -> Movement:
-    """Return the movement that a request carries. Raises EnrollError."""
-    num_frames = len(timestamps) // 8
-    if len(timestamps) % 8 or len(joints) != num_frames * 25 * 3 * 4:
-        raise EnrollError(
-            f"{len(timestamps)} bytes of timestamps and {len(joints)} of joints: expected 8 and 300 bytes a frame",
-            code="bad_shape",
+def _get(desk: Desk, request: protocol.GalleryGet) -> protocol.LabelDetails | protocol.GalleryGetAnswer:
+    library, gallery = desk.library, desk.library.gallery
+    compared = Prototypes([prototype.embedding for prototype in gallery.prototypes], library.encoder.info)
+    if request.label is None:
+        labels = tuple(_label_details(library, label, compared) for label in gallery.labels())
+        return protocol.GalleryGetAnswer(gallery_revision=gallery.revision, labels=labels)
+    label = gallery.check_label(request.label, mode="add")
+    if label not in gallery.labels():
+        raise ControlError(
+            f"no label {request.label!r} in the gallery: it has {', '.join(gallery.labels()) or 'none yet'}",
+            code="unknown_label",
         )
-    timestamps_s = np.frombuffer(timestamps, "<f8")
-    joints_LV3 = np.frombuffer(joints, "<f4").reshape(num_frames, 25, 3)
-    if (np.abs(joints_LV3) > MAX_COORDINATE_M).any():
-        raise EnrollError(
-            f"a joint is {float(np.nanmax(np.abs(joints_LV3))):.0f} m away: expected at most {MAX_COORDINATE_M:.0f}",
-            code="not_metres",
-            hint="Give meters (millimeters / 1000), NaN for a missing joint.",
-        )
-    if not (np.isfinite(timestamps_s).all() and (np.diff(timestamps_s) > 0).all()):
-        raise EnrollError("the timestamps do not rise: expected finite, rising seconds", code="bad_timestamp")
-    return Movement(timestamps_s=timestamps_s, joints_m=joints_LV3)
+    return _label_details(library, label, compared)
 
 
-def _enroll_clip(library: Library, args: EnrollClip) -> dict[str, Any]:
-    example = example_from_capture(_movement(args.timestamps_s, args.joints_m), library.config, trim=args.trim)
-    return commit_example(
-        library, args.label, example, origin=args.origin, mode=args.mode, side=args.side, force=args.force
+def _label_details(library: Library, label: str, compared: Prototypes) -> protocol.LabelDetails:
+    prototypes = library.gallery.prototypes
+    examples = []
+    for prototype in prototypes:
+        if prototype.label == label:
+            moved = tuple(joint for joint, _ in moved_most(prototype.movement))
+            examples.append(protocol.ExampleDetails(**_about(prototype), moved=moved))
+    found = separability(label, prototypes, compared, library.encoder.info)
+    return protocol.LabelDetails(
+        label=label,
+        examples=tuple(examples),
+        apart=found.apart,
+        margin=found.margin,
+        confused_with=found.confused_with,
+        nearest=found.nearest,
     )
 
 
-def _enroll_negative(library: Library, args: EnrollNegative) -> dict[str, Any]:
-    pieces = [_movement(piece.timestamps_s, piece.joints_m) for piece in args.pieces]
-    kept = validate_pieces(pieces, library.config)
-    return store_negatives(library.gallery, kept, origin=args.origin, created=created_now())
+def _rename(desk: Desk, request: protocol.GalleryRename) -> protocol.RenameAnswer:
+    gallery = desk.library.gallery
+    label = gallery.rename(request.old, request.new, created=created_now(), expected_revision=request.expected_revision)
+    return protocol.RenameAnswer(label=label, gallery_revision=gallery.revision)
 
 
-def threshold_get(library: Library, args: ThresholdGet) -> dict[str, Any]:
-    return calibrating.describe_thresholds(library.gallery, library.encoder.info, library.config)
+def _remove(desk: Desk, request: protocol.GalleryRemove) -> protocol.RemovedLabel | protocol.RemovedExample:
+    gallery, created, expected = desk.library.gallery, created_now(), request.expected_revision
+    if (request.label is None) == (request.id is None):
+        raise ControlError("gallery.remove: expected either a label or an id", code="bad_args")
+    if request.id is not None:
+        id = gallery.remove_example(request.id, created=created, expected_revision=expected)
+        return protocol.RemovedExample(id=id, gallery_revision=gallery.revision)
+    label = gallery.check_label(request.label or "", mode="add")
+    gallery.remove(label, created=created, expected_revision=expected)
+    return protocol.RemovedLabel(label=label, gallery_revision=gallery.revision)
 
 
-def threshold_set(library: Library, args: ThresholdSet) -> dict[str, Any]:
-    gallery, info = library.gallery, library.encoder.info
-    calibrating.set_by_hand(gallery, info, args.label, args.distance, created_now(), force=args.force)
-    return threshold_get(library, ThresholdGet())
+def _undo(desk: Desk, request: protocol.GalleryUndo | protocol.EnrollUndo) -> protocol.UndoAnswer:
+    gallery = desk.library.gallery
+    undone = gallery.undo(created=created_now(), expected_revision=request.expected_revision)
+    return protocol.UndoAnswer(undone=undone, gallery_revision=gallery.revision)
 
 
-def threshold_reset(library: Library, args: ThresholdReset) -> dict[str, Any]:
-    """One label's that was set by hand, or everything."""
-    calibrating.reset(library.gallery, library.encoder.info, args.label, created_now())
-    return threshold_get(library, ThresholdGet())
+def _revert(desk: Desk, request: protocol.GalleryRevert) -> protocol.RevertAnswer:
+    gallery = desk.library.gallery
+    gallery.revert(request.revision, created=created_now(), expected_revision=request.expected_revision)
+    return protocol.RevertAnswer(labels=gallery.labels(), gallery_revision=gallery.revision)
 
 
-def calibration(library: Library, args: ThresholdCalibrate) -> calibrating.Job:
-    """Return the work that `threshold.calibrate` is. Raises BundleError."""
-    per_hour = args.false_alarms_per_hour
-    return calibrating.plan_calibration(library.gallery, library.encoder, library.config, per_hour, created_now())
+def _vacuum(desk: Desk, request: protocol.GalleryVacuum) -> protocol.VacuumAnswer:
+    return protocol.VacuumAnswer(deleted=desk.library.gallery.vacuum(request.keep_revisions))
 
 
-def _threshold_calibrate(library: Library, args: ThresholdCalibrate) -> dict[str, Any]:
-    calibration(library, args)(lambda: False)
-    return threshold_get(library, ThresholdGet())
+def _history(desk: Desk, request: protocol.GalleryHistory) -> protocol.HistoryAnswer:
+    changes = [protocol.Change(**asdict(change)) for change in desk.library.gallery.history(request.limit)]
+    return protocol.HistoryAnswer(history=tuple(changes))
 
 
-def _model_info(library: Library, args: ModelInfoGet) -> dict[str, Any]:
-    return {**msgspec.to_builtins(library.encoder.info), "engine": library.encoder.report()}
+def _export(desk: Desk, request: protocol.GalleryExport) -> protocol.ExportAnswer:
+    gallery = desk.library.gallery
+    num_examples = gallery.export(Path(request.path), request.labels)
+    num_negatives = len(gallery.negatives) if request.labels is None else 0
+    return protocol.ExportAnswer(path=request.path, examples=num_examples, negatives=num_negatives)
 
 
-Handlers = dict[str, Callable[[Any, Any], dict[str, Any]]]
+def _import(desk: Desk, request: protocol.GalleryImport) -> protocol.ImportAnswer:
+    gallery = desk.library.gallery
+    labels = gallery.import_(Path(request.path), mode=request.mode, created=created_now())
+    return protocol.ImportAnswer(
+        labels=tuple(labels), negatives=len(gallery.negatives), gallery_revision=gallery.revision
+    )
 
-LIBRARY_COMMANDS: Handlers = {
-    "gallery.list": _list,
-    "gallery.get": _get,
-    "gallery.rename": _rename,
-    "gallery.remove": _remove,
-    "gallery.undo": _undo,
-    "gallery.revert": _revert,
-    "gallery.vacuum": _vacuum,
-    "gallery.history": _history,
-    "gallery.export": _export,
-    "gallery.import": _import,
-    "enroll.undo": _undo,
-    "enroll.clip": _enroll_clip,
-    "enroll.negative": _enroll_negative,
-    "threshold.get": threshold_get,
-    "threshold.set": threshold_set,
-    "threshold.reset": threshold_reset,
-    "threshold.calibrate": _threshold_calibrate,
-    "model.info": _model_info,
+
+# On the library: clips, thresholds, the model.
+
+
+def _enroll_clip(desk: Desk, request: protocol.EnrollClip) -> protocol.StoredExample:
+    movement = movement_from_bytes(request.timestamps_s, request.joints_m)
+    return commit_example(
+        desk.library,
+        request.label,
+        example_from_capture(movement, desk.library.config, trim=request.trim),
+        origin=request.origin,
+        mode=request.mode,
+        side=request.side,
+        force=request.force,
+    )
+
+
+def _enroll_negative(desk: Desk, request: protocol.EnrollNegative) -> protocol.StoredNegatives:
+    pieces = [movement_from_bytes(piece.timestamps_s, piece.joints_m) for piece in request.pieces]
+    kept = validate_pieces(pieces, desk.library.config)
+    return store_negatives(desk.library.gallery, kept, origin=request.origin, created=created_now())
+
+
+def _threshold_get(desk: Desk, request: protocol.ThresholdGet) -> protocol.ThresholdAnswer:
+    return _thresholds(desk)
+
+
+def _thresholds(desk: Desk) -> protocol.ThresholdAnswer:
+    library = desk.library
+    return report.describe_thresholds(
+        library.gallery, library.encoder.info, library.config, state=desk.calibrating.state
+    )
+
+
+def _threshold_set(desk: Desk, request: protocol.ThresholdSet) -> protocol.ThresholdAnswer:
+    desk.calibrating.check_idle()
+    gallery, info = desk.library.gallery, desk.library.encoder.info
+    report.set_by_hand(gallery, info, request.label, request.distance, created_now(), force=request.force)
+    return _thresholds(desk)
+
+
+def _threshold_reset(desk: Desk, request: protocol.ThresholdReset) -> protocol.ThresholdAnswer:
+    desk.calibrating.check_idle()
+    report.reset(desk.library.gallery, desk.library.encoder.info, request.label, created_now())
+    return _thresholds(desk)
+
+
+def _threshold_calibrate(desk: Desk, request: protocol.ThresholdCalibrate) -> protocol.ThresholdAnswer:
+    library, per_hour = desk.library, request.false_alarms_per_hour
+    desk.calibrating.begin(
+        report.plan_calibration(library.gallery, library.encoder, library.config, per_hour, created_now())
+    )
+    return _thresholds(desk)
+
+
+def _model_info(desk: Desk, request: protocol.ModelInfoGet) -> protocol.ModelInfo:
+    encoder = desk.library.encoder
+    about = {**msgspec.to_builtins(encoder.info), "engine": encoder.report()}
+    return msgspec.convert(about, protocol.ModelInfo)
+
+
+# In a daemon only.
+
+
+def _ping(daemon: DaemonDesk, request: protocol.Ping) -> protocol.ProcessAnswer:
+    return protocol.ProcessAnswer(pid=os.getpid())
+
+
+def _shutdown(daemon: DaemonDesk, request: protocol.Shutdown) -> protocol.ProcessAnswer:
+    daemon.stop()
+    return protocol.ProcessAnswer(pid=os.getpid())
+
+
+def _version(daemon: DaemonDesk, request: protocol.Version) -> protocol.VersionAnswer:
+    return protocol.VersionAnswer(version=protocol.VERSION, wire=WIRE_VERSION)
+
+
+def _status(daemon: DaemonDesk, request: protocol.Status) -> protocol.StatusAnswer:
+    return daemon.status()
+
+
+def _time(daemon: DaemonDesk, request: protocol.Time) -> protocol.TimeAnswer:
+    now_s = time.monotonic()
+    return protocol.TimeAnswer(t0=request.t0, t1=now_s, t2=time.monotonic(), clock=clock_name())
+
+
+def _enroll_start(daemon: DaemonDesk, request: protocol.EnrollStart) -> protocol.EnrollStartAnswer:
+    return daemon.enrolling.start(request, daemon.library, daemon.camera, time.monotonic())
+
+
+def _enroll_status(daemon: DaemonDesk, request: protocol.EnrollStatus) -> protocol.EnrollState:
+    return daemon.enrolling.status(time.monotonic())
+
+
+def _enroll_commit(daemon: DaemonDesk, request: protocol.EnrollCommit) -> protocol.StoredExample:
+    stored = daemon.enrolling.commit(daemon.library, force=request.force)
+    daemon.tell_enrolled()
+    return stored
+
+
+def _enroll_cancel(daemon: DaemonDesk, request: protocol.EnrollCancel) -> protocol.CancelAnswer:
+    return daemon.enrolling.cancel()
+
+
+def _config_get(daemon: DaemonDesk, request: protocol.ConfigGet) -> Config:
+    return daemon.library.config
+
+
+def _config_reload(daemon: DaemonDesk, request: protocol.ConfigReload) -> Config:
+    old, new = daemon.library.config, read_config(daemon.config_path)
+    fixed = [key for key in ("sockets", "model", "gallery") if getattr(old, key) != getattr(new, key)]
+    if fixed:
+        raise ConfigError(
+            f"[{'], ['.join(fixed)}] changed: they are read only at the start", hint="Restart the daemon."
+        )
+    daemon.reconfigure(msgspec.structs.replace(new, camera=old.camera))
+    return daemon.library.config
+
+
+def _record_start(daemon: DaemonDesk, request: protocol.RecordStart) -> protocol.RecordStartAnswer:
+    if daemon.recorder is not None:
+        raise RecordingError(f"already recording to {daemon.recorder.path}", code="busy", hint="Stop it first.")
+    daemon.recorder = RecordingWriter(Path(request.path), overwrite=request.overwrite)
+    return protocol.RecordStartAnswer(path=request.path)
+
+
+def _record_stop(daemon: DaemonDesk, request: protocol.RecordStop) -> protocol.Recording:
+    recorder = daemon.recorder
+    if recorder is None:
+        raise RecordingError("nothing is being recorded", code="not_recording")
+    daemon.recorder = None
+    recorder.close()
+    return protocol.Recording(path=str(recorder.path), frames=recorder.num_frames)
+
+
+HANDLERS: Mapping[type[Request[Any]], Callable[[Any, Any], msgspec.Struct]] = {
+    protocol.Ping: _ping,
+    protocol.Version: _version,
+    protocol.Status: _status,
+    protocol.Time: _time,
+    protocol.Shutdown: _shutdown,
+    protocol.ConfigGet: _config_get,
+    protocol.ConfigReload: _config_reload,
+    protocol.ModelInfoGet: _model_info,
+    protocol.RecordStart: _record_start,
+    protocol.RecordStop: _record_stop,
+    protocol.EnrollStart: _enroll_start,
+    protocol.EnrollStatus: _enroll_status,
+    protocol.EnrollCommit: _enroll_commit,
+    protocol.EnrollCancel: _enroll_cancel,
+    protocol.EnrollClip: _enroll_clip,
+    protocol.EnrollNegative: _enroll_negative,
+    protocol.EnrollUndo: _undo,
+    protocol.GalleryList: _list,
+    protocol.GalleryGet: _get,
+    protocol.GalleryRename: _rename,
+    protocol.GalleryRemove: _remove,
+    protocol.GalleryUndo: _undo,
+    protocol.GalleryHistory: _history,
+    protocol.GalleryRevert: _revert,
+    protocol.GalleryVacuum: _vacuum,
+    protocol.GalleryExport: _export,
+    protocol.GalleryImport: _import,
+    protocol.ThresholdGet: _threshold_get,
+    protocol.ThresholdSet: _threshold_set,
+    protocol.ThresholdReset: _threshold_reset,
+    protocol.ThresholdCalibrate: _threshold_calibrate,
 }
 
 
-def call(handlers: Handlers, context: object, cmd: str, args: dict[str, Any]) -> dict[str, Any]:
-    """Check a command's arguments and carry it out. Raises CrossGLGError."""
-    request = request_from(cmd, args, has_daemon=handlers is not LIBRARY_COMMANDS)
-    return handlers[cmd](context, request)
+def answer_request(daemon: DaemonDesk, cmd: str, args: dict[str, Any]) -> msgspec.Struct:
+    """Check a command's arguments and carry it out in a daemon. Raises CrossGLGError."""
+    request = protocol.request_from(cmd, args, has_daemon=True)
+    return HANDLERS[type(request)](daemon, request)
 
 
 def carry_out(library: Library, request: Request[A]) -> A:
-    """Carry a command out on the library alone, without a daemon. Raises CrossGLGError."""
-    return answer_from(request, call(LIBRARY_COMMANDS, library, command_of(request).name, arguments(request)))
+    """Check a request and carry it out on the library alone, without a daemon. Raises CrossGLGError."""
+    command = protocol.command_of(request)
+    checked = protocol.request_from(command.name, protocol.arguments(request), has_daemon=False)
+    desk = _LibraryDesk(library, Calibrating(at_once=True))
+    return cast(A, HANDLERS[type(checked)](desk, checked))

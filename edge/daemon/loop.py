@@ -8,46 +8,33 @@ import math
 import os
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import zmq
 
-from edge.config import Config, read_config
-from edge.daemon import commands as control
+from edge.config import Config
 from edge.daemon.background import Calibrating, Fitting
+from edge.daemon.commands import answer_request
 from edge.enroll import Enrolling
 from edge.library import Library
 from edge.live import Recognizer
 from edge.match import PrototypeIndex
 from edge.protocol import (
     VERSION,
-    ConfigGet,
-    ConfigReload,
-    EnrollCancel,
-    EnrollCommit,
-    EnrollStart,
-    EnrollStatus,
-    Ping,
-    RecordStart,
-    RecordStop,
-    Shutdown,
-    Status,
-    ThresholdCalibrate,
-    ThresholdGet,
-    ThresholdReset,
-    ThresholdSet,
-    Time,
-    Version,
+    EnrollDone,
+    EnrollFailed,
+    GalleryStatus,
+    ModelStatus,
+    Recording,
+    StatusAnswer,
+    StepTimes,
 )
 from edge.thresholds import OTHER_MODEL, are_of_another_model, changed_at, midpoints_in_force, thresholds_path
-from streams import wire
 from streams.cameras import Camera, Refused, clock_name
 from streams.errors import (
-    ConfigError,
     ControlError,
     CrossGLGError,
     EngineError,
@@ -57,6 +44,7 @@ from streams.errors import (
 )
 from streams.event import Event
 from streams.frame import SkeletonFrame
+from streams.messages import WIRE_VERSION, Answer, Failure, Refusal, Request, decode_map, decode_request
 from streams.recording import RecordingWriter
 from streams.sockets import ControlServer, EventPublisher
 
@@ -97,7 +85,7 @@ class Daemon:
         self._start_s = time.monotonic()
         self._status_due_s = self._start_s
         self._is_stopping = False
-        self._answers: OrderedDict[bytes, tuple[float, dict[str, Any]]] = OrderedDict()
+        self._answers: OrderedDict[bytes, tuple[float, Answer | Refusal]] = OrderedDict()
         self._engine_code = ""
         self._warned: set[tuple[str | None, str]] = set()
         self._step_us: deque[float] = deque(maxlen=1000)
@@ -232,7 +220,7 @@ class Daemon:
 
     def _log(self, level: str, message: str) -> None:
         log.log(logging.getLevelNamesMapping()[level.upper()], "%s", message)
-        self._events.send_map(f"log.{level}", {"v": wire.WIRE_VERSION, "level": level, "message": message})
+        self._events.send_map(f"log.{level}", {"v": WIRE_VERSION, "level": level, "message": message})
 
     def _tick(self, now_s: float) -> None:
         self._go_on_enrolling((), now_s)
@@ -240,7 +228,7 @@ class Daemon:
         if now_s >= self._status_due_s:
             self._status_due_s = now_s + _STATUS_EVERY_S
             self._refresh_gallery()
-            self._events.send_map("status.daemon", {"v": wire.WIRE_VERSION, **self.status()})
+            self._events.send_map("status.daemon", {"v": WIRE_VERSION, **msgspec.structs.asdict(self.status())})
             if changed_at(thresholds_path(self.library.gallery.path)) != self._thresholds_changed_at:
                 log.info("the thresholds were changed")
                 self._index_prototypes()
@@ -262,14 +250,13 @@ class Daemon:
     def tell_enrolled(self) -> None:
         """Tell how an enrollment has ended."""
         outcome = self.enrolling.outcome
-        if outcome["state"] == "done":
+        if isinstance(outcome, EnrollDone):
             # The example itself is still in the windows, and must not be recognized at once.
             self._tell(self.recognizer.forget())
-            self._log("info", f"enrolled {outcome['label']!r}")
-        else:
-            error = outcome["error"]
-            message = f"enrollment of {outcome['label']!r} failed ({error['code']}): {error['message']}"
-            self._log("warning", message)
+            self._log("info", f"enrolled {outcome.label!r}")
+        elif isinstance(outcome, EnrollFailed):
+            error = outcome.error
+            self._log("warning", f"enrollment of {outcome.label!r} failed ({error.code}): {error.message}")
 
     # Requests.
 
@@ -281,204 +268,91 @@ class Daemon:
             address, payload = received
             self._control.send(address, self._answer(payload, time.monotonic()))
 
-    def _answer(self, payload: bytes, now_s: float) -> dict[str, Any]:
+    def _answer(self, payload: bytes, now_s: float) -> Answer | Refusal:
         """Carry a request out, or, where it is one that is sent again, give the first answer again."""
         try:
-            request = wire.decode_request(payload)
+            request = decode_request(payload)
         except WireError as error:
             return _refusal(_request_id(payload), error)
         if not request.id:
             return self._carry_out(request)
         # The whole request, not the id alone: a script that counts its requests from 1 starts again at 1.
         key = hashlib.sha256(payload).digest()
-        told_s, answer = self._answers.pop(key, (-math.inf, {}))
-        if now_s - told_s > _REMEMBERED_S:
-            told_s, answer = now_s, self._carry_out(request)
-        self._answers[key] = told_s, answer
+        told = self._answers.pop(key, None)
+        if told is None or now_s - told[0] > _REMEMBERED_S:
+            told = now_s, self._carry_out(request)
+        self._answers[key] = told
         if len(self._answers) > _REMEMBERED_ANSWERS:
             self._answers.popitem(last=False)
-        return answer
+        return told[1]
 
-    def _carry_out(self, request: wire.Request) -> dict[str, Any]:
+    def _carry_out(self, request: Request) -> Answer | Refusal:
         try:
-            result = control.call(_COMMANDS, self, request.cmd, request.args)
+            return Answer(id=request.id, result=answer_request(self, request.cmd, request.args))
         except CrossGLGError as error:
             return _refusal(request.id, error)
         except Exception as error:  # a bug of ours must not take the camera's user down with it
             log.exception("request %s failed", request.cmd)
             return _refusal(request.id, ControlError(f"internal error: {error}", code="internal"))
-        return {"v": wire.WIRE_VERSION, "id": request.id, "ok": True, "result": result}
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> StatusAnswer:
         """Return what a person or a program wants to know about the daemon's health."""
         now_s = time.monotonic()
-        gallery, recorder, info = self.library.gallery, self.recorder, self.library.encoder.info
+        recorder, recognizer = self.recorder, self.recognizer
         step_us = np.percentile(self._step_us, (50, 99)).tolist() if self._step_us else [0.0, 0.0]
-        return {
-            "version": VERSION,
-            "pid": os.getpid(),
-            "uptime_s": round(now_s - self._start_s, 1),
-            "camera": self.library.config.camera,
-            **self.recognizer.intake.status(now_s),
-            "bodies": self.recognizer.num_bodies,
-            "bodies_refused": self.recognizer.num_bodies_refused,
-            "bodies_without_joints": self.recognizer.num_bodies_without_joints,
-            "decisions": self.recognizer.num_decisions,
-            "windows": self.recognizer.num_windows,
-            "hop_s": round(self.recognizer.hop_s, 3),
-            "hops_skipped": self.recognizer.num_hops_skipped,
-            "encodes_failed": self.recognizer.num_encodes_failed,
-            "events": dict(self.num_events),
-            "per_frame_us": {"p50": round(step_us[0], 1), "p99": round(step_us[1], 1)},
-            "gallery": {
-                "path": str(self.library.config.gallery.path),
-                "revision": gallery.revision,
-                "labels": list(gallery.labels()),
-                "examples": len(gallery.prototypes),
-                "negatives": len(gallery.negatives),
-                "reembedded": gallery.num_reembedded,
-            },
-            "model": {
-                "name": info.name,
-                "sha256": info.onnx_sha256,
-                "engine": self.library.encoder.report(),
-                "matching": "cosine" if self._fitting is None else self._fitting.state,
-            },
-            "recording": None if recorder is None else {"path": str(recorder.path), "frames": recorder.num_frames},
-            "enrolling": self.enrolling.label,
-        }
+        arrivals = recognizer.intake.status(now_s)
+        return StatusAnswer(
+            version=VERSION,
+            pid=os.getpid(),
+            uptime_s=round(now_s - self._start_s, 1),
+            camera=self.library.config.camera,
+            sources=arrivals.sources,
+            dropped=arrivals.dropped,
+            bodies=recognizer.num_bodies,
+            bodies_refused=recognizer.num_bodies_refused,
+            bodies_without_joints=recognizer.num_bodies_without_joints,
+            decisions=recognizer.num_decisions,
+            windows=recognizer.num_windows,
+            hop_s=round(recognizer.hop_s, 3),
+            hops_skipped=recognizer.num_hops_skipped,
+            encodes_failed=recognizer.num_encodes_failed,
+            events=dict(self.num_events),
+            per_frame_us=StepTimes(p50=round(step_us[0], 1), p99=round(step_us[1], 1)),
+            gallery=self._gallery_status(),
+            model=self._model_status(),
+            recording=None if recorder is None else Recording(path=str(recorder.path), frames=recorder.num_frames),
+            enrolling=self.enrolling.label,
+        )
+
+    def _gallery_status(self) -> GalleryStatus:
+        gallery = self.library.gallery
+        return GalleryStatus(
+            path=str(self.library.config.gallery.path),
+            revision=gallery.revision,
+            labels=gallery.labels(),
+            examples=len(gallery.prototypes),
+            negatives=len(gallery.negatives),
+            reembedded=gallery.num_reembedded,
+        )
+
+    def _model_status(self) -> ModelStatus:
+        encoder = self.library.encoder
+        return ModelStatus(
+            name=encoder.info.name,
+            sha256=encoder.info.onnx_sha256,
+            engine=encoder.report(),
+            matching="cosine" if self._fitting is None else self._fitting.state,
+        )
 
 
-def _refusal(request_id: str, error: CrossGLGError) -> dict[str, Any]:
-    return {
-        "v": wire.WIRE_VERSION,
-        "id": request_id,
-        "ok": False,
-        "error": {"code": error.code, "message": error.message, "hint": error.hint},
-    }
+def _refusal(request_id: str, error: CrossGLGError) -> Refusal:
+    return Refusal(id=request_id, error=Failure(code=error.code, message=error.message, hint=error.hint))
 
 
 def _request_id(payload: bytes) -> str:
     """Return the id of a request that is refused as a whole, "" where it has none."""
     try:
-        request_id = wire.decode_map(payload).get("id")
+        request_id = decode_map(payload).get("id")
     except WireError:
         return ""
     return request_id if isinstance(request_id, str) else ""
-
-
-def _ping(daemon: Daemon, args: Ping) -> dict[str, Any]:
-    return {"pid": os.getpid()}
-
-
-def _version(daemon: Daemon, args: Version) -> dict[str, Any]:
-    return {"version": VERSION, "wire": wire.WIRE_VERSION}
-
-
-def _status(daemon: Daemon, args: Status) -> dict[str, Any]:
-    return daemon.status()
-
-
-def _time(daemon: Daemon, args: Time) -> dict[str, Any]:
-    now_s = time.monotonic()
-    return {"t0": args.t0, "t1": now_s, "t2": time.monotonic(), "clock": clock_name()}
-
-
-def _enroll_start(daemon: Daemon, args: EnrollStart) -> dict[str, Any]:
-    return daemon.enrolling.start(args, daemon.library, daemon.camera, time.monotonic())
-
-
-def _enroll_status(daemon: Daemon, args: EnrollStatus) -> dict[str, Any]:
-    return daemon.enrolling.status(time.monotonic())
-
-
-def _enroll_commit(daemon: Daemon, args: EnrollCommit) -> dict[str, Any]:
-    result = daemon.enrolling.commit(daemon.library, force=args.force)
-    daemon.tell_enrolled()
-    return result
-
-
-def _enroll_cancel(daemon: Daemon, args: EnrollCancel) -> dict[str, Any]:
-    return daemon.enrolling.cancel()
-
-
-def _threshold_get(daemon: Daemon, args: ThresholdGet) -> dict[str, Any]:
-    return {**control.threshold_get(daemon.library, args), "state": daemon.calibrating.state}
-
-
-def _threshold_set(daemon: Daemon, args: ThresholdSet) -> dict[str, Any]:
-    daemon.calibrating.check_idle()
-    return control.threshold_set(daemon.library, args)
-
-
-def _threshold_reset(daemon: Daemon, args: ThresholdReset) -> dict[str, Any]:
-    daemon.calibrating.check_idle()
-    return control.threshold_reset(daemon.library, args)
-
-
-def _threshold_calibrate(daemon: Daemon, args: ThresholdCalibrate) -> dict[str, Any]:
-    daemon.calibrating.begin(control.calibration(daemon.library, args))
-    return _threshold_get(daemon, ThresholdGet())
-
-
-def _config_get(daemon: Daemon, args: ConfigGet) -> dict[str, Any]:
-    return dict(msgspec.to_builtins(daemon.library.config))
-
-
-def _config_reload(daemon: Daemon, args: ConfigReload) -> dict[str, Any]:
-    """Read the config file again; what opened files or sockets keeps its value until a restart."""
-    old, new = daemon.library.config, read_config(daemon.config_path)
-    fixed = [key for key in ("sockets", "model", "gallery") if getattr(old, key) != getattr(new, key)]
-    if fixed:
-        raise ConfigError(
-            f"[{'], ['.join(fixed)}] changed: they are read only at the start", hint="Restart the daemon."
-        )
-    daemon.reconfigure(msgspec.structs.replace(new, camera=old.camera))
-    return _config_get(daemon, ConfigGet())
-
-
-def _record_start(daemon: Daemon, args: RecordStart) -> dict[str, Any]:
-    if daemon.recorder is not None:
-        raise RecordingError(f"already recording to {daemon.recorder.path}", code="busy", hint="Stop it first.")
-    daemon.recorder = RecordingWriter(Path(args.path), overwrite=args.overwrite)
-    return {"path": args.path}
-
-
-def _record_stop(daemon: Daemon, args: RecordStop) -> dict[str, Any]:
-    recorder = daemon.recorder
-    if recorder is None:
-        raise RecordingError("nothing is being recorded", code="not_recording")
-    daemon.recorder = None
-    recorder.close()
-    return {"path": str(recorder.path), "frames": recorder.num_frames}
-
-
-def _shutdown(daemon: Daemon, args: Shutdown) -> dict[str, Any]:
-    daemon.stop()
-    return {"pid": os.getpid()}
-
-
-def _on_library(function: Callable[[Any, Any], dict[str, Any]]) -> Callable[[Any, Any], dict[str, Any]]:
-    return lambda daemon, args: function(daemon.library, args)
-
-
-_COMMANDS: control.Handlers = {
-    **{name: _on_library(function) for name, function in control.LIBRARY_COMMANDS.items()},
-    "ping": _ping,
-    "version": _version,
-    "status": _status,
-    "time": _time,
-    "enroll.start": _enroll_start,
-    "enroll.status": _enroll_status,
-    "enroll.commit": _enroll_commit,
-    "enroll.cancel": _enroll_cancel,
-    "threshold.get": _threshold_get,
-    "threshold.set": _threshold_set,
-    "threshold.reset": _threshold_reset,
-    "threshold.calibrate": _threshold_calibrate,
-    "config.get": _config_get,
-    "config.reload": _config_reload,
-    "record.start": _record_start,
-    "record.stop": _record_stop,
-    "shutdown": _shutdown,
-}

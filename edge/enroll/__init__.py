@@ -2,7 +2,7 @@
 
 from edge.enroll.capture import TrimmedExample, example_from_capture
 from edge.enroll.draft import commit_draft, draft_example
-from edge.enroll.files import clip_request, negative_request
+from edge.enroll.files import clip_request, movement_from_bytes, negative_request
 from edge.enroll.negatives import store_negatives, validate_pieces
 from edge.enroll.session import Enrolling
 
@@ -13,6 +13,7 @@ __all__ = [
     "commit_draft",
     "draft_example",
     "example_from_capture",
+    "movement_from_bytes",
     "negative_request",
     "store_negatives",
     "validate_pieces",

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from edge.config import Config
 from edge.motion import REST_M_S, extremity_speed_m_s, moved_most, travel_m, trim_rest
+from edge.protocol import JointPath, Likeness, Preview
 from streams.arrays import Array
 from streams.errors import CrossGLGError, EnrollError
 from streams.frame import Body, SkeletonFrame
@@ -34,18 +35,21 @@ class TrimmedExample:
     movement: Movement
     trimmed_s: tuple[float, float]
 
-    def report(self) -> dict[str, Any]:
+    def preview(self, label: str, *, similar: Likeness | None = None, notes: Sequence[str] = ()) -> Preview:
         """Return what a person wants to know about the example."""
         movement = self.movement
-        return {
-            "duration_s": round(movement.duration_s, 3),
-            "frames": len(movement),
-            "fps": round(movement.fps, 1),
-            "joints": round(movement.joints_seen, 3),
-            "trimmed_s": [round(seconds, 3) for seconds in self.trimmed_s],
-            "motion_m": round(travel_m(movement.joints_m), 3),
-            "moved": [{"joint": joint, "path_m": round(path_m, 2)} for joint, path_m in moved_most(movement)],
-        }
+        return Preview(
+            label=label,
+            duration_s=round(movement.duration_s, 3),
+            frames=len(movement),
+            fps=round(movement.fps, 1),
+            joints=round(movement.joints_seen, 3),
+            trimmed_s=(round(self.trimmed_s[0], 3), round(self.trimmed_s[1], 3)),
+            motion_m=round(travel_m(movement.joints_m), 3),
+            moved=tuple(JointPath(joint=joint, path_m=round(path_m, 2)) for joint, path_m in moved_most(movement)),
+            similar=similar,
+            notes=tuple(notes),
+        )
 
 
 def example_from_capture(movement: Movement, config: Config, *, trim: bool = True) -> TrimmedExample:
@@ -76,8 +80,7 @@ def example_from_capture(movement: Movement, config: Config, *, trim: bool = Tru
             hint="Do the action at its normal speed, from rest to rest.",
         )
     _check_fits(duration_s, config)
-    report = example.report()
-    check_rate_and_joints(report["fps"], report["joints"], config)
+    check_rate_and_joints(round(example.movement.fps, 1), round(example.movement.joints_seen, 3), config)
     return example
 
 

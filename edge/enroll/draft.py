@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import msgspec
 import numpy as np
 
 from edge.enroll.capture import TrimmedExample
@@ -12,7 +13,7 @@ from edge.gallery import Example, Gallery, Prototype, label_key
 from edge.match import Prototypes, is_same_action, likenesses
 from edge.model import BundleInfo
 from edge.motion import on_side
-from edge.protocol import Mode, Side
+from edge.protocol import Mode, Preview, Side, StoredExample
 from streams.errors import EnrollError
 
 
@@ -20,13 +21,12 @@ from streams.errors import EnrollError
 class Draft:
     """Hold an example that is not stored yet: as one prototype, or with its mirror image as two.
 
-    `preview`: the example's report, `similar`, the label of another action that it may be confused with
-    (label, distance, score), and `notes`, lines to read.
+    `preview`: what a person should know before it is stored.
     """
 
     prototypes: list[Prototype]
     mode: Mode
-    preview: dict[str, Any]
+    preview: Preview
 
 
 def draft_example(
@@ -39,8 +39,9 @@ def draft_example(
     created: str,
     mode: Mode = "new",
     side: Side | None = None,
+    notes: Sequence[str] = (),
 ) -> Draft:
-    """Embed an example and compare it with the gallery. Raises GalleryError."""
+    """Embed an example and compare it with the gallery. `notes`: of its capture. Raises GalleryError."""
     label = gallery.check_label(label, mode=mode)
     shown, note = on_side(example.movement, side)
     drafts = gallery.embed(
@@ -57,39 +58,39 @@ def draft_example(
     compared = Prototypes([prototype.embedding for prototype in gallery.prototypes], info)
     embeddings = np.array([draft.embedding for draft in drafts])
     found = likenesses(embeddings, gallery.prototypes, compared, info.score_curve)
-    others = [other for other in found if label_key(other["label"]) != label_key(label)]
-    own = [other for other in found if label_key(other["label"]) == label_key(label)]
-    notes = [note] if note else []
+    others = [other for other in found if label_key(other.label) != label_key(label)]
+    own = [other for other in found if label_key(other.label) == label_key(label)]
+    lines = [*notes, note] if note else [*notes]
     if mode == "add" and label in gallery.labels():
-        distance = own[0]["distance"] if own else np.inf
+        distance = own[0].distance if own else np.inf
         if not is_same_action(distance, info.score_curve):
-            notes.append(
+            lines.append(
                 f"unlike the other examples of {label!r}: {distance:.2f} from the nearest, where the same action "
                 f"is usually nearer than {info.score_curve.midpoint:.2f}"
             )
-    similar = others[0] if others and is_same_action(others[0]["distance"], info.score_curve) else None
-    preview = {"label": label, **example.report(), "similar": similar, "notes": notes}
+    similar = others[0] if others and is_same_action(others[0].distance, info.score_curve) else None
+    preview = example.preview(label, similar=similar, notes=lines)
     return Draft(prototypes=drafts, mode=mode, preview=preview)
 
 
-def commit_draft(gallery: Gallery, info: BundleInfo, draft: Draft, *, created: str, force: bool) -> dict[str, Any]:
+def commit_draft(gallery: Gallery, info: BundleInfo, draft: Draft, *, created: str, force: bool) -> StoredExample:
     """Store a draft; return its preview and what was stored.
 
     Raises EnrollError("too_similar") for a new label that is another's action, unless `force`; GalleryError.
     """
-    similar = draft.preview["similar"]
+    similar = draft.preview.similar
     if similar and draft.mode != "add" and not force:
         raise EnrollError(
-            f"it is too like {similar['label']!r}: {similar['distance']:.2f} from it, and what is nearer than "
+            f"it is too like {similar.label!r}: {similar.distance:.2f} from it, and what is nearer than "
             f"{info.score_curve.midpoint:.2f} is taken for the same action",
             code="too_similar",
             hint="Show another movement, or add it to that label (--add); --force (force: true) stores it anyway.",
         )
     stored = gallery.add_all(draft.prototypes, created=created, mode=draft.mode)
-    return {
-        "id": stored[0].id,
-        "stored": len(stored),
-        **draft.preview,
-        "label": stored[0].label,
-        "gallery_revision": gallery.revision,
-    }
+    preview = msgspec.structs.replace(draft.preview, label=stored[0].label)
+    return StoredExample(
+        id=stored[0].id,
+        stored=len(stored),
+        gallery_revision=gallery.revision,
+        **msgspec.structs.asdict(preview),
+    )

@@ -13,7 +13,7 @@ import numpy as np
 from edge.config import Config
 from edge.enroll.capture import NOBODY_S, State, check_rate_and_joints, nobody_seen
 from edge.gallery import Gallery
-from edge.protocol import MAX_NEGATIVES_S
+from edge.protocol import MAX_NEGATIVES_S, StoredNegatives
 from streams.arrays import Array
 from streams.errors import CrossGLGError, EnrollError
 from streams.frame import SkeletonFrame
@@ -139,7 +139,7 @@ def pieces_report(pieces: Sequence[Movement]) -> dict[str, Any]:
     }
 
 
-def store_negatives(gallery: Gallery, pieces: Sequence[Movement], *, origin: str, created: str) -> dict[str, Any]:
+def store_negatives(gallery: Gallery, pieces: Sequence[Movement], *, origin: str, created: str) -> StoredNegatives:
     """Store ordinary movement in one change; return what was stored. Raises GalleryError."""
     ids = gallery.add_negatives(pieces, origin=origin, created=created)
-    return {"ids": ids, **pieces_report(pieces), "gallery_revision": gallery.revision}
+    return StoredNegatives(ids=tuple(ids), **pieces_report(pieces), gallery_revision=gallery.revision)

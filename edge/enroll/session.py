@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from edge.enroll.capture import Enrollment
 from edge.enroll.draft import Draft, commit_draft, draft_example
 from edge.enroll.negatives import NegativeCapture, store_negatives
 from edge.library import Library, created_now
-from edge.protocol import EnrollStart
+from edge.protocol import (
+    CancelAnswer,
+    EnrollCaptured,
+    EnrollDone,
+    EnrollFailed,
+    EnrollIdle,
+    EnrollOutcome,
+    EnrollStart,
+    EnrollStartAnswer,
+    EnrollState,
+    EnrollUnderWay,
+    StoredExample,
+)
 from streams.cameras import Camera
 from streams.errors import CrossGLGError, EnrollError
 from streams.frame import SkeletonFrame
+from streams.messages import Failure
 
 # Whoever asked for a preview may have gone away.
 _CONFIRM_S = 60.0
@@ -23,7 +35,7 @@ class Enrolling:
     """Lead one enrollment at a time through its states; `outcome` tells how the last one ended."""
 
     def __init__(self) -> None:
-        self.outcome: dict[str, Any] = {"state": "none"}
+        self.outcome: EnrollOutcome = EnrollIdle()
         self._args = EnrollStart()
         self._capture: Enrollment | NegativeCapture | None = None
         self._draft: Draft | None = None
@@ -33,10 +45,10 @@ class Enrolling:
     def label(self) -> str | None:
         """Name what is being enrolled; None where nothing is."""
         if self._draft is not None:
-            return str(self._draft.preview["label"])
+            return self._draft.preview.label
         return None if self._capture is None else self._capture.label
 
-    def start(self, args: EnrollStart, library: Library, camera: Camera, now_s: float) -> dict[str, Any]:
+    def start(self, args: EnrollStart, library: Library, camera: Camera, now_s: float) -> EnrollStartAnswer:
         """Begin. Raises EnrollError: "busy", "bad_args"; GalleryError; CameraError."""
         if self.label is not None:
             raise EnrollError(
@@ -65,8 +77,8 @@ class Enrolling:
             # A performer stands still from now on; when to act is told once the countdown has begun.
             is_cued = camera.cue(label, capture.left_s(now_s) + (countdown_s if capture.state == "stillness" else 0.0))
             self._capture = capture
-        self._args, self.outcome = args, {"state": "none"}
-        return {"label": self._capture.label, "countdown_s": countdown_s, "cued": is_cued}
+        self._args, self.outcome = args, EnrollIdle()
+        return EnrollStartAnswer(label=self._capture.label, countdown_s=countdown_s, cued=is_cued)
 
     def step(self, frames: Sequence[SkeletonFrame], library: Library, camera: Camera, now_s: float) -> bool:
         """Go on with frames (kinect25); return whether the enrollment has just ended, as `outcome` says."""
@@ -92,7 +104,8 @@ class Enrolling:
     def _captured(self, capture: Enrollment | NegativeCapture, library: Library, now_s: float) -> bool:
         origin, created = f"live:{capture.seen_source}", created_now()
         if isinstance(capture, NegativeCapture):
-            return self._done(store_negatives(library.gallery, capture.pieces, origin=origin, created=created))
+            stored = store_negatives(library.gallery, capture.pieces, origin=origin, created=created)
+            return self._end(EnrollDone(label=capture.label, result=stored))
         assert capture.example is not None
         draft = draft_example(
             library.gallery,
@@ -103,51 +116,51 @@ class Enrolling:
             created=created,
             mode=self._args.mode,
             side=self._args.side,
+            notes=capture.notes,
         )
-        draft.preview["notes"][:0] = capture.notes
         self._capture, self._draft, self._draft_until_s = None, draft, now_s + _CONFIRM_S
         if self._args.commit:
             self.commit(library, force=self._args.force)
         return self._draft is None
 
-    def commit(self, library: Library, *, force: bool) -> dict[str, Any]:
+    def commit(self, library: Library, *, force: bool) -> StoredExample:
         """Store the example that waits. Raises EnrollError: "too_similar" (it waits on); GalleryError."""
         if self._draft is None:
             raise EnrollError("no example waits to be stored", code="nothing_to_commit", hint="See enroll.status.")
         draft, info = self._draft, library.encoder.info
-        result = commit_draft(library.gallery, info, draft, created=created_now(), force=force or self._args.force)
-        self._done(result)
-        return result
+        stored = commit_draft(library.gallery, info, draft, created=created_now(), force=force or self._args.force)
+        self._end(EnrollDone(label=draft.preview.label, result=stored))
+        return stored
 
-    def cancel(self) -> dict[str, Any]:
+    def cancel(self) -> CancelAnswer:
         """Give up what is under way; return what that was."""
         label = self.label
         if label is not None:
             self._fail(EnrollError("the enrollment was cancelled", code="cancelled"))
-        return {"cancelled": label}
+        return CancelAnswer(cancelled=label)
 
-    def status(self, now_s: float) -> dict[str, Any]:
+    def status(self, now_s: float) -> EnrollState:
         """Return the state, and what belongs to it: time left, preview, result or error."""
         if self._draft is not None:
             left_s = round(max(0.0, self._draft_until_s - now_s), 2)
-            return {"state": "captured", "label": self.label, "left_s": left_s, "preview": self._draft.preview}
-        if self._capture is None:
+            return EnrollCaptured(label=self._draft.preview.label, left_s=left_s, preview=self._draft.preview)
+        capture = self._capture
+        if capture is None:
             return self.outcome
-        return {
-            "state": self._capture.state,
-            "label": self._capture.label,
-            "left_s": round(self._capture.left_s(now_s), 2),
-            "message": self._capture.message,
-        }
-
-    def _done(self, result: dict[str, Any]) -> bool:
-        self._end({"state": "done", "label": self.label, "result": result})
-        return True
+        # A capture that is over is taken in the same step, and never seen here.
+        assert capture.state != "captured"
+        assert capture.state != "failed"
+        return EnrollUnderWay(
+            state=capture.state,
+            label=capture.label,
+            left_s=round(capture.left_s(now_s), 2),
+            message=capture.message,
+        )
 
     def _fail(self, error: CrossGLGError) -> bool:
-        failure = {"code": error.code, "message": error.message, "hint": error.hint}
-        self._end({"state": "failed", "label": self.label, "error": failure})
-        return True
+        failure = Failure(code=error.code, message=error.message, hint=error.hint)
+        return self._end(EnrollFailed(label=self.label or "", error=failure))
 
-    def _end(self, outcome: dict[str, Any]) -> None:
+    def _end(self, outcome: EnrollOutcome) -> bool:
         self.outcome, self._capture, self._draft = outcome, None, None
+        return True

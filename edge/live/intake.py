@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 from edge.config import Stream
+from edge.protocol import SourceStatus
 from streams.frame import SkeletonFrame
 
 # Names are the sender's choice: beyond this many, new ones are refused, so that memory stays bounded;
@@ -36,6 +36,14 @@ class _Source:
     @property
     def fps(self) -> float:
         return 1 / self.period_s if self.period_s else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrivals:
+    """Tell what came from each source, and count the messages of no known source that were dropped, by reason."""
+
+    sources: dict[str, SourceStatus]
+    dropped: dict[str, int]
 
 
 class Intake:
@@ -120,21 +128,19 @@ class Intake:
         known = self._sources.get(source)
         return known.fps if known is not None else 0.0
 
-    def status(self, now_s: float) -> dict[str, Any]:
-        """Return per source the frames taken, lost on the way (gaps in `seq`) and dropped, by reason."""
-        return {
-            "sources": {
-                name: {
-                    "epoch": source.epoch,
-                    "frames": source.num_frames,
-                    "fps": round(source.fps, 1),
-                    "slow": 0 < source.fps < self.config.min_rate_fps,
-                    "age_s": round(now_s - source.arrival_s, 3),
-                    "lost": source.num_lost,
-                    "restarts": source.num_restarts,
-                    "dropped": dict(source.dropped),
-                }
-                for name, source in self._sources.items()
-            },
-            "dropped": dict(self._unknown),
+    def status(self, now_s: float) -> Arrivals:
+        """Return what was taken, lost on the way (gaps in `seq`) and dropped."""
+        sources = {
+            name: SourceStatus(
+                epoch=source.epoch,
+                frames=source.num_frames,
+                fps=round(source.fps, 1),
+                slow=0 < source.fps < self.config.min_rate_fps,
+                age_s=round(now_s - source.arrival_s, 3),
+                lost=source.num_lost,
+                restarts=source.num_restarts,
+                dropped=dict(source.dropped),
+            )
+            for name, source in self._sources.items()
         }
+        return Arrivals(sources=sources, dropped=dict(self._unknown))

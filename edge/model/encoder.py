@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from edge.model.bundle import BundleInfo, bundle_statistics
 from edge.model.engines import Engine
 from edge.model.statistics import BaseStatistics
 from edge.motion import window_from_movement
+from edge.protocol import EngineReport
 from streams.arrays import Array
 from streams.errors import BundleError, EngineError
 from streams.movement import Movement
@@ -117,10 +118,10 @@ class BundleEncoder:
             )
         return self._run(windows_NTVC)
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> EngineReport:
         """Return which engine was asked for, which runs, and why not another, for people and scripts."""
         engine = self.engine
-        return {"asked": self._asked, "runs": engine.name, "details": engine.details, "not_used": self._not_used}
+        return EngineReport(asked=self._asked, runs=engine.name, details=dict(engine.details), not_used=self._not_used)
 
     def _run(self, windows_NTVC: Array) -> tuple[Array, Array]:
         if windows_NTVC.shape[1:] != (self.info.num_frames, 25, 3) or windows_NTVC.dtype != np.float32:

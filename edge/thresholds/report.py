@@ -11,6 +11,7 @@ import msgspec
 from edge.config import Config
 from edge.gallery import Gallery, find_spelling
 from edge.model import BundleInfo, Encoder
+from edge.protocol import LabelThreshold, ThresholdAnswer
 from edge.thresholds.calibrate import (
     Threshold,
     cost_of,
@@ -45,25 +46,28 @@ def are_of_another_model(gallery: Gallery, info: BundleInfo) -> bool:
     return bool(by_model) and info.onnx_sha256 not in by_model
 
 
-def describe_thresholds(gallery: Gallery, info: BundleInfo, config: Config) -> dict[str, Any]:
-    """Return each label's threshold, where it is from, and what to know about it. Raises GalleryError."""
+def describe_thresholds(gallery: Gallery, info: BundleInfo, config: Config, state: str = "") -> ThresholdAnswer:
+    """Return each label's threshold, where it is from, and what to know about it. Raises GalleryError.
+
+    `state`: how a calibration stands that goes on in the background.
+    """
     by_model = read_thresholds(thresholds_path(gallery.path))
     asked = by_model.get(info.onnx_sha256)
     labels = []
     for found in _in_force(asked, gallery, info, config):
         limit = asked.limits.get(found.label) if asked is not None else None
         said = f"it alarmed {limit.num_before} times in your ordinary movement" if limit is not None else ""
-        labels.append({**asdict(found), "negatives": said})
+        labels.append(LabelThreshold(**asdict(found), negatives=said))
     asked_for = asked or Thresholds()
-    return {
-        "state": "",
-        "false_alarms_per_hour": asked_for.false_alarms_per_hour,
-        "created": asked_for.created,
-        "negative_hours": round(asked_for.negative_hours, 4),
-        "labels": labels,
-        "unused": sorted({*asked_for.by_hand, *asked_for.limits} - {*gallery.labels()}),
-        "notes": _notes(asked, by_model, gallery, info),
-    }
+    return ThresholdAnswer(
+        state=state,
+        false_alarms_per_hour=asked_for.false_alarms_per_hour,
+        created=asked_for.created,
+        negative_hours=round(asked_for.negative_hours, 4),
+        labels=tuple(labels),
+        unused=tuple(sorted({*asked_for.by_hand, *asked_for.limits} - {*gallery.labels()})),
+        notes=tuple(_notes(asked, by_model, gallery, info)),
+    )
 
 
 def _in_force(asked: Thresholds | None, gallery: Gallery, info: BundleInfo, config: Config) -> list[Threshold]:
