@@ -114,3 +114,19 @@ def test_a_frame_with_any_value_in_a_field_is_taken_or_refused(frame: SkeletonFr
         changed = message["bodies"][0]
     changed[data.draw(st.sampled_from(sorted(changed)), label="field")] = data.draw(_ANYTHING, label="value")
     _takes_or_refuses(msgpack.packb(message))
+
+
+@given(frames(), st.data())
+def test_a_joint_that_nobody_saw_is_missing_in_kinect25(frame: SkeletonFrame, data: st.DataObject) -> None:
+    hidden = [body for body in frame.bodies if data.draw(st.booleans(), label="hidden")]
+    bodies = [
+        dataclasses.replace(body, confidence=np.zeros_like(body.confidence)) if body in hidden else body
+        for body in frame.bodies
+    ]
+    converted = dataclasses.replace(frame, bodies=tuple(bodies)).to_kinect25()
+    assert (converted.layout, converted.axes, converted.mirrored) == ("kinect25", "LUF", False)
+    for native, body in zip(frame.bodies, converted.bodies, strict=True):
+        assert body.joints_m.shape == (25, 3)
+        assert body.confidence.shape == (25,)
+        if native in hidden:
+            assert not np.isfinite(body.joints_m).any()
