@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from edge.model.engines import OnnxRuntime
 from export import bundle, fit
 from export.frozen import Embedding, embed
 from export.rates import add_rates
+from streams.arrays import Array
 from streams.errors import BundleError
 from training.run import load_run
 
@@ -84,7 +85,7 @@ def _read(run: Path, archives: Sequence[Path]) -> tuple[fit.Clips, fit.Clips]:
     return known.take(fit.some_of_each(known.actions, fit.CLIPS_OF_A_CLASS, np.random.default_rng(0))), unseen
 
 
-def _fit_score(embeddings_NE: Any, unseen: fit.Clips) -> tuple[float, ScoreCurve]:
+def _fit_score(embeddings_NE: Array, unseen: fit.Clips) -> tuple[float, ScoreCurve]:
     weight = fit.fit_alignment_weight(embeddings_NE)
     source = ", ".join(sorted({archive for archive, _ in unseen.people}))
     return weight, fit.fit_score_curve(embeddings_NE, unseen.actions, unseen.people, source, alignment_weight=weight)

@@ -184,6 +184,7 @@ def test_a_bundle_for_another_program_is_refused_with_both_versions(bundle: Path
     error = refused(bundle)
     assert f"{key} is {value!r}" in error.message
     assert "needs" in error.message
+    assert "crossglg-edge train" in error.hint
 
 
 def test_another_bundle_version_is_named_before_its_other_fields(bundle: Path) -> None:
@@ -209,6 +210,7 @@ def test_a_description_that_does_not_fit_is_refused_with_the_key(
     error = refused(bundle)
     assert names in error.message
     assert "bundle.json" in error.message
+    assert "crossglg-edge export RUN" in error.hint
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"bundle_version": "\xff"}', b"[" * 100_000])

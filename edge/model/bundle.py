@@ -113,7 +113,10 @@ def read_bundle(path: Path | None = None) -> tuple[BundleInfo, Path]:
     except OSError as error:
         raise _no_bundle(path, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"{path / 'bundle.json'}: {error}") from error
+        raise BundleError(
+            f"{path / 'bundle.json'} does not describe a model bundle of version {BUNDLE_VERSION}: {error}",
+            hint="Copy the whole bundle again, or make it anew: `crossglg-edge export RUN`.",
+        ) from error
     _check_file(path, "encoder.onnx", info.onnx_sha256)
     _check(path, "preprocessing_version", PREPROCESSING_VERSION, info.preprocessing_version)
     _check(path, "layout", "kinect25", info.layout)
@@ -151,5 +154,6 @@ def _check(path: Path, what: str, expected: object, got: object) -> None:
     if got != expected:
         raise BundleError(
             f"{path}: {what} is {got!r}, this version of crossglg-edge needs {expected!r}",
-            hint="Use a bundle made for this version, or install the version that made it.",
+            hint="Take the bundle that is shipped, by leaving `bundle` out of the config; or make yours anew with this "
+            "version, `crossglg-edge train` and `export`; or install the version that made it.",
         )

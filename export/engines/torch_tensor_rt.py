@@ -6,6 +6,7 @@ Half precision is that of the module's own weights: torch-tensorrt's `enabled_pr
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from edge.model import BundleInfo
 from edge.model.engines import engine_file
@@ -20,7 +21,30 @@ def write_engine(info: BundleInfo, bundle: Path, folder: Path) -> Path:
     """
     import torch
 
-    from export.onnx import load_branch
+    torch_tensorrt = _import_torch_tensorrt()
+    if not torch.cuda.is_available():
+        raise EngineError(
+            f"torch {torch.__version__} finds no GPU: torch-tensorrt builds on the one that the engine is for",
+            code="no_device",
+            hint="`crossglg-edge export --to tensorrt-rtx` builds for GPUs that are not here.",
+        )
+    content = _build(torch_tensorrt, info, bundle)
+    version = str(load_library("tensorrt").__version__)
+    major, minor = torch.cuda.get_device_capability()
+    about = about_fp16(
+        info,
+        version,
+        compute_capabilities=(f"{major}.{minor}",),
+        gpu=torch.cuda.get_device_name(),
+        cuda=f"torch {torch.__version__}, CUDA {torch.version.cuda}",
+    )
+    path = folder / f"encoder-fp16-sm{major}{minor}-{version}-torch.engine"
+    engine_file.write(path, content, about)
+    return path
+
+
+def _import_torch_tensorrt() -> Any:
+    import torch
 
     try:
         import torch_tensorrt
@@ -31,12 +55,14 @@ def write_engine(info: BundleInfo, bundle: Path, folder: Path) -> Path:
             hint=f"Install torch for CUDA and the torch-tensorrt of its version, {torch.__version__.split('+')[0]}; "
             "or take `--to tensorrt`, which gives the same engine without it.",
         ) from error
-    if not torch.cuda.is_available():
-        raise EngineError(
-            f"torch {torch.__version__} finds no GPU: torch-tensorrt builds on the one that the engine is for",
-            code="no_device",
-            hint="`crossglg-edge export --to tensorrt-rtx` builds for GPUs that are not here.",
-        )
+    return torch_tensorrt
+
+
+def _build(torch_tensorrt: Any, info: BundleInfo, bundle: Path) -> bytes:
+    import torch
+
+    from export.onnx import load_branch
+
     branch = load_branch(bundle, torch.float16).cuda()
     shape = (info.num_frames, 25, 3)
     example = (torch.zeros(BATCH.opt, *shape, device="cuda"),)
@@ -50,15 +76,4 @@ def write_engine(info: BundleInfo, bundle: Path, folder: Path) -> Path:
         )
     except Exception as error:  # whatever its converters raise
         raise EngineError(f"torch-tensorrt {torch_tensorrt.__version__} cannot build the engine: {error}") from error
-    version = str(load_library("tensorrt").__version__)
-    major, minor = torch.cuda.get_device_capability()
-    about = about_fp16(
-        info,
-        version,
-        compute_capabilities=(f"{major}.{minor}",),
-        gpu=torch.cuda.get_device_name(),
-        cuda=f"torch {torch.__version__}, CUDA {torch.version.cuda}",
-    )
-    path = folder / f"encoder-fp16-sm{major}{minor}-{version}-torch.engine"
-    engine_file.write(path, bytes(content), about)
-    return path
+    return bytes(content)
