@@ -233,7 +233,7 @@ def test_a_killed_server_is_an_error_at_once_and_used_again_when_it_is_back(
     server: Server, served: BundleEncoder, told: tuple[DaemonProcess, EventSubscriber]
 ) -> None:
     daemon, events = told
-    details = served.report().details
+    details = served.engine.details
     threading.Timer(0.3, server.kill).start()
     with pytest.raises(EngineError) as lost:
         encode_for_ever(served)
