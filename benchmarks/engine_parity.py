@@ -62,7 +62,6 @@ def open_torch(bundle: Path | None) -> Encode:
 
 def open_half(info: BundleInfo, bundle: Path, folder: Path) -> Encode:
     """Write the fp16 graph and open it in ONNX Runtime, on the CPU. Raises CrossGLGError, ImportError."""
-
     from export.engines import onnx_fp16
 
     return OnnxRuntime(onnx_fp16.write_fp16(info, bundle, folder)).run

@@ -57,6 +57,7 @@ class Load:
 
     @property
     def is_held(self) -> bool:
+        """Whether no decision was left out and the slowest percentile fits between two."""
         return self.skipped_share == 0 and self.p99_ms < 1000 * HOP_S
 
 

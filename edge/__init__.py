@@ -1,3 +1,5 @@
+"""The device: skeleton frames in, events out; needs neither torch nor a GPU."""
+
 import os
 
 # ONNX Runtime from 1.29 on sends usage data to Microsoft and writes a device id into the home, unless this is set

@@ -1,4 +1,7 @@
-"""Print what a daemon recognizes, with pyzmq and msgpack alone. Usage: python read_events.py [ENDPOINT]"""
+"""Print what a daemon recognizes, with pyzmq and msgpack alone.
+
+Usage: python read_events.py [ENDPOINT]
+"""
 
 import signal
 import sys

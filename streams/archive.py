@@ -53,6 +53,7 @@ class Clip:
 
     @property
     def timestamps_s(self) -> Times:
+        """The timestamps that all persons share, shape (L,), float64, seconds."""
         return self.persons[0].timestamps_s
 
     def frames(self, source: str | None = None, epoch: str = "archive", body: int = 0) -> Iterator[SkeletonFrame]:

@@ -58,7 +58,8 @@ class Camera(Protocol):
     def cue(self, label: str, after_s: float) -> bool:
         """Tell the performer what to do; false where nobody can be told. Raises CameraError."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of the sensor or the socket."""
 
 
 def open_camera(name: str, *, frames_endpoint: str, loop: bool = True) -> Camera:

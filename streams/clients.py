@@ -72,6 +72,7 @@ class EventSubscriber:
         return topic.decode(), messages.decode_map(payload)
 
     def close(self) -> None:
+        """Close the socket."""
         self._socket.close()
 
 
@@ -114,4 +115,5 @@ class ControlClient:
         )
 
     def close(self) -> None:
+        """Close the socket."""
         self._socket.close()

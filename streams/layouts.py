@@ -61,6 +61,7 @@ class Layout:
 
     @property
     def num_joints(self) -> int:
+        """The number of native joints, J."""
         return len(self.joints)
 
 

@@ -83,6 +83,7 @@ class FrameSubscriber:
         return messages
 
     def close(self) -> None:
+        """Close the socket."""
         self.socket.close()
 
 
@@ -99,9 +100,11 @@ class FramePublisher:
         return bool(self._socket.poll(int(timeout_s * 1000))) and self._socket.recv()[:1] == b"\x01"
 
     def send(self, frame: SkeletonFrame) -> None:
+        """Publish a frame; where nobody listens or a listener is too slow, it is dropped."""
         self._socket.send_multipart(wire.encode_frame(frame))
 
     def close(self) -> None:
+        """Close the socket."""
         self._socket.close()
 
 
@@ -112,12 +115,15 @@ class EventPublisher:
         self._socket = _bind(zmq.PUB, endpoint, _EVENTS_HWM)
 
     def send(self, event: Event) -> None:
+        """Publish an event."""
         self._socket.send_multipart(wire.encode_event(event))
 
     def send_map(self, topic: str, message: dict[str, Any]) -> None:
+        """Publish a status or a log line."""
         self._socket.send_multipart([topic.encode(), wire.encode_map(message)])
 
     def close(self) -> None:
+        """Close the socket."""
         self._socket.close()
 
 
@@ -140,4 +146,5 @@ class ControlServer:
         self.socket.send_multipart([*address, wire.encode_map(message)])
 
     def close(self) -> None:
+        """Close the socket."""
         self.socket.close()

@@ -40,8 +40,10 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a bundle whose encoder is a fixed random projection of the window, of length 1; its features are
-    the projection's absolute values, and its statistics those of a few of the performer's actions."""
+    """Return a bundle whose encoder is a fixed random projection of the window, of length 1.
+
+    Its features are the projection's absolute values, and its statistics those of a few of the performer's actions.
+    """
     return make_bundle(tmp_path_factory.mktemp("bundle") / "tiny", seed=0)
 
 

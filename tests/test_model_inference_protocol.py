@@ -1,5 +1,4 @@
-"""The encoder on a server: MLServer, started for these tests, asked over the Open Inference Protocol; and what it is
-started from, `export --to triton`.
+"""The encoder on a server: MLServer, asked over the Open Inference Protocol, and what `export --to triton` gives it.
 
 Shapes: N windows, T frames of a window, V = 25, C = 3, E embedding size, F features.
 """

@@ -78,6 +78,7 @@ class Finding:
     remedy: str = ""
 
     def as_dict(self) -> dict[str, str]:
+        """Return it as it stands in the JSON."""
         return dataclasses.asdict(self)
 
 

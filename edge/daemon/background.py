@@ -63,10 +63,7 @@ class Fitting:
 
 
 class Calibrating:
-    """Calibrate in one background thread, or at once: a minute of ordinary movement takes some seconds.
-
-    `state`: "calibrating", "" once it is done or was never asked for, or why it failed.
-    """
+    """Calibrate in one background thread, or at once: a minute of ordinary movement takes some seconds."""
 
     def __init__(self, *, at_once: bool = False) -> None:
         self._is_at_once = at_once
@@ -76,6 +73,7 @@ class Calibrating:
 
     @property
     def state(self) -> str:
+        """The state: "calibrating", "" once it is done or was never asked for, or why it failed."""
         if self._work is None:
             return ""
         if not self._work.done():

@@ -148,6 +148,7 @@ class Enrollment:
 
     @property
     def is_over(self) -> bool:
+        """Whether nothing more is to come: an example was captured, or why not is known."""
         return self.state in ("captured", "failed")
 
     @property

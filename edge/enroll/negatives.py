@@ -51,6 +51,7 @@ class NegativeCapture:
 
     @property
     def is_over(self) -> bool:
+        """Whether nothing more is to come: the movement was captured, or why not is known."""
         return self.state in ("captured", "failed")
 
     @property

@@ -71,6 +71,7 @@ class Revision:
 
     @property
     def description(self) -> str:
+        """The change as a line for people."""
         what = (f"revision {self.revision}: {self.action}", self.label and repr(self.label), self.detail)
         return " ".join(filter(None, what))
 

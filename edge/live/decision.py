@@ -66,10 +66,12 @@ class Decision:
 
     @property
     def source(self) -> str:
+        """The name of the source that the frame came from."""
         return self.frame.source
 
     @property
     def time_s(self) -> float:
+        """The frame's timestamp, seconds of the publisher's clock."""
         return self.frame.timestamp_s
 
 

@@ -73,6 +73,7 @@ class Recognizer:
 
     @property
     def num_bodies(self) -> int:
+        """The number of bodies that are followed now."""
         return len(self._people)
 
     def feed(self, frames: Iterable[SkeletonFrame], received_s: float) -> Turn:

@@ -1,5 +1,4 @@
-"""How far two windows are apart: the angle between what the encoder learned, the best alignment of joints, and how
-common each of them is.
+"""How far two windows are apart: by learned angle, by the best alignment of joints, and by how common each is.
 
 Shapes: N, P embeddings, E values of one: first the learned part, of length 1, then F frames of 25 joints, then, with
 a cohort, the distance to it; D values of the learned part, K directions in it.
@@ -91,7 +90,8 @@ def distances_between(
 class Comparison(Protocol):
     """Tell how far windows are from each of the prototypes, whose embeddings it was made of."""
 
-    def distances(self, windows_NE: Array) -> Array: ...
+    def distances(self, windows_NE: Array) -> Array:
+        """Return how far each window is from each prototype, shape (N, P), float32."""
 
 
 class Prototypes:

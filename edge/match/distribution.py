@@ -41,6 +41,7 @@ class Distribution:
 
     @property
     def covariance_FF(self) -> Array:
+        """The covariance of the features, shape (F, F)."""
         return np.asarray(self.factor_FR @ self.factor_FR.T + np.diag(self.std_F**2))
 
     def sample(self, num_samples: int, rng: np.random.Generator) -> Array:

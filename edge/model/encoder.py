@@ -30,14 +30,18 @@ class Encoder(Protocol):
     """Turn windows into embeddings; `statistics`, where the bundle has them, are for the distribution classifier."""
 
     @property
-    def info(self) -> BundleInfo: ...
+    def info(self) -> BundleInfo:
+        """What the bundle says of itself."""
 
     @property
-    def statistics(self) -> BaseStatistics | None: ...
+    def statistics(self) -> BaseStatistics | None:
+        """The statistics of the base classes; None where the bundle has none."""
 
-    def encode(self, windows_NTVC: Array) -> Array: ...
+    def encode(self, windows_NTVC: Array) -> Array:
+        """Return the embeddings of windows (N, T, 25, 3), shape (N, E), float32. Raises BundleError, EngineError."""
 
-    def encode_with_features(self, windows_NTVC: Array) -> tuple[Array, Array]: ...
+    def encode_with_features(self, windows_NTVC: Array) -> tuple[Array, Array]:
+        """Return embeddings (N, E) and features (N, F), float32. Raises as `encode` does."""
 
 
 def embed_movements(encoder: Encoder, movements: Sequence[Movement]) -> Array:

@@ -130,6 +130,7 @@ def read_statistics(path: Path, *, encoder_sha256: str) -> BaseStatistics:
 
 
 def check_features(features_NF: Array) -> None:
+    """Raise BundleError unless features are finite and not negative."""
     lowest = float(features_NF.min(initial=0))
     if not np.isfinite(features_NF).all() or lowest < 0:
         what = f"as low as {lowest:.3g}" if lowest < 0 else "not finite"

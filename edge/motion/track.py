@@ -44,6 +44,7 @@ class BodyTrack:
 
     @property
     def newest_s(self) -> float:
+        """The timestamp of the newest frame; minus infinity where there is none."""
         return float(self._timestamps_s[self._end - 1]) if self._end else -float("inf")
 
     def latest(self, length_s: float) -> tuple[Times, Array]:

@@ -118,6 +118,7 @@ def limits_by_negatives(
     rates: Rates,
     encoder: Encoder,
     config: Config,
+    *,
     is_cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, Limit]:
     """Return the labels that alarm in the user's ordinary movement more often than their share allows.

@@ -117,6 +117,7 @@ def score_offset(curve: ScoreCurve, events: Events) -> float:
 
 
 def frames_of(negative: Negative) -> Iterator[SkeletonFrame]:
+    """Yield ordinary movement as the frames of a source of its own."""
     movement = negative.movement
     for seq, (timestamp_s, joints_m) in enumerate(zip(movement.timestamps_s.tolist(), movement.joints_m, strict=True)):
         yield SkeletonFrame(

@@ -151,7 +151,9 @@ def plan_calibration(
     rates = info.rates
 
     def work(is_cancelled: Callable[[], bool]) -> None:
-        limits = limits_by_negatives(prototypes, negatives, false_alarms_per_hour, rates, encoder, config, is_cancelled)
+        limits = limits_by_negatives(
+            prototypes, negatives, false_alarms_per_hour, rates, encoder, config, is_cancelled=is_cancelled
+        )
         _write(
             gallery,
             info,

@@ -64,6 +64,7 @@ class Augmentation:
 
     @property
     def has_twins(self) -> bool:
+        """Whether some windows run backwards or are mirrored, as classes of their own."""
         return self.reversed_share > 0 or self.mirrored_share > 0
 
 

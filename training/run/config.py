@@ -95,6 +95,7 @@ class TrainConfig:
 
     @property
     def needs_texts(self) -> bool:
+        """Whether a guidance is on, which reads a language model's texts."""
         return self.guidance.global_to_local or self.guidance.local_to_global
 
     def encoder(self, num_classes: int) -> InfoGCNConfig:

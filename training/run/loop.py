@@ -250,7 +250,10 @@ class _Training:
             outputs: Outputs = (self.compiled if is_whole else self.model)(batch.x_NMTVC.to(device), texts_NVC)
         z_prior_AD = self.learner.branch.encoder.z_prior
         teacher_NE = self._taught(batch.undistorted_NMTVC)
-        parts = compute_losses(outputs, labels_N, z_prior_AD, config, key_joints_NV, among_NA, teacher_NE)
+        parts = compute_losses(
+            outputs, labels_N, z_prior_AD, config,
+            key_joints_NV=key_joints_NV, among_NA=among_NA, teacher_NE=teacher_NE,
+        )  # fmt: skip
         self.optimizer.zero_grad()
         parts["loss"].backward()
         if config.grad_clip:

@@ -58,6 +58,7 @@ def compute_losses(
     labels_N: Tensor,
     z_prior_AD: Tensor,
     config: TrainConfig,
+    *,
     key_joints_NV: Tensor | None = None,
     among_NA: Tensor | None = None,
     teacher_NE: Tensor | None = None,

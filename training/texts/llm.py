@@ -86,6 +86,7 @@ class Chat:
         self._client = httpx2.Client(headers=headers, timeout=httpx2.Timeout(timeout_s, connect=_CONNECT_S))
 
     def close(self) -> None:
+        """Close the connection."""
         self._client.close()
 
     def ask(self, messages: Sequence[Message], schema: dict[str, Any]) -> str:

@@ -51,6 +51,7 @@ class Outcome:
 
     @property
     def num_false(self) -> int:
+        """The number of false events, over all labels."""
         return sum(self.false.values())
 
 
