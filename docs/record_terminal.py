@@ -1,7 +1,8 @@
 """Record docs/images/terminal.svg: a daemon with the demo camera, an enrollment, and what is recognized then.
 
-Nothing in it is staged: the commands run as they are shown, in a folder of their own. No other daemon may run.
-Usage: python docs/record_terminal.py [FILE]
+Nothing in it is staged: the commands run as they are shown, in a folder of their own. No other daemon may run, or
+the environment names other endpoints.
+Usage: python docs/record_terminal.py [FILE [ACTION ...]]
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from rich.text import Text
 _FILE = Path(__file__).parent / "images" / "terminal.svg"
 _BIN = Path(sys.executable).parent
 _WIDTH = 104
-_NUM_EVENTS = 4
 _PATIENCE_S = 120.0
 # As rich has it, without the fonts that it would fetch from another server.
 _FORMAT = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
@@ -43,6 +43,7 @@ _FORMAT = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/s
 def main() -> None:
     """Run the commands and draw the terminal."""
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else _FILE
+    actions = sys.argv[2:] or ["wave", "squat"]
     console = Console(record=True, width=_WIDTH, file=io.StringIO(), force_terminal=True)
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(_WIDTH), "PATH": f"{_BIN}:{os.environ['PATH']}"}
@@ -53,9 +54,11 @@ def main() -> None:
         )
         try:
             wait_for(daemon, environment)
-            for command in ("crossglg-edge enroll wave", "crossglg-edge enroll squat"):
+            for action in actions:
+                command = f"crossglg-edge enroll {action}"
                 show(console, command, run(command, environment))
-            show(console, "crossglg-edge watch", watch(environment))
+            # Each action begins once, and ends.
+            show(console, "crossglg-edge watch", watch(environment, 2 * len(actions)))
             show(console, "crossglg-edge gallery list", run("crossglg-edge gallery list", environment))
         finally:
             daemon.terminate()
@@ -79,15 +82,15 @@ def run(command: str, environment: Mapping[str, str]) -> str:
     return done.stdout.rstrip("\n")
 
 
-def watch(environment: Mapping[str, str]) -> str:
+def watch(environment: Mapping[str, str], num_events: int) -> str:
     """Return the first lines that `watch` prints."""
     command = shlex.split(f"crossglg-edge watch --seconds {_PATIENCE_S:g}")
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
-        lines = [line for line, _ in zip(watching.stdout, range(_NUM_EVENTS), strict=False)]
+        lines = [line for line, _ in zip(watching.stdout, range(num_events), strict=False)]
         watching.terminate()
-    if len(lines) < _NUM_EVENTS:
-        raise SystemExit(f"{len(lines)} events came within {_PATIENCE_S:g} s: expected {_NUM_EVENTS}")
+    if len(lines) < num_events:
+        raise SystemExit(f"{len(lines)} events came within {_PATIENCE_S:g} s: expected {num_events}")
     return "".join(lines).rstrip("\n")
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "READ
 SOCKETS = ("frames", "events", "control")
 # A reader who gives up meets no answer at all: on a busy machine a command may take its time.
 _PATIENCE_S = 180
+
+
+def page_name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 def prose(page: Path) -> str:
@@ -61,7 +66,7 @@ def test_the_site_builds_strictly_and_takes_nothing_from_another_server(tmp_path
         assert not foreign.search(page.read_text(encoding="utf-8")), page
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "SECURITY.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "SECURITY.md"], ids=page_name)
 def test_links_between_files_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8"))
     assert not [link for link in links if not (page.parent / link).exists()]
@@ -91,7 +96,7 @@ def test_the_readme_has_at_most_900_words() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "SECURITY.md", ROOT / "ARCHITECTURE.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "SECURITY.md", ROOT / "ARCHITECTURE.md"], ids=page_name)
 def test_sentences_are_short_and_people_are_they(page: Path) -> None:
     text = re.sub(r"```.*?```|<!--.*?-->|^\|.*$|^#.*$|^ {4}.*$", "\n\n", prose(page), flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"\]\([^)]*\)", "]", text)
@@ -133,7 +138,7 @@ def shown_commands(page: Path) -> list[str]:
     return [line[line.index("crossglg-edge ") :] for line in found if re.search("crossglg-edge [a-z]", line)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_commands_and_options_that_pages_name_exist(page: Path) -> None:
     for line in shown_commands(page):
         words, command = shlex.split(line)[1:], command_tree()
@@ -222,17 +227,16 @@ class Reader:
         self.background: list[tuple[str, subprocess.Popen[bytes], Path]] = []
         self.environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         self.environment |= {f"XDG_{kind}_HOME": str(folder / kind.lower()) for kind in ("CONFIG", "DATA", "CACHE")}
-        lines = ["[sockets]", *(f'{name} = "{endpoint}"' for name, endpoint in self.endpoints.items())]
-        lines += ["[enroll]", "stillness_s = 0.5", "countdown_s = 0.2"]
+        self.environment |= {f"CROSSGLG_EDGE_{name.upper()}": endpoint for name, endpoint in self.endpoints.items()}
         config = folder / "config" / "crossglg-edge" / "config.toml"
         config.parent.mkdir(parents=True)
-        config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        config.write_text("[enroll]\ncountdown_s = 0.2\n", encoding="utf-8")
         (folder / "examples").symlink_to(ROOT / "examples")
         write_files(folder)
 
     def type(self, line: str) -> None:
         """Run one line: what serves or watches goes on in the background."""
-        words = shlex.split(line, comments=True)
+        words = shlex.split(self.here(line), comments=True)
         if not words:
             return
         if words[0] == "python" and words[1].startswith("examples/"):
@@ -252,6 +256,12 @@ class Reader:
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         if words[1:2] == ["stop"]:
             self.stop("crossglg-edge serve")
+
+    def here(self, text: str) -> str:
+        """Return a text with this reader's endpoints in place of the defaults."""
+        for name, port in zip(SOCKETS, (5560, 5561, 5562), strict=True):
+            text = text.replace(f"tcp://127.0.0.1:{port}", self.endpoints[name])
+        return text
 
     def run(self, words: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -317,10 +327,13 @@ def blocks(page: Path) -> list[tuple[str, str, str]]:
     return re.findall(pattern, prose(page), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
-def test_what_a_page_shows_runs(page: Path, tmp_path: Path) -> None:
-    pytest.importorskip("msgpack", reason="the examples speak MessagePack by the package msgpack")
-    reader = Reader(tmp_path)
+RECORDER = DOCS / "record_terminal.py"
+SHOWING = [page for page in PAGES if blocks(page)]
+
+
+def read_page(page: Path, folder: Path) -> None:
+    """Do what a page shows, block by block."""
+    reader = Reader(folder)
     try:
         for comment, language, content in blocks(page):
             if comment.startswith("not run: "):
@@ -328,12 +341,46 @@ def test_what_a_page_shows_runs(page: Path, tmp_path: Path) -> None:
             if comment.startswith("needs: "):
                 reader.type(comment.removeprefix("needs: "))
             if language == "python":
-                for name, port in zip(SOCKETS, (5560, 5561, 5562), strict=True):
-                    content = content.replace(f"tcp://127.0.0.1:{port}", reader.endpoints[name])
-                done = reader.run([sys.executable, "-c", content])
+                done = reader.run([sys.executable, "-c", reader.here(content)])
                 assert done.returncode == 0, f"{content}\n{done.stderr}"
                 continue
             for line in content.splitlines():
                 reader.type(line)
     finally:
         reader.stop()
+
+
+def record_terminal(folder: Path) -> str:
+    reader, drawing = Reader(folder), folder / "terminal.svg"
+    done = reader.run([sys.executable, str(RECORDER), str(drawing), "squat"])
+    assert done.returncode == 0, done.stderr
+    return drawing.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def readers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Path, Future[Any]]]:
+    """Have several of the chosen pages read at once: a reader mostly waits for a synthetic person to move."""
+    pytest.importorskip("msgpack", reason="the examples speak MessagePack by the package msgpack")
+    names = {item.name for item in request.session.items if "readers" in getattr(item, "fixturenames", ())}
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        futures: dict[Path, Future[Any]] = {}
+        if any("recorded" in name for name in names):
+            futures[RECORDER] = pool.submit(record_terminal, tmp_path_factory.mktemp("terminal"))
+        for page in SHOWING:
+            if any(f"[{page_name(page)}]" in name for name in names):
+                futures[page] = pool.submit(read_page, page, tmp_path_factory.mktemp("page"))
+        yield futures
+
+
+@pytest.mark.parametrize("page", SHOWING, ids=page_name)
+def test_what_a_page_shows_runs(page: Path, readers: dict[Path, Future[Any]]) -> None:
+    readers[page].result()
+
+
+def test_the_terminal_in_the_readme_can_be_recorded(readers: dict[Path, Future[Any]]) -> None:
+    drawn = readers[RECORDER].result()
+    assert re.findall(r"https?://[^\"']+", drawn) == ["http://www.w3.org/2000/svg"]
+    text = re.sub(r"<[^>]+>", "", drawn)
+    assert all(word in text for word in ("enrolled", "squat", "began", "ended", "live:demo"))
