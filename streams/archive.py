@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from streams.arrays import Array, Times
 from streams.errors import ArchiveError, LayoutError
-from streams.frame import HIGH, NO_CONFIDENCE, Body, SkeletonFrame
+from streams.frame import SkeletonFrame
 from streams.layouts import KINECT25_AXES, KINECT25_JOINTS, LAYOUTS, Layout, layout_from_map, to_kinect25
-from streams.movement import Movement
+from streams.movement import Movement, frames_of
 
 _KEYS = ("frames", "offsets", "label", "class_names", "joint_names", "fps")
 _OPTIONAL_KEYS = ("subject", "source")
@@ -58,25 +58,7 @@ class Clip:
 
     def frames(self, source: str | None = None, epoch: str = "archive", body: int = 0) -> Iterator[SkeletonFrame]:
         """Yield the clip as skeleton frames; persons become bodies `body`, `body` + 1, ..."""
-        for i, timestamp_s in enumerate(self.timestamps_s.tolist()):
-            yield SkeletonFrame(
-                source=source or self.archive,
-                epoch=epoch,
-                seq=i,
-                timestamp_s=timestamp_s,
-                t_send_s=timestamp_s,
-                fps=self.fps,
-                bodies=tuple(
-                    Body(
-                        id=body + person,
-                        joints_m=movement.joints_m[i],
-                        confidence=np.where(
-                            np.isfinite(movement.joints_m[i]).all(axis=-1), np.uint8(HIGH), np.uint8(NO_CONFIDENCE)
-                        ),
-                    )
-                    for person, movement in enumerate(self.persons)
-                ),
-            )
+        return frames_of(self.persons, source=source or self.archive, epoch=epoch, body=body, fps=self.fps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

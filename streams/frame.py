@@ -25,6 +25,12 @@ class Body:
     confidence: npt.NDArray[np.uint8]
 
 
+def body_as_seen(id: int, joints_m: npt.NDArray[np.float32]) -> Body:
+    """Return a body of joints (J, 3) in meters: high confidence in those that are there, none in those that are NaN."""
+    is_seen = np.isfinite(joints_m).all(axis=-1)
+    return Body(id=id, joints_m=joints_m, confidence=np.where(is_seen, np.uint8(HIGH), np.uint8(NO_CONFIDENCE)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SkeletonFrame:
     """Hold what one source sent for one exposure; no bodies means: sensor alive, nobody there.

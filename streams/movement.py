@@ -5,11 +5,13 @@ Shapes: L frames, V = 25 kinect25 joints, C = 3 in "LUF".
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from streams.arrays import Array, Times
+from streams.frame import SkeletonFrame, body_as_seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,3 +55,19 @@ class Movement:
     def from_zero(self) -> Movement:
         """Return the same movement with timestamps that begin at 0."""
         return Movement(timestamps_s=self.timestamps_s - self.timestamps_s[:1], joints_m=self.joints_m)
+
+
+def frames_of(
+    persons: Sequence[Movement], *, source: str, epoch: str = "", body: int = 0, fps: float = 0.0
+) -> Iterator[SkeletonFrame]:
+    """Yield movements that share their timestamps as frames of one source, as bodies `body`, `body` + 1, ..."""
+    for i, timestamp_s in enumerate(persons[0].timestamps_s.tolist()):
+        yield SkeletonFrame(
+            source=source,
+            epoch=epoch,
+            seq=i,
+            timestamp_s=timestamp_s,
+            t_send_s=timestamp_s,
+            fps=fps,
+            bodies=tuple(body_as_seen(body + n, movement.joints_m[i]) for n, movement in enumerate(persons)),
+        )

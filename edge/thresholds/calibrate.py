@@ -19,7 +19,8 @@ from edge.gallery import Negative, Prototype
 from edge.match import PrototypeIndex
 from edge.model import Encoder, Rates, ScoreCurve
 from edge.thresholds.file import Limit, Thresholds
-from edge.thresholds.replay import Decisions, decisions_of, frames_of, score_offset, spells
+from edge.thresholds.replay import Decisions, decisions_of, score_offset, spells
+from streams.movement import frames_of
 
 # An action missed so often cannot be called recognized.
 MAX_MISSED = 0.9
@@ -126,7 +127,10 @@ def limits_by_negatives(
     Each gets the largest distance of `rates` at which it does not, or else the strictest. Raises as `decisions_of`.
     """
     index = PrototypeIndex(prototypes, encoder.info)
-    played = [decisions_of(frames_of(piece), index, encoder, config, is_cancelled) for piece in negatives]
+    played = [
+        decisions_of(frames_of([piece.movement], source=piece.id), index, encoder, config, is_cancelled)
+        for piece in negatives
+    ]
     allowed = false_alarms_per_hour / max(1, len(index.labels)) * negative_hours(negatives)
     limits = {}
     for label, distance in thresholds_for(rates, false_alarms_per_hour, index.labels).items():

@@ -6,21 +6,18 @@ Shapes: D decisions, K labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge.config import Config, Events
-from edge.gallery import Negative
 from edge.live import Active, BodyEvents, Match, Recognizer
 from edge.match import PrototypeIndex, distance_at_score, score_from_distance
 from edge.model import Encoder, ScoreCurve
 from streams.arrays import Array, Times
-from streams.frame import HIGH, Body, SkeletonFrame
-
-_CONFIDENCE = np.full(25, HIGH, np.uint8)
+from streams.frame import SkeletonFrame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,17 +111,3 @@ def spells(decisions: Decisions, label: str, threshold: float, curve: ScoreCurve
 def score_offset(curve: ScoreCurve, events: Events) -> float:
     """Return how much farther away than a score of 0.5 a score of `min_score` is."""
     return distance_at_score(events.min_score, curve) - curve.midpoint
-
-
-def frames_of(negative: Negative) -> Iterator[SkeletonFrame]:
-    """Yield ordinary movement as the frames of a source of its own."""
-    movement = negative.movement
-    for seq, (timestamp_s, joints_m) in enumerate(zip(movement.timestamps_s.tolist(), movement.joints_m, strict=True)):
-        yield SkeletonFrame(
-            source=negative.id,
-            epoch="",
-            seq=seq,
-            timestamp_s=timestamp_s,
-            t_send_s=timestamp_s,
-            bodies=(Body(id=0, joints_m=joints_m, confidence=_CONFIDENCE),),
-        )

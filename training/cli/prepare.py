@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streams.errors import ArchiveError
+from streams.files import replace_file
 
 if TYPE_CHECKING:
     from training.data import Sample
@@ -78,7 +79,7 @@ def _prepare(
     console.print(f"{sum(part.clips for part in prepared):,} clips in {escape(str(out))}")
     for name, protocol in protocols.items():
         try:
-            (out / name).write_text(json.dumps(protocol, indent=1) + "\n", encoding="utf-8")
+            replace_file(out / name, f"{json.dumps(protocol, indent=1)}\n".encode())
         except OSError as error:
             raise ArchiveError(f"{out / name} cannot be written: {error.strerror}") from error
         console.print(f"protocol: {escape(str(out / name))}")

@@ -14,9 +14,7 @@ import numpy.typing as npt
 from edge.gallery import Example, Prototype
 from edge.model import Encoder, embed_movements
 from streams.arrays import Array, Times
-from streams.frame import HIGH, Body, SkeletonFrame
-
-_CONFIDENCE = np.full(25, HIGH, np.uint8)
+from streams.frame import SkeletonFrame, body_as_seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +90,7 @@ class Stream:
                 t_send_s=timestamp_s,
                 fps=self.fps,
                 bodies=tuple(
-                    Body(id=int(person.ids[i]), joints_m=person.joints_m[i], confidence=_CONFIDENCE)
-                    for person in self.people
-                    if person.ids[i] >= 0
+                    body_as_seen(int(person.ids[i]), person.joints_m[i]) for person in self.people if person.ids[i] >= 0
                 ),
             )
 
