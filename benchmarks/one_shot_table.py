@@ -97,7 +97,7 @@ def evaluate(run: Path, base: Any, novel: tuple[str, ...], data: Path, archives:
         def between(exemplars: Any, queries: Any) -> Any:
             return clip_distances(embeddings, clips.persons[exemplars], clips.persons[queries], compare)
 
-        return accuracies(clips.labels, draws, between).tolist()
+        return [float(share) for share in accuracies(clips.labels, draws, between)]
 
     statistics = base_statistics(known_features, base.labels[chosen], base.classes, encoder_sha256="")
     calibrated = distribution_accuracies(clips, draws[:CALIBRATED_DRAWS], features, statistics)

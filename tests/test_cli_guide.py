@@ -203,8 +203,9 @@ def test_whoever_leaves_at_the_question_leaves_nothing_behind(daemon: DaemonProc
     with subprocess.Popen(command, text=True, **pipes) as asking:
         preview = until(lambda: daemon.ask("enroll.status").get("preview"))
         assert preview["moved"][0]["joint"] == "HandRight"
-        assert asking.stderr is not None
-        until(lambda: "captured" in asking.stderr.readline())
+        stderr = asking.stderr
+        assert stderr is not None
+        until(lambda: "captured" in stderr.readline())
         asking.send_signal(signal.SIGINT)
         _, err = asking.communicate(timeout=20)
     assert asking.returncode == 130, err

@@ -190,7 +190,17 @@ def test_json_has_the_figures_of_both_by_archive_and_slice(path: Path, tiny_bund
     config = tmp_path / "config.toml"
     config.write_text("[events]\nmin_score = 0.85\n", encoding="utf-8")
     negatives = write(tmp_path / "others.npz", subjects=(7,), actions=("jumping_jack", "swipe"))
-    options = ["--encoder", tiny_bundle, "--config", config, "--num-labels", "3", "--num-streams", "1", "--json"]
+    options: list[str | Path] = [
+        "--encoder",
+        tiny_bundle,
+        "--config",
+        config,
+        "--num-labels",
+        "3",
+        "--num-streams",
+        "1",
+        "--json",
+    ]
     content = json.loads(run(path, *options, "--negatives", negatives, "--slice", "id-swap").stdout)
     assert list(content["archives"]) == ["people"]
     assert list(content["slices"]) == ["id-swap"]
@@ -225,7 +235,7 @@ def test_dtw_has_the_threshold_that_the_bundle_was_given(archive: Archive, tiny_
 def test_a_figure_that_there_is_none_of_is_null(path: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text("[events]\nmin_score = 1.0\n", encoding="utf-8")
-    options = ["--encoder", tiny_bundle, "--config", config, "--num-streams", "1", "--json"]
+    options: list[str | Path] = ["--encoder", tiny_bundle, "--config", config, "--num-streams", "1", "--json"]
     content = json.loads(run(path, *options).stdout, parse_constant=pytest.fail)
     assert (content["f1"], content["delay_p50_ms"], content["false_alarms_per_hour"]) == (0, None, 0)
     assert content["ci95"]["false_alarms_per_hour"] == pytest.approx([0, 3 / content["hours"]])

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from edge.config import Config, Events
 from edge.model.choose import open_encoder
 from streams.archive import read_archive
-from streams.arrays import Array
+from streams.arrays import Array, Times
 from streams.continuous import read_continuous
 from streams.errors import ArchiveError
 from streams.layouts import KINECT25_JOINTS
@@ -37,7 +37,7 @@ CONFIG = Config(events=Events(min_score=0.85))
 def write(path: Path, subjects: tuple[int, ...] = (1, 2, 3), actions: tuple[str, ...] = ACTIONS) -> Path:
     """Write a recording of each person who does all actions, one after another from rest to rest."""
     frames: list[Array] = []
-    times_s: list[Array] = []
+    times_s: list[Times] = []
     truth: list[tuple[int, int, float, float]] = []
     lengths = []
     for number, subject in enumerate(subjects):

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from edge.gallery import Gallery
+from edge.gallery import Gallery, Negative, Prototype
 from edge.protocol import Mode
 from streams.arrays import Array
 from streams.errors import GalleryError
@@ -163,7 +163,8 @@ class GalleryAsAList(RuleBasedStateMachine):
             assert [negative.id for negative in gallery.negatives] == [
                 id for id, label in self.shown.items() if not label
             ]
-            for stored in (*gallery.prototypes, *gallery.negatives):
+            everything: list[Prototype | Negative] = [*gallery.prototypes, *gallery.negatives]
+            for stored in everything:
                 assert stored.movement.joints_m.tobytes() == self.joints[stored.id]
 
 

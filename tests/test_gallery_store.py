@@ -460,7 +460,7 @@ def test_negatives_are_undone_removed_reverted_and_vacuumed_as_examples_are(path
         assert gallery.undo(created=NOW) == f"revision 5: remove negative {first[:8]}"
         assert [negative.id for negative in gallery.negatives] == [first, second]
         gallery.revert(0, created=NOW)
-        assert gallery.negatives == ()
+        assert not gallery.negatives
         gallery.revert(1, created=NOW)
         assert gallery.history(20)[-1].description == "revision 1: add 2 negatives"
         gallery.remove_example(second, created=NOW)
@@ -504,7 +504,7 @@ def test_negatives_are_exported_with_everything_and_imported_once_more_or_instea
         assert gallery.export(tmp_path / "wave.npz", ["wave"]) == 1
     with open_gallery(":memory:") as gallery:
         assert gallery.import_(tmp_path / "wave.npz", created=NOW) == ("wave",)
-        assert gallery.negatives == ()
+        assert not gallery.negatives
         gallery.undo(created=NOW)
         assert gallery.import_(tmp_path / "all.npz", created=NOW) == ("wave",)
         for negative, expected in zip(gallery.negatives, (raw(1), raw(2)), strict=True):
@@ -843,7 +843,7 @@ def test_a_gallery_of_schema_1_is_taken_over_whole(path: Path) -> None:
         (wave,) = gallery.prototypes
         assert (wave.id, wave.label, wave.origin, gallery.revision) == ("an-id", "wave", "live:then", 1)
         assert wave.movement.joints_m.tobytes() == joints.tobytes()
-        assert gallery.negatives == ()
+        assert not gallery.negatives
         add_negatives(gallery, 1)
     with open_gallery(path) as gallery:
         assert (gallery.labels(), len(gallery.negatives), gallery.revision) == (("wave",), 1, 2)

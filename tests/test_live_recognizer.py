@@ -432,7 +432,7 @@ def test_what_is_refused_while_frames_are_fed_counts_in_its_place(library: Libra
         yield from frames[3:]
 
     assert len(recognizer.feed(read(), 100.0).frames) == 4
-    assert recognizer.intake.status(100.0)["sources"]["cam"]["lost"] == 0
+    assert recognizer.intake.status(100.0).sources["cam"].lost == 0
 
 
 def test_a_decision_names_its_windows_and_where_each_label_is_nearest(library: Library) -> None:

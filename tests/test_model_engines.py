@@ -158,10 +158,8 @@ def test_what_was_asked_for_what_runs_and_why_no_other_is_told(tiny_bundle: Path
 
 @needs_openvino
 def test_where_bf16_is_asked_for_the_engine_that_has_it_is_taken(tiny_bundle: Path) -> None:
-    report = (
-        opened(tiny_bundle, engine="openvino", precision="bf16")
-        and open_encoder(tiny_bundle, Model(precision="bf16")).report()
-    )
+    opened(tiny_bundle, engine="openvino", precision="bf16")
+    report = open_encoder(tiny_bundle, Model(precision="bf16")).report()
     assert (report.runs, report.details["precision"]) == ("openvino", "bf16")
     assert "fp32" in report.not_used["onnxruntime"]
 

@@ -156,7 +156,7 @@ def test_an_answer_that_lacks_something_is_refused_with_what_to_do() -> None:
 
 
 def test_the_state_of_an_enrollment_decides_which_answer_it_is() -> None:
-    under_way = {"state": "capture", "label": "wave", "left_s": 1, "message": ""}
+    under_way: dict[str, Any] = {"state": "capture", "label": "wave", "left_s": 1, "message": ""}
     assert answer_from(EnrollStatus(), under_way) == EnrollUnderWay(**under_way)
     stored = {"ids": ["a"], "pieces": 1, "duration_s": 2, "frames": 60, "fps": 30, "joints": 1, "gallery_revision": 3}
     done = answer_from(EnrollStatus(), {"state": "done", "label": "ordinary movement", "result": stored})

@@ -8,7 +8,7 @@ import pickle
 import struct
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -138,8 +138,11 @@ def test_a_guided_run_has_its_golden_losses_and_their_weighed_sum_is_the_overall
 
 def test_guidance_that_is_off_leaves_no_trace_in_the_losses(tmp_path: Path) -> None:
     rows: list[Row] = []
-    for way in ("global_to_local", "local_to_global"):
-        config = replace(SMALL, epochs=1, guidance=replace(SMALL.guidance, **{way: False}))
+    for way, guidance in (
+        ("global_to_local", replace(SMALL.guidance, global_to_local=False)),
+        ("local_to_global", replace(SMALL.guidance, local_to_global=False)),
+    ):
+        config = replace(SMALL, epochs=1, guidance=guidance)
         train(performed(), config, tmp_path / way, guidance=random_texts(), on_epoch=rows.append)
     assert [row["loss_calibrate"] == 0 for row in rows] == [True, False]
     assert [row["loss_cross"] == 0 for row in rows] == [False, True]
@@ -216,7 +219,7 @@ def test_a_run_that_stopped_goes_on_with_the_same_curve(tmp_path: Path) -> None:
     def stop_after_the_first(row: Row) -> None:
         raise Stopped
 
-    def run(name: str, **hooks: object) -> None:
+    def run(name: str, **hooks: Any) -> None:
         train(performed(), SMALL, tmp_path / name, guidance=random_texts(), **hooks)
 
     run("whole")
@@ -253,7 +256,7 @@ def events(run: Path) -> list[tuple[str, int, float]]:
 
 
 class _Malicious:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
         return Path.touch, (Path("ran"),)
 
 

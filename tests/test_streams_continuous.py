@@ -112,7 +112,7 @@ def test_classes_that_are_never_enrolled_must_be_there(tmp_path: Path, said: str
 
 def test_an_archive_of_clips_is_none_of_recordings(tmp_path: Path) -> None:
     clips = {key: value for key, value in arrays().items() if not key.startswith("truth") and key != "timestamps_s"}
-    np.savez(tmp_path / "clips.npz", label=np.array([0, 1]), **clips)
+    np.savez(tmp_path / "clips.npz", allow_pickle=False, label=np.array([0, 1]), **clips)
     assert not is_continuous(tmp_path / "clips.npz")
     with pytest.raises(ArchiveError, match="no timestamps_s, truth_stream"):
         read_continuous(tmp_path / "clips.npz")

@@ -75,7 +75,8 @@ def good_texts(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def asked_for(request: dict[str, Any]) -> str:
-    return re.findall(r"\[(.*?)\]", request["messages"][0]["content"])[0]
+    action: str = re.findall(r"\[(.*?)\]", request["messages"][0]["content"])[0]
+    return action
 
 
 class Model:

@@ -177,7 +177,7 @@ def test_a_damaged_file_is_refused_with_the_command_that_renews_it(texts: Path, 
 
 def test_the_command_makes_both_files_and_shows_what_it_found(texts: Path, tiny_encoder: Path) -> None:
     pytest.importorskip("spacy", reason="needs the extra `text`")
-    command = [SCRIPT, "embed-texts", texts, "--text-encoder", tiny_encoder]
+    command: list[str | Path] = [SCRIPT, "embed-texts", texts, "--text-encoder", tiny_encoder]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "neck relaxation" in done.stdout
     assert "head, neck" in done.stdout

@@ -98,7 +98,7 @@ def rated(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 def found_at(distances: list[float], *, every_s: float = 0.2) -> Decisions:
     """Return the decisions about one label, whose windows begin a second before."""
-    times_s = every_s * np.arange(len(distances))
+    times_s = every_s * np.arange(len(distances), dtype=np.float64)
     return Decisions(
         labels=("wave",),
         times_s=times_s,
@@ -257,7 +257,8 @@ def test_rates_are_added_to_a_bundles_description_and_all_else_stays(tiny_bundle
 def test_the_streams_for_rates_are_of_all_archives_alike_and_as_long_as_wanted(
     path: Path, tmp_path: Path, encoder: Encoder
 ) -> None:
-    copy, alone = shutil.copy(path, tmp_path / "copy.npz"), tmp_path / "alone.npz"
+    copy, alone = tmp_path / "copy.npz", tmp_path / "alone.npz"
+    shutil.copy(path, copy)
     with np.load(path) as content:
         np.savez(alone, **{**content, "label": np.zeros_like(content["label"])})
     assert [stream.archive for stream in streams_of([path, copy, alone])] == ["people", "people", "copy", "copy"]

@@ -122,11 +122,11 @@ def served(installed: Installed) -> Iterator[subprocess.Popen[bytes]]:
     script, env = installed.bin / "crossglg-edge", {"PATH": os.environ["PATH"], "HOME": str(installed.folder)}
     log = installed.folder / "serve.log"
     with log.open("wb") as out:
-        command = [script, "serve", "--camera", "demo:2", "--config", "config.toml"]
+        command: list[str | Path] = [script, "serve", "--camera", "demo:2", "--config", "config.toml"]
         process = subprocess.Popen(command, cwd=installed.folder, env=env, stdout=out, stderr=out)
     try:
         deadline = time.monotonic() + 30
-        status = [script, "status", "--config", "config.toml"]
+        status: list[str | Path] = [script, "status", "--config", "config.toml"]
         while subprocess.run(status, cwd=installed.folder, env=env, capture_output=True).returncode:
             assert process.poll() is None, log.read_text(encoding="utf-8")
             assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
