@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from streams.archive import Archive, Clip, read_archive
     from streams.clients import ControlClient, EventSubscriber
+    from streams.continuous import ContinuousArchive, read_continuous
     from streams.errors import (
         ArchiveError,
         BundleError,
@@ -47,6 +48,7 @@ __all__ = [
     "CameraError",
     "Clip",
     "ConfigError",
+    "ContinuousArchive",
     "ControlClient",
     "ControlError",
     "CrossGLGError",
@@ -76,12 +78,14 @@ __all__ = [
     "encode_frame",
     "layout_by_name",
     "read_archive",
+    "read_continuous",
     "read_recording",
 ]
 
 _MODULES = {
     "archive": ("Archive", "Clip", "read_archive"),
     "clients": ("ControlClient", "EventSubscriber"),
+    "continuous": ("ContinuousArchive", "read_continuous"),
     "event": ("Event", "Latency", "Quality", "RunnerUp"),
     "frame": ("Body", "SkeletonFrame"),
     "layouts": ("LAYOUTS", "Layout", "layout_by_name"),

@@ -57,7 +57,7 @@ def test_edge_has_eleven_rooms_and_training_seven() -> None:
     ]
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", ["edge", "training", "export", *ROOMS])
 def test_a_room_says_its_rule_in_a_sentence_and_names_its_face(room: str) -> None:
     pytest.importorskip("torch", reason="rooms of training and export need the extra `train`")
     face = importlib.import_module(room)
