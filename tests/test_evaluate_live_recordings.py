@@ -23,7 +23,12 @@ from streams.errors import ArchiveError
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
 from training.cli.evaluate import evaluate
-from training.evaluate.live.recordings import evaluate_recordings, streams_with_gallery, streams_with_own_examples
+from training.evaluate.live.recordings import (
+    Enrollment,
+    evaluate_recordings,
+    streams_with_gallery,
+    streams_with_own_examples,
+)
 from training.evaluate.live.score import Emitted, match_events, outcome
 from training.evaluate.live.stream import Action
 
@@ -89,7 +94,7 @@ def test_another_person_enrolls_what_is_done_first_and_then_other_classes(tmp_pa
     archive = read_continuous(write(tmp_path / "own.npz"))
     bows = tuple(action for action in archive.recordings[0].actions if action.label == "bow")
     archive = replace(archive, recordings=(replace(archive.recordings[0], actions=bows), *archive.recordings[1:]))
-    for stream in streams_with_own_examples(archive, CONFIG, 3, seed=0):
+    for stream in streams_with_own_examples(archive, CONFIG, Enrollment(num_labels=3)):
         own = stream.name.rpartition("/")[2]
         assert len({example.label for example in stream.examples}) == 3
         assert all(example.origin != f"file:{own}" for example in stream.examples)
@@ -101,7 +106,7 @@ def test_another_person_enrolls_what_is_done_first_and_then_other_classes(tmp_pa
 
 def test_a_class_that_also_happens_unlabeled_is_never_enrolled(tmp_path: Path) -> None:
     archive = replace(read_continuous(write(tmp_path / "own.npz")), never_enrolled=frozenset({"kick"}))
-    for stream in streams_with_own_examples(archive, CONFIG, 5, seed=0):
+    for stream in streams_with_own_examples(archive, CONFIG, Enrollment()):
         assert {example.label for example in stream.examples} == {*ACTIONS} - {"kick"}
         assert "kick" in {action.label for action in stream.others}
 
@@ -110,8 +115,27 @@ def test_what_was_not_done_right_or_does_not_count_is_no_example(tmp_path: Path)
     archive = read_continuous(write(tmp_path / "own.npz", subjects=(1, 2)))
     wrong = tuple(replace(action, is_correct=action.label != "wave") for action in archive.recordings[1].actions)
     archive = replace(archive, recordings=(archive.recordings[0], replace(archive.recordings[1], actions=wrong)))
-    (first, _) = streams_with_own_examples(archive, CONFIG, 5, seed=0)
+    (first, _) = streams_with_own_examples(archive, CONFIG, Enrollment())
     assert {example.label for example in first.examples} == {*ACTIONS} - {"wave"}
+
+
+def test_more_examples_are_of_other_people_first_and_begin_with_the_one(tmp_path: Path) -> None:
+    archive = read_continuous(write(tmp_path / "own.npz", subjects=(1, 2, 3, 4)))
+    one, three, many = (
+        streams_with_own_examples(archive, CONFIG, Enrollment(num_labels=2, num_examples=n))[0] for n in (1, 3, 20)
+    )
+    for label in {example.label for example in one.examples}:
+        origins = [[e.origin for e in stream.examples if e.label == label] for stream in (one, three, many)]
+        assert origins[0] == origins[1][:1]
+        assert sorted(origins[1]) == ["file:person 2", "file:person 3", "file:person 4"]
+        assert origins[1] == origins[2], "each person did it once"
+
+
+@pytest.mark.parametrize("shots", ["0", "21", "one", "1,,2", "-1", "1.5"])
+def test_a_number_of_examples_that_cannot_be_is_refused(tmp_path: Path, shots: str) -> None:
+    result = CliRunner().invoke(evaluate, ["recordings", str(write(tmp_path / "own.npz")), f"--shots={shots}"])
+    assert result.exit_code == 2
+    assert "whole numbers from 1 to 20" in result.output
 
 
 # What counts
@@ -148,16 +172,16 @@ def test_an_action_that_is_not_scored_is_neither_missed_nor_falsely_recognized()
 
 
 def test_recordings_are_scored_beside_dtw_and_the_oracle(tmp_path: Path, tiny_bundle: Path) -> None:
-    result = CliRunner().invoke(
-        evaluate,
-        ["recordings", str(write(tmp_path / "own.npz")), "--encoder", str(tiny_bundle), "--num-labels", "4", "--json"],
-    )
+    options = ["--encoder", str(tiny_bundle), "--num-labels", "4", "--shots", "1,2", "--json"]
+    result = CliRunner().invoke(evaluate, ["recordings", str(write(tmp_path / "own.npz")), *options])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     figures = {"f1", "precision", "recall", "false_alarms_per_hour", "hours", "delay_p50_ms", "num_actions"}
     assert figures <= report.keys()
     assert figures <= report["archives"]["own"].keys()
     assert report["num_actions"] == 12
+    assert report["shots"].keys() == {"2"}
+    assert report["shots"]["2"]["num_actions"] == 12
     assert report["dtw"] is None, "the tiny bundle has no threshold of DTW"
     oracle = report["oracle_windows"]
     assert oracle["closed_set"] >= 0.9
@@ -172,7 +196,7 @@ def test_recordings_of_nothing_enrolled_give_false_alarms_alone(tmp_path: Path, 
         write_clips(tmp_path / "rest.npz", ("bow", "push")),
     ]
     gallery = write_clips(tmp_path / "gallery.npz", ("wave", "raise_arms", "bow"))
-    report = evaluate_recordings(paths, encoder, CONFIG, num_labels=3, gallery=gallery)
+    report = evaluate_recordings(paths, encoder, CONFIG, build=Enrollment(num_labels=3), gallery=gallery)
     score = report.total["ours"]
     assert (score.num_actions, score.recall, report.oracle) == (0, 0.0, None)
     assert score.hours > 0
@@ -183,7 +207,7 @@ def test_an_enrolled_action_by_another_name_is_left_out_too(tmp_path: Path) -> N
     clips = read_archive(write_clips(tmp_path / "gallery.npz", ("wave",)))
     archive = read_continuous(write(tmp_path / "own.npz", actions=("kick", "squat")))
     archive = replace(archive, action_of={"kick": "wave", "squat": "squat"})
-    assert streams_with_gallery(archive, clips, CONFIG, 5, seed=0) == []
+    assert streams_with_gallery(archive, clips, CONFIG, Enrollment()) == []
 
 
 @pytest.mark.parametrize(

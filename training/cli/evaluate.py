@@ -30,6 +30,8 @@ SLICE_NAMES = (
     "view", "layout", "two-people", "id-swap",
 )  # fmt: skip
 
+_MAX_SHOTS = 20
+
 _Draws = Annotated[int, typer.Option(min=1, help="Draw exemplars this many times. Draw d has seed d.")]
 _Bundle = Annotated[
     Path | None,
@@ -157,7 +159,10 @@ def recordings(
             help="Enroll the classes of this archive instead: every event in the recordings is then a false alarm.",
         ),
     ] = None,
-    num_labels: Annotated[int, typer.Option(min=1, help="Enroll this many classes, one example each.")] = 5,
+    num_labels: Annotated[int, typer.Option(min=1, help="Enroll this many classes.")] = 5,
+    shots: Annotated[
+        str, typer.Option(metavar="N[,N...]", help="Enroll each class by so many examples, 1 to 20, one run each.")
+    ] = "1",
     seed: Annotated[int, typer.Option(min=0, help="The seed of every draw.")] = 0,
     config: Annotated[
         Path | None,
@@ -168,23 +173,32 @@ def recordings(
 ) -> None:
     """Recognize live, in real recordings: one person does what another enrolled. Sliding DTW runs beside it."""
     from edge.config import Config, read_config
-    from training.evaluate.live import evaluate_recordings, print_recordings, recording_json
+    from training.evaluate.live import Enrollment, evaluate_recordings, print_recordings, recording_json
 
+    numbers = _numbers(shots)
     onnx = _encoder(encoder, calibrated=False)
+    settings = read_config(config) if config else Config()
+    found = {}
     with _progress() as report:
-        found = evaluate_recordings(
-            paths,
-            onnx,
-            read_config(config) if config else Config(),
-            num_labels=num_labels,
-            seed=seed,
-            gallery=gallery,
-            report=report,
-        )
+        for number in numbers:
+            build = Enrollment(seed=seed, num_labels=num_labels, num_examples=number)
+            told = (lambda what, *done, n=number: report(f"{what}, {n} a label", *done)) if len(numbers) > 1 else report
+            found[number] = evaluate_recordings(paths, onnx, settings, build=build, gallery=gallery, report=told)
+    first = found[numbers[0]]
     if as_json:
-        _print_json(recording_json(found))
-    else:
-        print_recordings(found, onnx.info.name)
+        more = {str(number): recording_json(found[number]) for number in numbers[1:]}
+        _print_json({**recording_json(first), **({"shots": more} if more else {})})
+        return
+    for number, each in found.items():
+        print_recordings(each, onnx.info.name, num_examples=number)
+
+
+def _numbers(text: str) -> list[int]:
+    """Return the numbers of examples that `--shots` names, each once."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and 1 <= int(part) <= _MAX_SHOTS for part in parts):
+        raise typer.BadParameter(f"--shots {text!r}: expected whole numbers from 1 to {_MAX_SHOTS}, such as 1,3,5")
+    return list(dict.fromkeys(int(part) for part in parts))
 
 
 def _encoder(bundle: Path | None, calibrated: bool) -> BundleEncoder:

@@ -3,7 +3,7 @@
 from training.evaluate.live.dtw import JointsEncoder, dtw_index
 from training.evaluate.live.evaluate import Build, evaluate_streams
 from training.evaluate.live.rates import MakeIndex, fit_rates
-from training.evaluate.live.recordings import evaluate_recordings
+from training.evaluate.live.recordings import Enrollment, evaluate_recordings
 from training.evaluate.live.report import print_recordings, print_streams, recording_json, stream_json
 from training.evaluate.live.slices import SLICES
 from training.evaluate.live.stream import Stream
@@ -12,6 +12,7 @@ from training.evaluate.live.streams_of_clips import build_streams
 __all__ = [
     "SLICES",
     "Build",
+    "Enrollment",
     "JointsEncoder",
     "MakeIndex",
     "Stream",

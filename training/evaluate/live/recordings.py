@@ -30,6 +30,8 @@ from training.evaluate.live.stream import Action, Person, Stream, prototypes_of
 Report = Callable[[str, int, int], None]
 Found = dict[str, list[Outcome]]
 
+# So many examples of a label are drawn at most; the more are asked for, the more of the same draw are taken.
+_MAX_EXAMPLES = 20
 # The factors of the default threshold that the oracle's best F1 is sought among.
 _FACTORS = np.linspace(0.5, 3.0, 51)
 
@@ -46,6 +48,15 @@ class Oracle:
     f1: float
     best_f1: float
     best_factor: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrollment:
+    """Say what is enrolled for a recording: `num_labels` classes by `num_examples` examples each, drawn by `seed`."""
+
+    seed: int = 0
+    num_labels: int = 5
+    num_examples: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +83,14 @@ def evaluate_recordings(
     encoder: Encoder,
     config: Config,
     *,
-    num_labels: int = 5,
-    seed: int = 0,
+    build: Enrollment = Enrollment(),
     gallery: Path | None = None,
     report: Report = lambda what, done, total: None,
 ) -> RecordingReport:
-    """Play recordings to the recognizer and to sliding DTW, each with `num_labels` enrolled, and score the events.
+    """Play recordings to the recognizer and to sliding DTW, each with its own labels enrolled, and score the events.
 
-    Enrolled are the labels that a recording's truth names, then others, by one performance each of another person.
+    Enrolled are the labels that a recording's truth names, then others, by performances of other people. Where there
+    are fewer performances than `build` asks for, all are taken.
     With `gallery`, an archive of clips, its classes are enrolled instead, and nothing in the recordings is: all
     events are false alarms, and recordings of an enrolled action are left out; they may then be clips. DTW has the
     threshold that the bundle was given for it, and is left out where there is none. Raises ArchiveError.
@@ -97,7 +108,7 @@ def evaluate_recordings(
     by_archive: dict[str, Found] = {}
     hits: dict[str, list[_Hit]] = {}
     for path in paths:
-        streams, said = _streams(path, clips, config, num_labels, seed)
+        streams, said = _streams(path, clips, config, build)
         notes += [f"{path.stem}: {note}" for note in said]
         by_archive[path.stem] = {name: [] for name in methods}
         for done, stream in enumerate(streams):
@@ -119,16 +130,14 @@ def _scores(parts: Sequence[Found]) -> Scores:
     return {name: score_streams([result for found in parts for result in found[name]]) for name in parts[0]}
 
 
-def _streams(
-    path: Path, clips: Archive | None, config: Config, num_labels: int, seed: int
-) -> tuple[list[Stream], list[str]]:
+def _streams(path: Path, clips: Archive | None, config: Config, build: Enrollment) -> tuple[list[Stream], list[str]]:
     """Return the recordings of a file as streams, each with its examples, and what was left out."""
     if clips is None:
         archive = read_continuous(path)
-        streams = streams_with_own_examples(archive, config, num_labels, seed)
+        streams = streams_with_own_examples(archive, config, build)
     else:
         archive = read_continuous(path) if is_continuous(path) else _from_clips(read_archive(path))
-        streams = streams_with_gallery(archive, clips, config, num_labels, seed)
+        streams = streams_with_gallery(archive, clips, config, build)
     if not streams:
         raise ArchiveError(
             f"{path}: no recording can be scored: expected two people who do a class each that another can enroll"
@@ -160,26 +169,28 @@ def _from_clips(archive: Archive) -> ContinuousArchive:
     )
 
 
-def streams_with_own_examples(archive: ContinuousArchive, config: Config, num_labels: int, seed: int) -> list[Stream]:
-    """Return the recordings with what another person of the same archive enrolls: what is done first, then others."""
+def streams_with_own_examples(archive: ContinuousArchive, config: Config, build: Enrollment) -> list[Stream]:
+    """Return the recordings with what other people of the same archive enroll: what is done first, then others."""
     streams = []
     for number, recording in enumerate(archive.recordings):
-        rng = np.random.default_rng([seed, zlib.crc32(archive.name.encode()), number])
+        rng = np.random.default_rng([build.seed, zlib.crc32(archive.name.encode()), number])
         done = sorted({action.label for action in recording.actions} - archive.never_enrolled)
         others = sorted({*archive.class_names} - {*done} - archive.never_enrolled)
-        examples: list[Example] = []
+        by_label: dict[str, list[Example]] = {}
         for label in [*rng.permutation(done).tolist(), *rng.permutation(others).tolist()]:
-            if len(examples) < num_labels and (example := _example_of(archive, recording, label, config, rng)):
-                examples.append(example)
-        if any(example.label in done for example in examples):
-            streams.append(_stream(archive, number, examples, [archive.action_of[e.label] for e in examples]))
+            found = _examples_of(archive, recording, label, config, rng)[: build.num_examples]
+            if found and len(by_label) < build.num_labels:
+                by_label[label] = found
+        if by_label.keys() & {*done}:
+            examples = [example for found in by_label.values() for example in found]
+            streams.append(_stream(archive, number, examples, [archive.action_of[label] for label in by_label]))
     return streams
 
 
-def _example_of(
+def _examples_of(
     archive: ContinuousArchive, recording: Recording, label: str, config: Config, rng: np.random.Generator
-) -> Example | None:
-    """Draw another person's performance of a class that an enrollment would accept; None where there is none."""
+) -> list[Example]:
+    """Draw other people's performances of a class that an enrollment would accept, one of each person first."""
     performances = [
         (other, action)
         for other in archive.recordings
@@ -187,35 +198,42 @@ def _example_of(
         for action in other.actions
         if action.label == label and action.is_scored and action.is_correct
     ]
+    firsts: list[Example] = []
+    repeats: list[Example] = []
+    seen: set[int] = set()
     for i in rng.permutation(len(performances)):
         other, action = performances[i]
+        if len(firsts) >= _MAX_EXAMPLES:
+            break
         with suppress(EnrollError):
             movement = example_from_capture(_cut(other.movement, action), config, trim=False).movement
-            return Example(label=label, movement=movement.from_zero(), origin=f"file:{other.source}", created="")
-    return None
+            example = Example(label=label, movement=movement.from_zero(), origin=f"file:{other.source}", created="")
+            (repeats if other.subject in seen else firsts).append(example)
+            seen |= {other.subject} - {-1}
+    return [*firsts, *repeats][:_MAX_EXAMPLES]
 
 
-def streams_with_gallery(
-    archive: ContinuousArchive, clips: Archive, config: Config, num_labels: int, seed: int
-) -> list[Stream]:
+def streams_with_gallery(archive: ContinuousArchive, clips: Archive, config: Config, build: Enrollment) -> list[Stream]:
     """Return the recordings in which nothing is done that `clips` enroll, each with a draw of them."""
     streams = []
     for number, recording in enumerate(archive.recordings):
-        rng = np.random.default_rng([seed, zlib.crc32(archive.name.encode()), number])
-        by_label: dict[str, Example] = {}
+        rng = np.random.default_rng([build.seed, zlib.crc32(archive.name.encode()), number])
+        by_label: dict[str, list[Example]] = {}
         actions: list[str] = []
         for i in rng.permutation(len(clips)).tolist():
             clip = clips[i]
-            if clip.label in by_label or len(by_label) == num_labels:
+            is_wanted = clip.label in by_label or len(by_label) < build.num_labels
+            if not is_wanted or len(by_label.get(clip.label, ())) == build.num_examples:
                 continue
             with suppress(EnrollError):
                 movement = example_from_capture(clip.persons[0], config).movement.from_zero()
-                origin = f"file:{clip.source}"
-                by_label[clip.label] = Example(label=clip.label, movement=movement, origin=origin, created="")
+                example = Example(label=clip.label, movement=movement, origin=f"file:{clip.source}", created="")
+                by_label.setdefault(clip.label, []).append(example)
                 actions.append(clip.action)
         done = {name for a in recording.actions for name in (a.label, archive.action_of[a.label])}
         if not done & {*by_label, *actions}:
-            streams.append(_stream(archive, number, list(by_label.values()), actions))
+            examples = [example for found in by_label.values() for example in found]
+            streams.append(_stream(archive, number, examples, actions))
     return streams
 
 

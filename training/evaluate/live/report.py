@@ -53,9 +53,10 @@ def recording_json(report: RecordingReport) -> dict[str, Any]:
     }
 
 
-def print_recordings(report: RecordingReport, encoder: str) -> None:
+def print_recordings(report: RecordingReport, encoder: str, *, num_examples: int = 1) -> None:
     """Print the tables, what the windows cut at the truth give, and what the figures do not say."""
-    title = "Events in continuous recordings, one example a class by another person, with 95 % intervals"
+    enrolled = "one example a class by another person" if num_examples == 1 else f"{num_examples} examples a class"
+    title = f"Events in continuous recordings, {enrolled}, with 95 % intervals"
     _print_scores(title, [*report.archives.items(), ("all", report.total)], encoder)
     console = Console()
     for method, score in report.total.items():
