@@ -196,6 +196,30 @@ def test_protocol_draws_follow_the_protocol_to_the_letter() -> None:
         assert draw.queries.tolist() == sorted(queries)
 
 
+def test_more_exemplars_of_the_same_subject_come_after_the_one_that_is_drawn_alone() -> None:
+    labels, subjects = _labels_and_subjects()
+    one, three = (leave_out_draws(labels, subjects, 10, n)[0] for n in (1, 3))
+    for a, b in zip(one, three, strict=True):
+        subject = subjects[a.exemplars[0]]
+        assert set(subjects[b.exemplars]) == {subject}
+        assert len(set(b.exemplars.tolist())) == len(b.exemplars)
+        for k in range(6):
+            own = b.exemplars[labels[b.exemplars] == k]
+            assert own[0] == a.exemplars[k]
+            assert len(own) == min(3, int(((labels == k) & (subjects == subject)).sum()))
+        assert b.queries.tolist() == a.queries.tolist(), "the clips of the others"
+
+
+def test_of_a_protocols_exemplars_no_persons_clips_of_their_class_are_asked_for() -> None:
+    labels, subjects = _labels_and_subjects()
+    for one, three in zip(protocol_draws(labels, subjects, 10), protocol_draws(labels, subjects, 10, 3), strict=True):
+        firsts = [int(three.exemplars[labels[three.exemplars] == k][0]) for k in range(6)]
+        assert firsts == one.exemplars.tolist()
+        known = {(labels[clip], subjects[clip]) for clip in three.exemplars}
+        asked = [clip for clip in range(len(labels)) if (labels[clip], subjects[clip]) not in known]
+        assert three.queries.tolist() == asked
+
+
 def test_accuracy_is_the_mean_over_classes_not_over_clips() -> None:
     assert balanced_accuracy(np.array([0, 0, 0, 0, 2]), np.array([0, 0, 0, 1, 1])) == pytest.approx(0.375)
 
@@ -272,6 +296,19 @@ def test_calibrated_accuracies_name_a_clip_by_the_mean_of_its_persons() -> None:
     assert seen == [(1, 3), (2, 3), (3, 3)]
     one_person = replace(clips, persons=clips.persons[:, :1])
     assert distribution_accuracies(one_person, draws, windows, statistics).max() < 0.95
+
+
+def test_several_numbers_of_examples_stand_beside_one(tiny_bundle: Path, tmp_path: Path) -> None:
+    archive = _write_archive(tmp_path / "a.npz", _grid())
+    alone = _json("one-shot", archive, "--encoder", tiny_bundle, "--draws", 4)
+    several = _json("one-shot", archive, "--encoder", tiny_bundle, "--draws", 4, "--shots", "1,2")
+    shots = several.pop("shots")
+    assert several == alone
+    assert shots.keys() == {"2"}
+    assert shots["2"].keys() == alone.keys()
+    refused = _run("one-shot", archive, "--shots", "0")
+    assert refused.exit_code == 2
+    assert "whole numbers from 1 to 20" in refused.output
 
 
 def test_json_holds_every_archive_and_their_mean(tmp_path: Path, tiny_bundle: Path) -> None:

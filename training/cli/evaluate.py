@@ -40,6 +40,9 @@ _Bundle = Annotated[
 _Calibrated = Annotated[
     bool, typer.Option("--calibrated", help="Also choose by the paper's distribution classifier, which is slow.")
 ]
+_Shots = Annotated[
+    str, typer.Option(metavar="N[,N...]", help="Enroll each class by so many examples, 1 to 20, one run each.")
+]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script, with accuracies from 0 to 1.")]
 
 
@@ -50,6 +53,7 @@ def one_shot(
     by: Annotated[
         Literal["class", "action"], typer.Option(help="Tell classes apart, or merge them by action.")
     ] = "class",
+    shots: _Shots = "1",
     encoder: _Bundle = None,
     calibrated: _Calibrated = False,
     as_json: _AsJson = False,
@@ -59,14 +63,26 @@ def one_shot(
 
     from training.evaluate import By, evaluate_archives
 
+    numbers = _numbers(shots)
     onnx = _encoder(encoder, calibrated)
-    with _progress() as report:
-        results = evaluate_archives(archives, onnx, num_draws=draws, by=By(by), report=report, calibrated=calibrated)
-    mean = {method: fmean(result.scores[method].accuracy for result in results) for method in results[0].scores}
+    content: dict[str, Any] = {}
+    for number in numbers:
+        with _progress() as report:
+            results = evaluate_archives(
+                archives,
+                onnx,
+                num_draws=draws,
+                by=By(by),
+                report=report,
+                calibrated=calibrated,
+                num_exemplars=number,
+            )
+        mean = {method: fmean(result.scores[method].accuracy for result in results) for method in results[0].scores}
+        if not as_json:
+            _print_table(onnx.info.name, "archive", results, mean, number)
+        _add_run(content, number, {"archives": {result.name: _as_dict(result) for result in results}, "mean": mean})
     if as_json:
-        _print_json({"archives": {result.name: _as_dict(result) for result in results}, "mean": mean})
-    else:
-        _print_table(onnx.info.name, "archive", results, mean)
+        _print_json(content)
 
 
 @evaluate.command("protocol")
@@ -79,6 +95,7 @@ def protocol(
         Path | None, typer.Option(metavar="DIR", help="The folder of its archives. Default: beside it.")
     ] = None,
     draws: _Draws = 100,
+    shots: _Shots = "1",
     encoder: _Bundle = None,
     calibrated: _Calibrated = False,
     as_json: _AsJson = False,
@@ -86,15 +103,27 @@ def protocol(
     """Tell apart a protocol's novel actions, from one clip each, over all its archives."""
     from training.evaluate import evaluate_protocol
 
+    numbers = _numbers(shots)
     path = protocol or (data or Path()) / "protocol.json"
     onnx = _encoder(encoder, calibrated)
     folder = data or path.parent
-    with _progress() as report:
-        result = evaluate_protocol(path, onnx, data=folder, num_draws=draws, report=report, calibrated=calibrated)
+    content: dict[str, Any] = {}
+    for number in numbers:
+        with _progress() as report:
+            result = evaluate_protocol(
+                path,
+                onnx,
+                data=folder,
+                num_draws=draws,
+                report=report,
+                calibrated=calibrated,
+                num_exemplars=number,
+            )
+        if not as_json:
+            _print_table(onnx.info.name, "protocol", [result], {}, number)
+        _add_run(content, number, {"protocol": result.name, **_as_dict(result)})
     if as_json:
-        _print_json({"protocol": result.name, **_as_dict(result)})
-    else:
-        _print_table(onnx.info.name, "protocol", [result], {})
+        _print_json(content)
 
 
 @evaluate.command("stream")
@@ -160,9 +189,7 @@ def recordings(
         ),
     ] = None,
     num_labels: Annotated[int, typer.Option(min=1, help="Enroll this many classes.")] = 5,
-    shots: Annotated[
-        str, typer.Option(metavar="N[,N...]", help="Enroll each class by so many examples, 1 to 20, one run each.")
-    ] = "1",
+    shots: _Shots = "1",
     seed: Annotated[int, typer.Option(min=0, help="The seed of every draw.")] = 0,
     config: Annotated[
         Path | None,
@@ -184,13 +211,13 @@ def recordings(
             build = Enrollment(seed=seed, num_labels=num_labels, num_examples=number)
             told = (lambda what, *done, n=number: report(f"{what}, {n} a label", *done)) if len(numbers) > 1 else report
             found[number] = evaluate_recordings(paths, onnx, settings, build=build, gallery=gallery, report=told)
-    first = found[numbers[0]]
-    if as_json:
-        more = {str(number): recording_json(found[number]) for number in numbers[1:]}
-        _print_json({**recording_json(first), **({"shots": more} if more else {})})
-        return
+    content: dict[str, Any] = {}
     for number, each in found.items():
-        print_recordings(each, onnx.info.name, num_examples=number)
+        if not as_json:
+            print_recordings(each, onnx.info.name, num_examples=number)
+        _add_run(content, number, recording_json(each))
+    if as_json:
+        _print_json(content)
 
 
 def _numbers(text: str) -> list[int]:
@@ -199,6 +226,14 @@ def _numbers(text: str) -> list[int]:
     if not all(part.isdecimal() and 1 <= int(part) <= _MAX_SHOTS for part in parts):
         raise typer.BadParameter(f"--shots {text!r}: expected whole numbers from 1 to {_MAX_SHOTS}, such as 1,3,5")
     return list(dict.fromkeys(int(part) for part in parts))
+
+
+def _add_run(content: dict[str, Any], number: int, run: dict[str, Any]) -> None:
+    """Put what a run gave beside those before: the first at the top, others in "shots" under their number."""
+    if content:
+        content.setdefault("shots", {})[str(number)] = run
+    else:
+        content |= run
 
 
 def _encoder(bundle: Path | None, calibrated: bool) -> BundleEncoder:
@@ -243,13 +278,14 @@ def _print_json(content: dict[str, Any]) -> None:
     typer.echo(json.dumps(content, indent=2))
 
 
-def _print_table(encoder: str, kind: str, results: list[Result], mean: dict[str, float]) -> None:
+def _print_table(encoder: str, kind: str, results: list[Result], mean: dict[str, float], num_exemplars: int) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    enrolled = "one example" if num_exemplars == 1 else f"up to {num_exemplars} examples"
     table = Table(
-        title="Balanced accuracy in %, one example a class, with its 95 % interval",
+        title=f"Balanced accuracy in %, {enrolled} a class, with its 95 % interval",
         caption=f"encoder: {escape(encoder)}",
     )
     table.add_column(kind, overflow="fold")

@@ -24,7 +24,7 @@ _RESAMPLES = 2_000
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Draw:
-    """Hold the clip numbers of one draw: `exemplars`, shape (K,), one a class; `queries`, shape (Q,)."""
+    """Hold the clip numbers of one draw: `exemplars`, shape (K,), one or more a class; `queries`, shape (Q,)."""
 
     exemplars: Indices
     queries: Indices
@@ -38,10 +38,13 @@ class Score:
     ci95: tuple[float, float]
 
 
-def leave_out_draws(labels: Indices, subjects: Indices, num_draws: int) -> tuple[list[Draw], list[str]]:
+def leave_out_draws(
+    labels: Indices, subjects: Indices, num_draws: int, num_exemplars: int = 1
+) -> tuple[list[Draw], list[str]]:
     """Draw one subject's exemplars and the clips of the others, and say where that was not possible.
 
-    The subject is drawn among those that have at least 70 % of the classes; classes it lacks are
+    `num_exemplars` of each class, or as many as the subject has; the first is the same however many are drawn. The
+    subject is drawn among those that have at least 70 % of the classes; classes it lacks are
     left out of that draw. With fewer than two known subjects, the exemplars are drawn among all
     clips, and every other clip is a query.
     """
@@ -50,7 +53,7 @@ def leave_out_draws(labels: Indices, subjects: Indices, num_draws: int) -> tuple
     notes = []
     if len(known) < 2:
         notes.append("fewer than two known subjects: exemplars and queries may be of the same person")
-        return [_draw_of_all(labels, classes, d) for d in range(num_draws)], notes
+        return [_draw_of_all(labels, classes, d, num_exemplars) for d in range(num_draws)], notes
     num_classes = np.array([len(np.unique(labels[subjects == subject])) for subject in known])
     enrolling = known[10 * num_classes >= 7 * len(classes)]
     if not len(enrolling):
@@ -61,21 +64,22 @@ def leave_out_draws(labels: Indices, subjects: Indices, num_draws: int) -> tuple
         )
     if (subjects < 0).any():
         notes.append(f"left out: {(subjects < 0).sum()} clips whose subject is not known")
-    return [_draw_of_one_subject(labels, subjects, classes, enrolling, d) for d in range(num_draws)], notes
+    draws = [_draw_of_one_subject(labels, subjects, classes, enrolling, d, num_exemplars) for d in range(num_draws)]
+    return draws, notes
 
 
-def protocol_draws(labels: Indices, subjects: Indices, num_draws: int) -> list[Draw]:
-    """Draw one exemplar a class among all clips; queries are the clips of other people than its class's.
+def protocol_draws(labels: Indices, subjects: Indices, num_draws: int, num_exemplars: int = 1) -> list[Draw]:
+    """Draw exemplars of each class among all clips; queries are the clips of other people than its class's.
 
     Where an exemplar's subject is not known, every other clip of its class is a query.
     """
     draws = []
     for d in range(num_draws):
-        rng = np.random.default_rng(d)
-        exemplars = _one_each(labels, np.unique(labels), rng)
-        own = exemplars[np.searchsorted(labels[exemplars], labels)]
-        same = np.where(subjects[own] >= 0, subjects == subjects[own], np.arange(len(labels)) == own)
-        draws.append(Draw(exemplars=exemplars, queries=np.flatnonzero(~same)))
+        exemplars = _some_each(labels, np.unique(labels), d, num_exemplars)
+        is_same = np.isin(np.arange(len(labels)), exemplars)
+        for exemplar in exemplars[subjects[exemplars] >= 0]:
+            is_same |= (labels == labels[exemplar]) & (subjects == subjects[exemplar])
+        draws.append(Draw(exemplars=exemplars, queries=np.flatnonzero(~is_same)))
     return draws
 
 
@@ -100,22 +104,34 @@ def named_draw(labels: Indices, sources: Sequence[str], exemplars: Sequence[str]
     return Draw(exemplars=chosen, queries=np.setdiff1d(np.arange(len(labels)), chosen))
 
 
-def _draw_of_all(labels: Indices, classes: Indices, d: int) -> Draw:
-    exemplars = _one_each(labels, classes, np.random.default_rng(d))
+def _draw_of_all(labels: Indices, classes: Indices, d: int, num_exemplars: int) -> Draw:
+    exemplars = _some_each(labels, classes, d, num_exemplars)
     return Draw(exemplars=exemplars, queries=np.setdiff1d(np.arange(len(labels)), exemplars))
 
 
-def _draw_of_one_subject(labels: Indices, subjects: Indices, classes: Indices, enrolling: Indices, d: int) -> Draw:
+def _draw_of_one_subject(
+    labels: Indices, subjects: Indices, classes: Indices, enrolling: Indices, d: int, num_exemplars: int
+) -> Draw:
     rng = np.random.default_rng(d)
     subject = rng.choice(enrolling)
-    exemplars = _one_each(np.where(subjects == subject, labels, -1), classes, rng)
+    exemplars = _some_each(np.where(subjects == subject, labels, -1), classes, d, num_exemplars, rng)
     others = (subjects >= 0) & (subjects != subject) & np.isin(labels, labels[exemplars])
     return Draw(exemplars=exemplars, queries=np.flatnonzero(others))
 
 
-def _one_each(labels: Indices, classes: Indices, rng: np.random.Generator) -> Indices:
-    own = [np.flatnonzero(labels == label) for label in classes]
-    return np.array([clips[rng.integers(len(clips))] for clips in own if len(clips)], np.int64)
+def _some_each(
+    labels: Indices, classes: Indices, d: int, num_exemplars: int, rng: np.random.Generator | None = None
+) -> Indices:
+    """Draw clips of each class: the first of each with `rng`, the d-th draw's own by default, then the others."""
+    rng = np.random.default_rng(d) if rng is None else rng
+    own = [clips for label in classes if len(clips := np.flatnonzero(labels == label))]
+    drawn = [[int(clips[rng.integers(len(clips))])] for clips in own]
+    # From a source of their own: the first exemplars, and so one-shot numbers, do not hang on how many are drawn.
+    more = np.random.default_rng([d, 1])
+    for clips, chosen in zip(own, drawn, strict=True):
+        others = more.permutation(clips[clips != chosen[0]])
+        chosen += others[: num_exemplars - 1].tolist()
+    return np.array([clip for chosen in drawn for clip in chosen], np.int64)
 
 
 def clip_distances(features: Array, persons_EP: Indices, persons_QP: Indices, compare: Distances) -> Array:

@@ -73,7 +73,7 @@ class ClipSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """Hold what one archive or protocol gave; `ways_used` is the mean number of exemplars of a draw.
+    """Hold what one archive or protocol gave; `ways_used` is the mean number of classes enrolled in a draw.
 
     `scores`: "encoder" is the nearest exemplar by the device's distance, "cosine" by the learned part of it,
     "calibrated" by the distribution classifier (where it was asked for), "dtw" by DTW.
@@ -103,9 +103,16 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evaluate_archives(
-    paths: Sequence[Path], encoder: Encoder, *, num_draws: int, by: By, report: Report, calibrated: bool = False
+    paths: Sequence[Path],
+    encoder: Encoder,
+    *,
+    num_draws: int,
+    by: By,
+    report: Report,
+    calibrated: bool = False,
+    num_exemplars: int = 1,
 ) -> list[Result]:
-    """Evaluate each archive alone: one subject enrolls, the others' clips are named.
+    """Evaluate each archive alone: one subject enrolls each class by `num_exemplars` clips, the others' are named.
 
     All are read before the first is evaluated, so that a bad one is refused before the long work.
     `calibrated`: by the distribution classifier too, for an encoder with statistics. Raises ArchiveError.
@@ -116,16 +123,23 @@ def evaluate_archives(
         if name in plans:
             raise ArchiveError(f"two archives are named {name!r}", hint="Name each archive once.")
         clips = read_clips([path], name=name, by=by)
-        draws, notes = leave_out_draws(clips.labels, clips.subjects, num_draws)
+        draws, notes = leave_out_draws(clips.labels, clips.subjects, num_draws, num_exemplars)
         plans[name] = clips, draws, [*notes, *_archive_notes(encoder.info, name, path)]
         _check(clips, draws)
     return [_evaluate(clips, draws, notes, encoder, report, calibrated) for clips, draws, notes in plans.values()]
 
 
 def evaluate_protocol(
-    path: Path, encoder: Encoder, *, data: Path, num_draws: int, report: Report, calibrated: bool = False
+    path: Path,
+    encoder: Encoder,
+    *,
+    data: Path,
+    num_draws: int,
+    report: Report,
+    calibrated: bool = False,
+    num_exemplars: int = 1,
 ) -> Result:
-    """Tell apart a protocol's novel actions, over all its sets in the folder `data`.
+    """Tell apart a protocol's novel actions by `num_exemplars` clips each, over all its sets in the folder `data`.
 
     `calibrated`: by the distribution classifier too, for an encoder with statistics. Raises ArchiveError.
     """
@@ -134,11 +148,13 @@ def evaluate_protocol(
     sets = [data / f"{name}.npz" for name in sorted(set(protocol.sets))]
     clips = read_clips(sets, name=path.name.removesuffix(".json"), by=By.ACTION, classes=protocol.novel)
     notes = _action_notes(encoder.info, protocol.novel)
+    if protocol.exemplars and num_exemplars > 1:
+        raise ArchiveError(f"{path} names one exemplar of each action: expected one example, not {num_exemplars}")
     if protocol.exemplars:
         draws = [named_draw(clips.labels, clips.sources, protocol.exemplars)]
         notes.append("the exemplars are those that the protocol names: one draw, no interval")
     else:
-        draws = protocol_draws(clips.labels, clips.subjects, num_draws)
+        draws = protocol_draws(clips.labels, clips.subjects, num_draws, num_exemplars)
     _check(clips, draws)
     return _evaluate(clips, draws, notes, encoder, report, calibrated)
 
@@ -317,7 +333,7 @@ def _evaluate(
     return Result(
         name=clips.name,
         ways=len(clips.classes),
-        ways_used=float(np.mean([len(draw.exemplars) for draw in asked])),
+        ways_used=float(np.mean([len(np.unique(clips.labels[draw.exemplars])) for draw in asked])),
         draws=len(draws),
         clips=len(clips),
         scores=scores,
