@@ -424,7 +424,7 @@ def test_evaluation_of_the_protocol_enrols_its_exemplars(ntu_archives: Path, tin
     result = evaluate_protocol(
         ntu_archives / "ntu120_one_shot.json", open_encoder(tiny_bundle), data=ntu_archives, num_draws=9,
         report=lambda what, done, total: None,
-    )  # fmt: skip
+    )[1]  # fmt: skip
     assert (result.ways, result.draws, result.clips) == (20, 1, 60)
     assert "the exemplars are those that the protocol names: one draw, no interval" in result.notes
     assert result.scores["dtw"].accuracy > 0.9

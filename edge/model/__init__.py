@@ -2,7 +2,6 @@
 
 from edge.model.bundle import (
     BUNDLE_VERSION,
-    DEFAULT_BUNDLE,
     BundleInfo,
     Rates,
     ScoreCurve,
@@ -14,7 +13,6 @@ from edge.model.statistics import BaseStatistics, base_statistics, check_feature
 
 __all__ = [
     "BUNDLE_VERSION",
-    "DEFAULT_BUNDLE",
     "BaseStatistics",
     "BundleEncoder",
     "BundleInfo",

@@ -65,18 +65,12 @@ def one_shot(
 
     numbers = _numbers(shots)
     onnx = _encoder(encoder, calibrated)
+    with _progress() as report:
+        found = evaluate_archives(
+            archives, onnx, num_draws=draws, by=By(by), report=report, calibrated=calibrated, shots=numbers
+        )
     content: dict[str, Any] = {}
-    for number in numbers:
-        with _progress() as report:
-            results = evaluate_archives(
-                archives,
-                onnx,
-                num_draws=draws,
-                by=By(by),
-                report=report,
-                calibrated=calibrated,
-                num_exemplars=number,
-            )
+    for number, results in found.items():
         mean = {method: fmean(result.scores[method].accuracy for result in results) for method in results[0].scores}
         if not as_json:
             _print_table(onnx.info.name, "archive", results, mean, number)
@@ -107,18 +101,12 @@ def protocol(
     path = protocol or (data or Path()) / "protocol.json"
     onnx = _encoder(encoder, calibrated)
     folder = data or path.parent
+    with _progress() as report:
+        found = evaluate_protocol(
+            path, onnx, data=folder, num_draws=draws, report=report, calibrated=calibrated, shots=numbers
+        )
     content: dict[str, Any] = {}
-    for number in numbers:
-        with _progress() as report:
-            result = evaluate_protocol(
-                path,
-                onnx,
-                data=folder,
-                num_draws=draws,
-                report=report,
-                calibrated=calibrated,
-                num_exemplars=number,
-            )
+    for number, result in found.items():
         if not as_json:
             _print_table(onnx.info.name, "protocol", [result], {}, number)
         _add_run(content, number, {"protocol": result.name, **_as_dict(result)})

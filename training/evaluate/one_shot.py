@@ -6,7 +6,7 @@ Shapes: N clips, P persons of a clip, W windows (one a person), L frames of one,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -88,6 +88,15 @@ class Result:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Plan:
+    """Hold the draws that ask for something, how many there were, and what is to be said of them."""
+
+    asked: list[Draw]
+    num_draws: int
+    notes: tuple[str, ...]
+
+
 class Protocol(msgspec.Struct, frozen=True, kw_only=True):
     """Hold what is used of a novel-action protocol's JSON file.
 
@@ -110,23 +119,28 @@ def evaluate_archives(
     by: By,
     report: Report,
     calibrated: bool = False,
-    num_exemplars: int = 1,
-) -> list[Result]:
-    """Evaluate each archive alone: one subject enrolls each class by `num_exemplars` clips, the others' are named.
+    shots: Sequence[int] = (1,),
+) -> dict[int, list[Result]]:
+    """Evaluate each archive alone, by each number of `shots`: one subject enrolls so many clips, the others' are named.
 
     All are read before the first is evaluated, so that a bad one is refused before the long work.
     `calibrated`: by the distribution classifier too, for an encoder with statistics. Raises ArchiveError.
     """
-    plans: dict[str, tuple[ClipSet, list[Draw], list[str]]] = {}
+    plans: dict[str, tuple[ClipSet, dict[int, _Plan]]] = {}
     for path in paths:
         name = path.name.removesuffix(".npz")
         if name in plans:
             raise ArchiveError(f"two archives are named {name!r}", hint="Name each archive once.")
         clips = read_clips([path], name=name, by=by)
-        draws, notes = leave_out_draws(clips.labels, clips.subjects, num_draws, num_exemplars)
-        plans[name] = clips, draws, [*notes, *_archive_notes(encoder.info, name, path)]
-        _check(clips, draws)
-    return [_evaluate(clips, draws, notes, encoder, report, calibrated) for clips, draws, notes in plans.values()]
+        about = _archive_notes(encoder.info, name, path)
+        by_shots = {}
+        for number in shots:
+            draws, notes = leave_out_draws(clips.labels, clips.subjects, num_draws, number)
+            _check(clips, draws)
+            by_shots[number] = _plan(clips, draws, [*notes, *about])
+        plans[name] = clips, by_shots
+    found = [_evaluate(clips, by_shots, encoder, report, calibrated) for clips, by_shots in plans.values()]
+    return {number: [results[number] for results in found] for number in shots}
 
 
 def evaluate_protocol(
@@ -137,9 +151,9 @@ def evaluate_protocol(
     num_draws: int,
     report: Report,
     calibrated: bool = False,
-    num_exemplars: int = 1,
-) -> Result:
-    """Tell apart a protocol's novel actions by `num_exemplars` clips each, over all its sets in the folder `data`.
+    shots: Sequence[int] = (1,),
+) -> dict[int, Result]:
+    """Tell apart a protocol's novel actions over all its sets in the folder `data`, by each number of `shots`.
 
     `calibrated`: by the distribution classifier too, for an encoder with statistics. Raises ArchiveError.
     """
@@ -148,15 +162,18 @@ def evaluate_protocol(
     sets = [data / f"{name}.npz" for name in sorted(set(protocol.sets))]
     clips = read_clips(sets, name=path.name.removesuffix(".json"), by=By.ACTION, classes=protocol.novel)
     notes = _action_notes(encoder.info, protocol.novel)
-    if protocol.exemplars and num_exemplars > 1:
-        raise ArchiveError(f"{path} names one exemplar of each action: expected one example, not {num_exemplars}")
-    if protocol.exemplars:
-        draws = [named_draw(clips.labels, clips.sources, protocol.exemplars)]
-        notes.append("the exemplars are those that the protocol names: one draw, no interval")
-    else:
-        draws = protocol_draws(clips.labels, clips.subjects, num_draws, num_exemplars)
-    _check(clips, draws)
-    return _evaluate(clips, draws, notes, encoder, report, calibrated)
+    if protocol.exemplars and max(shots) > 1:
+        raise ArchiveError(f"{path} names one exemplar of each action: expected one example, not {max(shots)}")
+    by_shots = {}
+    for number in shots:
+        if protocol.exemplars:
+            draws = [named_draw(clips.labels, clips.sources, protocol.exemplars)]
+            said = [*notes, "the exemplars are those that the protocol names: one draw, no interval"]
+        else:
+            draws, said = protocol_draws(clips.labels, clips.subjects, num_draws, number), notes
+        _check(clips, draws)
+        by_shots[number] = _plan(clips, draws, said)
+    return _evaluate(clips, by_shots, encoder, report, calibrated)
 
 
 def read_protocol(path: Path) -> Protocol:
@@ -301,9 +318,8 @@ def _check(clips: ClipSet, draws: Sequence[Draw]) -> None:
         )
 
 
-def _evaluate(
-    clips: ClipSet, draws: Sequence[Draw], notes: Sequence[str], encoder: Encoder, report: Report, calibrated: bool
-) -> Result:
+def _plan(clips: ClipSet, draws: Sequence[Draw], notes: Sequence[str]) -> _Plan:
+    """Keep the draws that ask for something, and say what they leave out."""
     asked = [draw for draw in draws if len(draw.queries)]
     notes = [*clips.notes, *notes]
     if len(asked) < len(draws):
@@ -311,6 +327,13 @@ def _evaluate(
     num_asked = len(np.unique(np.concatenate([clips.labels[draw.queries] for draw in asked])))
     if num_asked < len(clips.classes):
         notes.append(f"not counted: {len(clips.classes) - num_asked} classes with no clip beside the exemplars")
+    return _Plan(asked=asked, num_draws=len(draws), notes=tuple(notes))
+
+
+def _evaluate(
+    clips: ClipSet, plans: Mapping[int, _Plan], encoder: Encoder, report: Report, calibrated: bool
+) -> dict[int, Result]:
+    """Name the queries of all plans in one go: clips are embedded, and two of them compared, once."""
 
     def between(features: Array, compare: Distances) -> Callable[[Indices, Indices], Array]:
         return lambda exemplars, queries: clip_distances(
@@ -321,24 +344,31 @@ def _evaluate(
     by_encoder = between(embeddings, encoder_distances(encoder.info))
     by_cosine = between(embeddings, encoder_distances(encoder.info, cosine_only=True))
     by_dtw = between(dtw_features(clips), dtw_distances)
-    scores = {
-        "encoder": score(accuracies(clips.labels, asked, by_encoder)),
-        "cosine": score(accuracies(clips.labels, asked, by_cosine)),
+    asked = [draw for plan in plans.values() for draw in plan.asked]
+    found = {
+        "encoder": accuracies(clips.labels, asked, by_encoder),
+        "cosine": accuracies(clips.labels, asked, by_cosine),
     }
     if calibrated:
         assert encoder.statistics is not None
         told = partial(report, f"{clips.name}: calibrated")
-        scores["calibrated"] = score(distribution_accuracies(clips, asked, features, encoder.statistics, told))
-    scores["dtw"] = score(accuracies(clips.labels, asked, by_dtw, partial(report, f"{clips.name}: DTW")))
-    return Result(
-        name=clips.name,
-        ways=len(clips.classes),
-        ways_used=float(np.mean([len(np.unique(clips.labels[draw.exemplars])) for draw in asked])),
-        draws=len(draws),
-        clips=len(clips),
-        scores=scores,
-        notes=tuple(notes),
-    )
+        # Each plan from its first draw on, whose seed is 0.
+        parts = [distribution_accuracies(clips, p.asked, features, encoder.statistics, told) for p in plans.values()]
+        found["calibrated"] = np.concatenate(parts)
+    found["dtw"] = accuracies(clips.labels, asked, by_dtw, partial(report, f"{clips.name}: DTW"))
+    ends = np.cumsum([len(plan.asked) for plan in plans.values()])
+    return {
+        number: Result(
+            name=clips.name,
+            ways=len(clips.classes),
+            ways_used=float(np.mean([len(np.unique(clips.labels[draw.exemplars])) for draw in plan.asked])),
+            draws=plan.num_draws,
+            clips=len(clips),
+            scores={method: score(values[end - len(plan.asked) : end]) for method, values in found.items()},
+            notes=plan.notes,
+        )
+        for (number, plan), end in zip(plans.items(), ends.tolist(), strict=True)
+    }
 
 
 def _archive_notes(info: BundleInfo, name: str, path: Path) -> list[str]:
