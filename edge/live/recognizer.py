@@ -57,7 +57,6 @@ class Recognizer:
         self.prototypes = PrototypeIndex((), encoder.info) if prototypes is None else prototypes
         self.num_decisions = 0
         self.num_windows = 0
-        self.num_still = 0
         self.num_hops_skipped = 0
         # What the hop really is, smoothed over ten decisions: it grows when the machine is too slow.
         self.hop_s = config.windows.hop_s
@@ -231,7 +230,6 @@ class Recognizer:
         cuts = [cut_windows(person.track, self.prototypes, settings, num_frames) for person in due]
         self.num_decisions += len(due)
         self.num_windows += sum(len(cut.windows) for cut in cuts)
-        self.num_still += sum(cut.is_still for cut in cuts)
         return cuts
 
     def _encode(self, cuts: list[Cut]) -> tuple[list[Cut], Array, Array]:

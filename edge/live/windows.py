@@ -18,20 +18,14 @@ from streams.arrays import Array, Mask
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Cut:
-    """Hold a body's windows, ready for the encoder, and which prototypes each is compared with.
-
-    `is_still`: there are none because the body hardly moves.
-    """
+    """Hold a body's windows, ready for the encoder, and which prototypes each is compared with."""
 
     windows: tuple[Window, ...] = ()
     windows_WTVC: Array
     comparable_WP: Mask
-    is_still: bool = False
 
 
-_NOTHING_WTVC, _NOTHING_WP = np.zeros((0, 0, 25, 3), np.float32), np.zeros((0, 0), np.bool_)
-NOTHING = Cut(windows_WTVC=_NOTHING_WTVC, comparable_WP=_NOTHING_WP)
-_STILL = Cut(windows_WTVC=_NOTHING_WTVC, comparable_WP=_NOTHING_WP, is_still=True)
+NOTHING = Cut(windows_WTVC=np.zeros((0, 0, 25, 3), np.float32), comparable_WP=np.zeros((0, 0), np.bool_))
 
 
 def cut_windows(track: BodyTrack, prototypes: PrototypeIndex, settings: config.Windows, num_frames: int) -> Cut:
@@ -50,7 +44,7 @@ def cut_windows(track: BodyTrack, prototypes: PrototypeIndex, settings: config.W
         return NOTHING
     traveled_m = travels_m(joints_LV3, np.append(firsts_W, np.searchsorted(timestamps_s, recent_s)))
     if traveled_m[-1] < settings.min_recent_motion_m:
-        return _STILL
+        return NOTHING
     chosen = np.flatnonzero(is_filled & (traveled_m[:-1] >= settings.min_motion_m))
     if not len(chosen):
         return NOTHING
