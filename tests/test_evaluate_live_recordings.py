@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -220,6 +221,24 @@ def test_an_enrolled_action_by_another_name_is_left_out_too(tmp_path: Path) -> N
 def test_files_that_cannot_be_scored_are_refused(tmp_path: Path, tiny_bundle: Path, make: Any, problem: str) -> None:
     with pytest.raises(ArchiveError, match=problem):
         evaluate_recordings([make(tmp_path / "own.npz")], open_encoder(tiny_bundle), CONFIG)
+
+
+def test_a_bad_file_is_refused_before_the_first_is_played(tmp_path: Path, tiny_bundle: Path) -> None:
+    played: list[str] = []
+    paths = [write(tmp_path / "own.npz"), write_clips(tmp_path / "clips.npz", ("wave", "bow"))]
+    with pytest.raises(ArchiveError, match="no timestamps_s, truth_stream"):
+        evaluate_recordings(
+            paths, open_encoder(tiny_bundle), CONFIG, report=lambda what, done, total: played.append(what)
+        )
+    assert not played
+
+
+def test_it_is_said_where_the_encoder_was_trained_on_a_set_of_that_name(tmp_path: Path, tiny_bundle: Path) -> None:
+    encoder = open_encoder(tiny_bundle)
+    encoder.info = msgspec.structs.replace(encoder.info, training={"archives": {"own": "sha256"}, "actions": []})
+    paths = [write(tmp_path / name, subjects=(1, 2), actions=("wave", "bow")) for name in ("own.npz", "other.npz")]
+    notes = evaluate_recordings(paths, encoder, CONFIG).notes
+    assert [note.partition(":")[0] for note in notes if "trained on an archive" in note] == ["own"]
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path, tiny_bundle: Path) -> None:

@@ -105,17 +105,20 @@ def evaluate_recordings(
     else:
         methods["dtw"] = dtw_method(encoder.info, config, encoder.info.dtw_midpoint)
     clips = read_archive(gallery) if gallery is not None else None
+    streams_of: dict[str, list[Stream]] = {}
+    # All are read before the first is played, so that a bad one is refused before the long work.
+    for path in paths:
+        streams_of[path.stem], said = _streams(path, clips, config, build)
+        notes += [f"{path.stem}: {note}" for note in (*said, *_trained_on(encoder, path.stem))]
     by_archive: dict[str, Found] = {}
     hits: dict[str, list[_Hit]] = {}
-    for path in paths:
-        streams, said = _streams(path, clips, config, build)
-        notes += [f"{path.stem}: {note}" for note in said]
-        by_archive[path.stem] = {name: [] for name in methods}
+    for archive, streams in streams_of.items():
+        by_archive[archive] = {name: [] for name in methods}
         for done, stream in enumerate(streams):
             for name, method in methods.items():
-                by_archive[path.stem][name].append(outcome_of(stream, play(stream, method)))
-            report(path.stem, done + 1, len(streams))
-        hits[path.stem] = [hit for stream in streams for hit in _hits(stream, encoder)]
+                by_archive[archive][name].append(outcome_of(stream, play(stream, method)))
+            report(archive, done + 1, len(streams))
+        hits[archive] = [hit for stream in streams for hit in _hits(stream, encoder)]
     midpoint = encoder.info.score_curve.midpoint
     return RecordingReport(
         total=_scores(list(by_archive.values())),
@@ -128,6 +131,14 @@ def evaluate_recordings(
 
 def _scores(parts: Sequence[Found]) -> Scores:
     return {name: score_streams([result for found in parts for result in found[name]]) for name in parts[0]}
+
+
+def _trained_on(encoder: Encoder, archive: str) -> list[str]:
+    """Say so where the encoder was trained on clips of the same name: they may be cut from these recordings."""
+    trained = encoder.info.training.get("archives")
+    if not isinstance(trained, dict) or archive not in trained:
+        return []
+    return ["the encoder was trained on an archive of this name: its number may say nothing about new recordings"]
 
 
 def _streams(path: Path, clips: Archive | None, config: Config, build: Enrollment) -> tuple[list[Stream], list[str]]:
