@@ -699,7 +699,7 @@ def header(old: str, new: str, tmp_path: Path) -> npt.NDArray[np.uint8]:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('"export_version":1', '"export_version":3'),
+        ('"export_version":1', '"export_version":4'),
         ('"kinect25"', '"coco17"'),
         ('"LUF"', '"RDF"'),
         ('"num_frames":12', '"num_frames":1'),
@@ -852,7 +852,7 @@ def test_a_gallery_of_schema_1_is_taken_over_whole(path: Path) -> None:
         assert (gallery.prototypes, gallery.negatives) == ((), ())
     database = sqlite3.connect(path)
     # What knows only schema 1 would take a negative for a prototype, and must refuse the file.
-    assert database.execute("PRAGMA user_version").fetchone() == (2,)
+    assert database.execute("PRAGMA user_version").fetchone() == (3,)
     database.close()
 
 

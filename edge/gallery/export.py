@@ -1,7 +1,7 @@
-"""The portable file of a gallery: raw examples with their labels, and negatives, for any model to embed.
+"""The portable file of a gallery: raw examples with their labels, negatives and counter-examples, for any model.
 
-One .npz of three plain arrays: `header` (JSON, what each example is), and the frames of all examples, then of
-all negatives, one after another, `timestamps_s` (F,) and `joints_m` (F, 25, 3).
+One .npz of three plain arrays: `header` (JSON, what each example is), and the frames of all examples, then of all
+negatives, then of all counter-examples, one after another, `timestamps_s` (F,) and `joints_m` (F, 25, 3).
 
 Shapes: L frames of one example, F frames of all, kinect25 joints in "LUF".
 """
@@ -32,26 +32,31 @@ class _Example(_Raw, frozen=True, kw_only=True):
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True):
-    # 2 has negatives, which a program that knows only 1 must not leave out unsaid.
-    export_version: Literal[1, 2]
+    # 2 has negatives, 3 counter-examples, which a program that knows only less must not leave out unsaid.
+    export_version: Literal[1, 2, 3]
     layout: Literal["kinect25"]
     axes: Literal["LUF"]
     examples: list[_Example]
     negatives: list[_Raw] = []
+    counters: list[_Example] = []
 
 
-def write_export(path: Path, examples: Sequence[Example | Prototype], negatives: Sequence[Negative] = ()) -> None:
-    """Write examples and negatives to a file, whole or not at all. Raises GalleryError("export_failed")."""
+def write_export(
+    path: Path,
+    examples: Sequence[Example | Prototype],
+    negatives: Sequence[Negative] = (),
+    counters: Sequence[Example | Prototype] = (),
+) -> None:
+    """Write what a gallery holds to a file, whole or not at all. Raises GalleryError("export_failed")."""
     header = _Header(
-        export_version=2 if negatives else 1,
+        export_version=3 if counters else 2 if negatives else 1,
         layout="kinect25",
         axes="LUF",
-        examples=[
-            _Example(label=e.label, origin=e.origin, created=e.created, num_frames=len(e.movement)) for e in examples
-        ],
+        examples=[_labeled(example) for example in examples],
         negatives=[_Raw(origin=n.origin, created=n.created, num_frames=len(n.movement)) for n in negatives],
+        counters=[_labeled(counter) for counter in counters],
     )
-    movements = [recorded.movement for recorded in (*examples, *negatives)]
+    movements = [recorded.movement for recorded in (*examples, *negatives, *counters)]
     if not path.name or (path.exists() and not path.is_file()):
         raise GalleryError(
             f"{path} is no file: expected the name of a file to write",
@@ -74,8 +79,13 @@ def write_export(path: Path, examples: Sequence[Example | Prototype], negatives:
         ) from error
 
 
-def read_export(path: Path) -> tuple[list[Example], list[Negative]]:
-    """Read the examples of an exported file, and its negatives, with new ids.
+def _labeled(example: Example | Prototype) -> _Example:
+    about = {"label": example.label, "origin": example.origin, "created": example.created}
+    return _Example(**about, num_frames=len(example.movement))
+
+
+def read_export(path: Path) -> tuple[list[Example], list[Negative], list[Example]]:
+    """Read the examples of an exported file, its negatives, with new ids, and its counter-examples.
 
     Raises GalleryError: "not_found", "bad_import".
     """
@@ -83,19 +93,20 @@ def read_export(path: Path) -> tuple[list[Example], list[Negative]]:
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             header = msgspec.json.decode(file["header"].tobytes(), type=_Header)
             times, joints = file["timestamps_s"], file["joints_m"]
-        described: list[_Raw] = [*header.examples, *header.negatives]
+        described: list[_Raw] = [*header.examples, *header.negatives, *header.counters]
         ends = np.cumsum([0, *(item.num_frames for item in described)])
         if not ends[-1] == len(times) == len(joints):
             raise ValueError(f"{len(times)} timestamps and {len(joints)} frames, expected {ends[-1]} of both")
         whole = Movement(timestamps_s=times, joints_m=joints)
-        examples, negatives = [], []
+        labeled, negatives = [], []
         for item, begin, end in zip(described, ends, ends[1:], strict=False):
             movement, about = whole.part(slice(begin, end)), {"origin": item.origin, "created": item.created}
             if isinstance(item, _Example):
-                examples.append(validate_example(Example(label=item.label, movement=movement, **about)))
+                labeled.append(validate_example(Example(label=item.label, movement=movement, **about)))
             else:
                 negatives.append(Negative(movement=validate_movement(movement), **about))
-        return examples, negatives
+        num_examples = len(header.examples)
+        return labeled[:num_examples], negatives, labeled[num_examples:]
     except FileNotFoundError as error:
         raise GalleryError(f"{path} does not exist", code="not_found", hint="Check the path.") from error
     # For a damaged file zipfile and numpy raise a dozen kinds, from zlib.error to a tokenizer's.

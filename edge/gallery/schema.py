@@ -1,7 +1,8 @@
 """The SQLite file of a gallery: its tables, how it is opened, and what its errors mean.
 
 Schema 2 is schema 1 with negatives: examples whose label is empty, which a program that knows only 1 would
-take for prototypes.
+take for prototypes. Schema 3 is schema 2 with counter-examples, which a program that knows only 2 would take for
+prototypes of another label. The tables of all three are the same.
 
 Shapes: L frames of an example, kinect25 joints in "LUF", D embedding size.
 """
@@ -18,7 +19,7 @@ import msgspec
 
 from streams.errors import GalleryError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_S = 5.0
 # "cglg": tells a gallery from the SQLite file of another program.
 _APPLICATION_ID = 0x63676C67
@@ -28,7 +29,9 @@ _SCHEMA = (
         revision INTEGER PRIMARY KEY,
         stands_for INTEGER NOT NULL, -- itself; for an undo the earlier revision whose gallery it shows
         created TEXT NOT NULL, action TEXT NOT NULL, label TEXT NOT NULL, detail TEXT NOT NULL,
-        shown TEXT NOT NULL) -- JSON: the label of each example in the gallery, "" of a negative, by id, in order""",
+        -- JSON, by id, in order: the label of each example in the gallery, "" of a negative, and of a
+        -- counter-example "not", a tab, and the label that it is not
+        shown TEXT NOT NULL)""",
     """CREATE TABLE examples (
         id TEXT PRIMARY KEY, origin TEXT NOT NULL, created TEXT NOT NULL,
         timestamps_s BLOB NOT NULL, -- little-endian float64 (L,)
@@ -71,7 +74,7 @@ def _check_schema(db: sqlite3.Connection, path: Path) -> None:
             db.execute(statement)
     elif application != _APPLICATION_ID:
         raise bad_gallery(path, "it is an SQLite database of another program")
-    elif version == 1:
+    elif version in (1, 2):
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     elif version != SCHEMA_VERSION:
         raise GalleryError(

@@ -1,8 +1,8 @@
 """The gallery: labeled examples, their embeddings and every change to them, in one SQLite file.
 
 A prototype keeps its recorded example, so that a new model can embed it again. A negative is an example of no
-label: ordinary movement that is no action. A revision keeps the label of each example that it shows, so to
-undo is to show an earlier one; only `Gallery.vacuum` deletes.
+label: ordinary movement that is no action. A counter-example has a label and is said not to be it. A revision keeps the
+label of each example that it shows, so to undo is to show an earlier one; only `Gallery.vacuum` deletes.
 
 Shapes: N examples, L frames as they came, V = 25 kinect25 joints, C = 3 in "LUF", D embedding size.
 """
@@ -38,10 +38,18 @@ from streams.arrays import Array
 from streams.errors import GalleryError
 from streams.movement import Movement
 
+# No label holds a tab.
+_NOT = "not\t"
+
+
+def _label_of(shown: str) -> str:
+    """Return the label of an example, or the one that a counter-example is not; "" of a negative."""
+    return shown.removeprefix(_NOT)
+
 
 @dataclass(slots=True, kw_only=True)
 class _Change:
-    """Hold the next revision while it is made; `shown`: labels by example id, "" of a negative, in their order."""
+    """Hold the next revision while it is made; `shown`: what each example is, by id, as edge.gallery.schema has it."""
 
     revision: int
     stands_for: int
@@ -49,11 +57,17 @@ class _Change:
     label: str = ""
     detail: str = ""
 
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the examples, as often as they have examples."""
+        return [said for said in self.shown.values() if said and _label_of(said) == said]
+
 
 class Gallery:
     """Keep the prototypes and negatives in memory and on disk; a change is on disk before the call returns.
 
-    `prototypes`, `negatives`: in the order in which they were first added. `revision`: the one that
+    `prototypes`, `negatives`, `counters`: in the order in which they were first added. `counters`: counter-examples,
+    each with the label that it is not. `revision`: the one that
     they show; 0 is an empty, new gallery. `num_reembedded`: how many had no embedding by this model and
     got one since opening. Not for use from two threads; any number of processes may share the file.
     """
@@ -66,6 +80,7 @@ class Gallery:
         self.path = Path(path)
         self.prototypes: tuple[Prototype, ...] = ()
         self.negatives: tuple[Negative, ...] = ()
+        self.counters: tuple[Prototype, ...] = ()
         self.revision = self.num_reembedded = 0
         self._embed = embed
         self._model_sha256 = model_sha256
@@ -154,16 +169,29 @@ class Gallery:
             change.detail = f"{len(negatives)} negatives"
             return self._insert_negatives(change, negatives)
 
+    def add_counter(
+        self, label: str, movement: Movement, *, origin: str, created: str, expected_revision: int | None = None
+    ) -> Prototype:
+        """Store a movement that is not `label`; return it, with that label. Raises GalleryError."""
+        (draft,) = self.embed([Example(label=label, movement=movement, origin=origin, created=created)])
+        with self._change("add", created, expected_revision) as change:
+            change.label = self._existing(label, change.labels)
+            change.detail = "a counter-example"
+            return self._store(change, replace(draft, label=change.label), is_counter=True)
+
     def remove(self, label: str, *, created: str, expected_revision: int | None = None) -> int:
-        """Remove a label with all its examples; return how many. Raises GalleryError("unknown_label")."""
+        """Remove a label with all its examples, and its counter-examples; return how many examples.
+
+        Raises GalleryError("unknown_label").
+        """
         with self._change("remove", created, expected_revision) as change:
-            before = change.shown
-            change.label = self._existing(label, before.values())
-            change.shown = {id: other for id, other in before.items() if other != change.label}
-        return len(before) - len(change.shown)
+            change.label = self._existing(label, change.labels)
+            num_examples = change.labels.count(change.label)
+            change.shown = {id: said for id, said in change.shown.items() if said != change.label}
+        return num_examples
 
     def remove_example(self, id: str, *, created: str, expected_revision: int | None = None) -> str:
-        """Remove one example or negative, named by the beginning of its id; return the whole id.
+        """Remove one example, negative or counter-example, named by the beginning of its id; return the whole id.
 
         Raises GalleryError("unknown_id").
         """
@@ -175,8 +203,10 @@ class Gallery:
                     code="unknown_id",
                     hint="`gallery show LABEL` and `gallery list` print the ids.",
                 )
-            change.label = change.shown[found[0]]
-            change.detail = f"{'example' if change.label else 'negative'} {found[0][:8]}"
+            said = change.shown[found[0]]
+            change.label = _label_of(said)
+            kind = "negative" if not said else "example" if said == change.label else "counter-example"
+            change.detail = f"{kind} {found[0][:8]}"
             change.shown = {other: label for other, label in change.shown.items() if other != found[0]}
         return found[0]
 
@@ -187,8 +217,8 @@ class Gallery:
         """
         new = validate_label(new)
         with self._change("rename", created, expected_revision) as change:
-            spelling = self._existing(old, change.shown.values())
-            taken = find_spelling(new, change.shown.values())
+            spelling = self._existing(old, change.labels)
+            taken = find_spelling(new, change.labels)
             # Another spelling of the same label, "Wave" for "wave", is a rename like any other.
             if taken and (taken != spelling or spelling == new):
                 raise GalleryError(
@@ -197,7 +227,8 @@ class Gallery:
                     hint=f"Choose another name, or remove {taken!r} first.",
                 )
             change.label, change.detail = spelling, f"to {new!r}"
-            change.shown = {id: new if label == spelling else label for id, label in change.shown.items()}
+            renamed = {spelling: new, f"{_NOT}{spelling}": f"{_NOT}{new}"}
+            change.shown = {id: renamed.get(said, said) for id, said in change.shown.items()}
         return new
 
     def undo(self, *, created: str, expected_revision: int | None = None) -> str:
@@ -237,9 +268,9 @@ class Gallery:
             _, change.shown = self._read_revision(revision)
 
     def export(self, path: Path | str, labels: Sequence[str] | None = None) -> int:
-        """Write the raw examples of these labels, or of all with the negatives, to one .npz file.
+        """Write the raw examples and counter-examples of these labels, or of all with the negatives, to one .npz file.
 
-        Return how many examples, not counting negatives.
+        Return how many examples, counting neither negatives nor counter-examples.
         Raises GalleryError: "unknown_label", "export_failed".
         """
         path = Path(path)
@@ -252,7 +283,8 @@ class Gallery:
         known = self.labels()
         wanted = known if labels is None else [self._existing(label, known) for label in labels]
         chosen = [prototype for prototype in self.prototypes if prototype.label in wanted]
-        write_export(path, chosen, self.negatives if labels is None else ())
+        counters = [counter for counter in self.counters if counter.label in wanted]
+        write_export(path, chosen, self.negatives if labels is None else (), counters)
         return len(chosen)
 
     def import_(
@@ -263,16 +295,19 @@ class Gallery:
         Negatives are added to those that are there, or, with "replace", take their place. Origin and
         creation time stay those of the example. Raises GalleryError: "not_found", "bad_import", "label_exists".
         """
-        examples, negatives = read_export(Path(path))
+        examples, negatives, not_examples = read_export(Path(path))
         if not examples and not negatives:
             return ()
-        drafts = self.embed(examples)
+        drafts, counters = self.embed(examples), self.embed(not_examples)
         with self._change("import", created, expected_revision) as change:
             change.detail = f"from {Path(path).name}"
             stored = self._insert(change, drafts, mode)
             if negatives and mode == "replace":
-                change.shown = {id: label for id, label in change.shown.items() if label}
+                change.shown = {id: said for id, said in change.shown.items() if said}
             self._insert_negatives(change, negatives)
+            for counter in counters:
+                label = self._existing(counter.label, change.labels)
+                self._store(change, replace(counter, label=label), is_counter=True)
         return tuple(dict.fromkeys(prototype.label for prototype in stored))
 
     def vacuum(self, keep_revisions: int) -> int:
@@ -312,6 +347,9 @@ class Gallery:
                 )
             change = _Change(revision=head + 1, stands_for=head + 1, shown=self._read_revision(head)[1])
             yield change
+            # What is said not to be a label is of no use once that is gone.
+            labels = {"", *change.labels}
+            change.shown = {id: said for id, said in change.shown.items() if _label_of(said) in labels}
             shown = msgspec.json.encode(change.shown).decode()
             row = (change.revision, change.stands_for, created, action, change.label, change.detail, shown)
             db.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?)", row)
@@ -333,21 +371,24 @@ class Gallery:
         spelling: dict[str, str] = {}
         for draft in drafts:
             spelling.setdefault(label_key(draft.label), draft.label)
-        existing = {key: found for key in spelling if (found := find_spelling(key, change.shown.values()))}
+        existing = {key: found for key in spelling if (found := find_spelling(key, change.labels))}
         if existing and mode == "new":
             raise self._label_exists(existing.values())
         if mode == "add":
             spelling |= existing
         if mode == "replace":
             replaced = set(existing.values())
-            change.shown = {id: label for id, label in change.shown.items() if label not in replaced}
+            change.shown = {id: said for id, said in change.shown.items() if _label_of(said) not in replaced}
         change.label = ", ".join(spelling.values())
         stored = [replace(draft, label=spelling[label_key(draft.label)]) for draft in drafts]
-        for p in stored:
-            self._insert_example(p)
-            self._db.execute("INSERT INTO embeddings VALUES (?, ?, ?)", (p.id, self._model, p.embedding.tobytes()))
-            change.shown[p.id] = p.label
-        return stored
+        return [self._store(change, prototype) for prototype in stored]
+
+    def _store(self, change: _Change, prototype: Prototype, *, is_counter: bool = False) -> Prototype:
+        self._insert_example(prototype)
+        row = (prototype.id, self._model, prototype.embedding.tobytes())
+        self._db.execute("INSERT INTO embeddings VALUES (?, ?, ?)", row)
+        change.shown[prototype.id] = f"{_NOT}{prototype.label}" if is_counter else prototype.label
+        return prototype
 
     def _insert_negatives(self, change: _Change, negatives: Sequence[Negative]) -> list[str]:
         for negative in negatives:
@@ -362,31 +403,33 @@ class Gallery:
 
     def _load(self) -> None:
         """Read the newest revision; what is in memory already is not read again."""
-        prototypes = {prototype.id: prototype for prototype in self.prototypes}
+        known = {prototype.id: prototype for prototype in (*self.prototypes, *self.counters)}
         negatives = {negative.id: negative for negative in self.negatives}
         with self._transaction("DEFERRED"):
             _, revision = self._span()
             _, shown = self._read_revision(revision)
-            prototypes = {
-                id: replace(prototypes[id], label=label) if id in prototypes else self._read(id, label)
-                for id, label in shown.items()
-                if label
+            labels = {id: _label_of(said) for id, said in shown.items() if said}
+            known = {
+                id: replace(known[id], label=label) if id in known else self._read(id, label)
+                for id, label in labels.items()
             }
             negatives = {
                 id: negatives[id] if id in negatives else self._read_stored(id)[0]
-                for id, label in shown.items()
-                if not label
+                for id, said in shown.items()
+                if not said
             }
-        stale = [prototype for prototype in prototypes.values() if not len(prototype.embedding)]
+        stale = [prototype for prototype in known.values() if not len(prototype.embedding)]
         if stale:
             # Outside of a transaction: embedding many takes seconds, and other processes wait only so long.
             embeddings = self._embeddings([p.movement for p in stale])
             with self._transaction("IMMEDIATE") as db:
                 for p, embedding in zip(stale, embeddings, strict=True):
-                    prototypes[p.id] = replace(p, embedding=embedding)
+                    known[p.id] = replace(p, embedding=embedding)
                     row = (p.id, self._model, embedding.tobytes())
                     db.execute("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", row)
-        self.prototypes, self.negatives = tuple(prototypes.values()), tuple(negatives.values())
+        self.prototypes = tuple(known[id] for id, label in labels.items() if shown[id] == label)
+        self.counters = tuple(known[id] for id, label in labels.items() if shown[id] != label)
+        self.negatives = tuple(negatives.values())
         self.revision = revision
         self.num_reembedded += len(stale)
 

@@ -21,7 +21,8 @@ from streams.arrays import Array, Mask
 class PrototypeIndex:
     """Hold the prototypes ordered by label, ready for matching.
 
-    `midpoints_K`: the distance at which each label's score is 0.5: the bundle's, or a label's own of `midpoints`.
+    `counters`: counter-examples, each with the label that it is not. `midpoints_K`: the distance at which each label's
+    score is 0.5: the bundle's, or a label's own of `midpoints`.
     `classifier`, where there is one, chooses the label. `compare` makes of the prototypes' embeddings what tells
     the distances to them.
     """
@@ -33,6 +34,7 @@ class PrototypeIndex:
         revision: int = 0,
         midpoints: Mapping[str, float] = MappingProxyType({}),
         *,
+        counters: Sequence[Prototype] = (),
         compare: Callable[[Sequence[Array], BundleInfo], Comparison] = Prototypes,
     ) -> None:
         ordered = sorted(prototypes, key=lambda prototype: prototype.label)
@@ -46,7 +48,11 @@ class PrototypeIndex:
         self.classifier: Classifier | None = None
         self._first = np.array(list(firsts.values()), np.intp)
         self._wants: dict[tuple[float, float], Mask] = {}
-        self._comparison = compare([p.embedding for p in ordered], info)
+        held = sorted((c for c in counters if c.label in firsts), key=lambda counter: counter.label)
+        of_label = [counter.label for counter in held]
+        self._counted = np.array([self.labels.index(label) for label in dict.fromkeys(of_label)], np.intp)
+        self._first_counter = np.array([of_label.index(label) for label in dict.fromkeys(of_label)], np.intp)
+        self._comparison = compare([p.embedding for p in (*ordered, *held)], info)
 
     def __len__(self) -> int:
         return len(self.durations_s)
@@ -59,11 +65,20 @@ class PrototypeIndex:
         return self._wants[length_s, max_stretch]
 
     def distances(self, embeddings_WE: Array, comparable_WP: Mask) -> tuple[Array, npt.NDArray[np.intp]]:
-        """Return for each label the smallest distance (edge.match.distances) and the window it was found in."""
-        distances_WP = np.where(comparable_WP, self._comparison.distances(embeddings_WE), np.float32(np.inf))
+        """Return for each label the smallest distance (edge.match.distances) and the window it was found in.
+
+        A label is infinitely far where any of the windows is nearer to a counter-example of it than all are to its
+        examples.
+        """
+        distances_WA = self._comparison.distances(embeddings_WE)
+        distances_WP = np.where(comparable_WP, distances_WA[:, : len(self)], np.float32(np.inf))
         by_label = np.minimum.reduceat(distances_WP, self._first, axis=1)
         window = by_label.argmin(axis=0)
-        return by_label[window, np.arange(len(self.labels))], window
+        nearest_K = by_label[window, np.arange(len(self.labels))]
+        if len(self._counted):
+            countered = np.minimum.reduceat(distances_WA[:, len(self) :].min(axis=0), self._first_counter)
+            nearest_K[self._counted] = np.where(countered < nearest_K[self._counted], np.inf, nearest_K[self._counted])
+        return nearest_K, window
 
     def ranking(self, distances_K: Array, windows_K: npt.NDArray[np.intp], features_WF: Array) -> list[int]:
         """Return the numbers of the two best labels: of the highest score, or, with a classifier, the most probable.
