@@ -1,4 +1,4 @@
-"""Every message of the wire format but frames: events, requests, answers, status and log, as MessagePack maps.
+"""Every message of the wire format but frames: events, scores, requests, answers, status, log, as MessagePack maps.
 
 The only module besides streams.wire that knows MessagePack. No numpy here: whoever only sends a request, or only
 listens to events, starts in a fraction of a second.
@@ -13,6 +13,7 @@ import msgspec
 
 from streams.errors import WireError
 from streams.event import Event
+from streams.scores import Scores
 
 WIRE_VERSION = 1
 
@@ -68,6 +69,11 @@ _encoder = msgspec.msgpack.Encoder()
 def encode_event(event: Event) -> list[bytes]:
     """Return the two parts of an event message."""
     return [f"event.{event.source}.{event.body}".encode(), _encoder.encode(event)]
+
+
+def encode_scores(scores: Scores) -> list[bytes]:
+    """Return the two parts of a message of scores."""
+    return [f"scores.{scores.source}.{scores.body}".encode(), _encoder.encode(scores)]
 
 
 def decode_event(payload: bytes) -> Event:

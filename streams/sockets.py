@@ -1,4 +1,4 @@
-"""The ZeroMQ sockets: frames in (SUB), events out (PUB), control (ROUTER), all bound; and their peers."""
+"""The ZeroMQ sockets: frames in (SUB), events out (XPUB), control (ROUTER), all bound; and their peers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from streams.clients import CONTROL, EVENTS, FRAMES, ControlClient, EventSubscri
 from streams.errors import ControlError
 from streams.event import Event
 from streams.frame import SkeletonFrame
+from streams.messages import encode_scores
+from streams.scores import Scores
 
 __all__ = [
     "CONTROL",
@@ -34,6 +36,8 @@ _LINGER_MS = 500
 # A full second of thirty publishers at 30 fps; what overflows shows as gaps in `seq`.
 _FRAMES_HWM = 1000
 _EVENTS_HWM = 1000
+# Subscriptions that are taken in at once, and remembered.
+_SUBSCRIPTIONS = 1000
 
 
 def _bind(kind: int, endpoint: str, hwm: int) -> zmq.Socket[bytes]:
@@ -109,22 +113,46 @@ class FramePublisher:
 
 
 class EventPublisher:
-    """Send events, the 1 Hz status and log lines to whoever listens."""
+    """Send events, the 1 Hz status and log lines to whoever listens; scores only to who asks for them by name."""
 
     def __init__(self, endpoint: str = EVENTS) -> None:
-        self._socket = _bind(zmq.PUB, endpoint, _EVENTS_HWM)
+        # To subscribers it is a PUB; only an XPUB knows what they want.
+        self.socket = _bind(zmq.XPUB, endpoint, _EVENTS_HWM)
+        self._wanted: set[str] = set()
+
+    def take_subscriptions(self) -> None:
+        """Take in who began to listen to what, or stopped; a peer that is gone has stopped."""
+        for _ in range(_SUBSCRIPTIONS):
+            try:
+                message = self.socket.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            topic = message[1:].decode(errors="replace")
+            # Who listens to all topics at once wants what there is, not what is made on request.
+            if message[:1] == b"\x01" and topic and len(self._wanted) < _SUBSCRIPTIONS:
+                self._wanted.add(topic)
+            elif message[:1] == b"\x00":
+                self._wanted.discard(topic)
+
+    def is_wanted(self, topic: str) -> bool:
+        """Return whether somebody asked for a topic by its name or the beginning of it."""
+        return any(topic.startswith(wanted) for wanted in self._wanted)
 
     def send(self, event: Event) -> None:
         """Publish an event."""
-        self._socket.send_multipart(wire.encode_event(event))
+        self.socket.send_multipart(wire.encode_event(event))
+
+    def send_scores(self, scores: Scores) -> None:
+        """Publish what a decision found."""
+        self.socket.send_multipart(encode_scores(scores))
 
     def send_map(self, topic: str, message: dict[str, Any]) -> None:
         """Publish a status or a log line."""
-        self._socket.send_multipart([topic.encode(), wire.encode_map(message)])
+        self.socket.send_multipart([topic.encode(), wire.encode_map(message)])
 
     def close(self) -> None:
         """Close the socket."""
-        self._socket.close()
+        self.socket.close()
 
 
 class ControlServer:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -28,6 +28,7 @@ from streams.frame import Body, SkeletonFrame
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
 from streams.recording import RecordingWriter
+from streams.scores import Gate, Scores
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -212,6 +213,11 @@ def test_the_reasons_for_which_frames_are_dropped_are_described() -> None:
 
 def test_the_keys_of_an_event_are_as_described() -> None:
     assert set(table_keys("events.md", "## Keys")) >= {field.name for field in dataclasses.fields(Event)}
+
+
+def test_the_keys_and_gates_of_scores_are_as_described() -> None:
+    keys = {field.name for field in dataclasses.fields(Scores)}
+    assert set(table_keys("events.md", "## Scores")) >= keys | {*get_args(Gate)} - {""}
 
 
 def test_shown_configurations_are_valid(tmp_path: Path) -> None:

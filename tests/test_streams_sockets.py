@@ -139,6 +139,24 @@ def test_a_listener_gets_the_topics_that_it_asked_for(endpoint: str) -> None:
         assert received == [("log.info", {"message": "hello"})]
 
 
+def test_a_publisher_knows_what_is_asked_for_by_name(endpoint: str) -> None:
+    with closing(EventPublisher(endpoint)) as publisher:
+
+        def is_wanted(topic: str = "scores.cam.0") -> bool:
+            publisher.take_subscriptions()
+            return publisher.is_wanted(topic)
+
+        assert not is_wanted()
+        with closing(EventSubscriber(endpoint, ("", "event."))):
+            until(lambda: is_wanted("event.cam.0"))
+            assert not is_wanted(), "who listens to all topics does not ask for it"
+        with closing(EventSubscriber(endpoint, ("scores.cam.",))), closing(EventSubscriber(endpoint, ("scores.",))):
+            until(is_wanted)
+            until(lambda: is_wanted("scores.other.1"))
+        until(lambda: not is_wanted())
+        until(lambda: not is_wanted("event.cam.0"))
+
+
 # Endpoints
 
 

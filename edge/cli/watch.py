@@ -17,6 +17,15 @@ from streams.errors import ControlError
 
 _MARKS = {"onset": "[bold green]began[/]", "update": "[dim]goes on[/]", "end": "[dim]ended[/]"}
 
+_GATES = {
+    "": " (told)",
+    "still": " (rests)",
+    "not_compared": " (not compared)",
+    "threshold": " (too far)",
+    "nearer": " (another is nearer)",
+    "rules": " (not yet)",
+}
+
 
 def watch(
     config: ConfigOption = None,
@@ -24,11 +33,15 @@ def watch(
     as_json: JsonOption = False,
     seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds. Default: at Ctrl-C.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Also show updates and log lines.")] = False,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Also show the score of each action at every decision, and what stops it.")
+    ] = False,
 ) -> None:
     """Show events as they happen."""
     settings = read_config(config, endpoint)
     _tell_enrolled(settings, quiet=as_json)
-    events = EventSubscriber(settings.sockets.events, ("event.", "log.") if everything else ("event.",))
+    topics = ("event.", *(("log.",) if everything else ()), *(("scores.",) if scores else ()))
+    events = EventSubscriber(settings.sockets.events, topics)
     end_s = time.monotonic() + seconds if seconds is not None else float("inf")
     try:
         while (left_s := end_s - time.monotonic()) > 0:
@@ -40,6 +53,8 @@ def watch(
                 print_json({"topic": topic, **message})
             elif topic.startswith("log."):
                 say(f"[dim]{escape(message['level'])}[/] {escape(message['message'])}")
+            elif topic.startswith("scores."):
+                say(_scores(message))
             elif everything or message["type"] != "update":
                 say(_line(message))
     except KeyboardInterrupt:
@@ -64,3 +79,14 @@ def _line(event: dict[str, Any]) -> str:
         f"score {event['score']:.2f}, body {event['body']} of {escape(event['source'])}, "
         f"{event['t_end'] - event['t_start']:.1f} s, latency {event['latency_ms']['total']:.1f} ms"
     )
+
+
+def _scores(message: dict[str, Any]) -> str:
+    """Return a line of all labels, those first that are heard or nearest."""
+    labels = [
+        f"{'[bold green]' if not found['gate'] else '[dim]'}{escape(found['label'])} {found['score']:.2f}"
+        f"{_GATES[found['gate']]}[/]"
+        for found in message["labels"]
+    ]
+    who = f"{time.strftime('%H:%M:%S')} body {message['body']} of {escape(message['source'])}"
+    return f"[dim]{who}[/]  {'  '.join(labels)}"

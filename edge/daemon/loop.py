@@ -20,7 +20,7 @@ from edge.daemon.background import Calibrating, Fitting
 from edge.daemon.commands import answer_request
 from edge.enroll import Enrolling
 from edge.library import Library
-from edge.live import Recognizer
+from edge.live import Decision, Recognizer, scores_of
 from edge.match import PrototypeIndex
 from edge.protocol import (
     VERSION,
@@ -80,6 +80,7 @@ class Daemon:
             raise
         self._poller = zmq.Poller()
         self._poller.register(self._control.socket, zmq.POLLIN)
+        self._poller.register(self._events.socket, zmq.POLLIN)
         if camera.socket is not None:
             self._poller.register(camera.socket, zmq.POLLIN)
         self._start_s = time.monotonic()
@@ -91,6 +92,7 @@ class Daemon:
         self._step_us: deque[float] = deque(maxlen=1000)
         self._fitting = Fitting(library.encoder) if config.model.matching == "calibrated" else None
         self.calibrating = Calibrating()
+        self._active: dict[tuple[str, int], Event] = {}
         self._thresholds: dict[str, float] = {}
         self._thresholds_changed_at: tuple[int, int] | None = None
         self.recognizer = Recognizer(config, library.encoder, clock=time.monotonic, clock_name=clock_name())
@@ -138,7 +140,9 @@ class Daemon:
             while not self._is_stopping:
                 now_s = time.monotonic()
                 wait_s = min(self.camera.wait_s(now_s), self._status_due_s - now_s, _LONGEST_WAIT_S)
-                self._poller.poll(math.ceil(max(0.0, wait_s) * 1000))
+                ready = dict(self._poller.poll(math.ceil(max(0.0, wait_s) * 1000)))
+                if self._events.socket in ready:
+                    self._events.take_subscriptions()
                 self._answer_requests()
                 self._take_frames()
                 self._tick(time.monotonic())
@@ -171,6 +175,7 @@ class Daemon:
         if not turn.frames:
             return
         self._tell(turn.events)
+        self._tell_scores(turn.decisions)
         self._tell_engine()
         for frame in turn.native:
             self._record(frame, log_time_ns)
@@ -192,6 +197,19 @@ class Daemon:
             self.num_events[event.type] += 1
             self._events.send(event)
             log.info("%s %s of body %d, score %.2f", event.type, event.label, event.body, event.score)
+            if event.type == "end":
+                self._active.pop((event.source, event.body), None)
+            else:
+                self._active[event.source, event.body] = event
+
+    def _tell_scores(self, decisions: Sequence[Decision]) -> None:
+        """Send what decisions found to whoever asked for it; where nobody did, make nothing."""
+        for decision in decisions:
+            if self._events.is_wanted(f"scores.{decision.source}.{decision.body}"):
+                active = self._active.get((decision.source, decision.body))
+                curve, min_score = self.library.encoder.info.score_curve, self.library.config.events.min_score
+                index = self.recognizer.prototypes
+                self._events.send_scores(scores_of(decision, index, curve, min_score, active.label if active else None))
 
     def _tell_engine(self) -> None:
         """Say once that the engine fails, of which kind, and once that it runs again."""

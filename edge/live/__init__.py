@@ -3,5 +3,6 @@
 from edge.live.decision import Decision, Match, Turn, Window
 from edge.live.events import Active, BodyEvents
 from edge.live.recognizer import Recognizer
+from edge.live.scores import scores_of
 
-__all__ = ["Active", "BodyEvents", "Decision", "Match", "Recognizer", "Turn", "Window"]
+__all__ = ["Active", "BodyEvents", "Decision", "Match", "Recognizer", "Turn", "Window", "scores_of"]
