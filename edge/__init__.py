@@ -22,5 +22,6 @@ __all__ = [
     "model",
     "motion",
     "protocol",
+    "review",
     "thresholds",
 ]

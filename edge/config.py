@@ -169,6 +169,20 @@ class GalleryFile(_Section, frozen=True):
     )
 
 
+class Review(_Section, frozen=True):
+    """What is kept beside the gallery for `crossglg-edge review`: short clips of joints, no images."""
+
+    enabled: Annotated[bool, Meta(description="whether events and near misses are kept")] = True
+    near_miss: Annotated[
+        float, Meta(ge=1, le=3, description="a near miss is at most so many times as far as the label's threshold")
+    ] = 1.35
+    max_per_minute: Annotated[
+        int, Meta(ge=1, le=600, description="near misses of one source that are kept in a minute")
+    ] = 20
+    max_clips: Annotated[int, Meta(ge=1, le=100_000, description="clips that are kept; older ones go")] = 200
+    max_megabytes: Annotated[float, Meta(ge=0.5, le=10_000, description="room that the clips may take")] = 32.0
+
+
 class Config(_Section, frozen=True):
     """Everything a user can set."""
 
@@ -180,6 +194,7 @@ class Config(_Section, frozen=True):
     enroll: Enroll = Enroll()
     model: Model = Model()
     gallery: GalleryFile = GalleryFile()
+    review: Review = Review()
 
     def __post_init__(self) -> None:
         if self.events.hits > self.events.out_of:

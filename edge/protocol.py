@@ -51,6 +51,13 @@ Origin = Annotated[str, Meta(description="where the movement is from, for people
 Force = Annotated[bool, Meta(description="stored even if it is too similar to another label")]
 Notes = Annotated[tuple[str, ...], Meta(description="lines to read")]
 Trimmed = Annotated[tuple[float, float], Meta(description="seconds of rest that were cut off before and after")]
+Why = Annotated[
+    Literal["told", "threshold", "nearer", "few", "overlap", "rules"],
+    Meta(
+        description="told: an event; or why it was not: too far, another label nearer, too few decisions agreed, the "
+        "movement was told before, the events' rules"
+    ),
+]
 Motion = Annotated[float, Meta(description="how far the joint that traveled most got")]
 
 
@@ -106,11 +113,14 @@ class LabelExamples(Data, frozen=True, kw_only=True):
     examples: tuple[ExampleAbout, ...]
 
 
-class LabelDetails(Data, frozen=True, kw_only=True):
+class LabelDetails(Data, frozen=True, kw_only=True, omit_defaults=True):
     """Describe a label: its examples, and how well they keep together and apart from those of the others."""
 
     label: str
     examples: tuple[ExampleDetails, ...]
+    counters: Annotated[
+        tuple[ExampleAbout, ...], Meta(description="movements that were taken for it, and are not")
+    ] = ()
     apart: Annotated[
         float | None,
         Meta(description="distance from an example to the next one of its label, the median; null: there is one"),
@@ -246,6 +256,7 @@ class GalleryStatus(Data, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     examples: int
     negatives: Annotated[int, Meta(description="pieces of ordinary movement")]
+    counters: Annotated[int, Meta(description="counter-examples")] = 0
     reembedded: Annotated[int, Meta(description="examples that were embedded again, by this model, at the start")]
 
 
@@ -263,6 +274,18 @@ class Recording(Data, frozen=True, kw_only=True):
 
     path: str
     frames: int
+
+
+class ReviewStatus(Data, frozen=True, kw_only=True):
+    """Tell what is kept for review, and what was not."""
+
+    path: str
+    kept: Annotated[int, Meta(description="clips that were kept since the start")]
+    not_kept: Annotated[
+        dict[str, int],
+        Meta(description="clips that were not, by reason: rate (`review.max_per_minute`), queue_full, failed"),
+    ]
+    state: Annotated[str, Meta(description='"": clips are kept; "off"; or why the last one was not')]
 
 
 class StatusAnswer(Data, frozen=True, kw_only=True):
@@ -288,6 +311,7 @@ class StatusAnswer(Data, frozen=True, kw_only=True):
     model: ModelStatus
     recording: Recording | None
     enrolling: Annotated[str | None, Meta(description="what is being enrolled; null: nothing")]
+    review: Annotated[ReviewStatus | None, Meta(description="null: from a daemon that keeps none")] = None
 
 
 class Status(Request[StatusAnswer], frozen=True, kw_only=True):
@@ -647,6 +671,95 @@ class EnrollNegative(Request[StoredNegatives], frozen=True, kw_only=True):
     origin: Origin
 
 
+# Review.
+
+
+class ReviewClip(Data, frozen=True, kw_only=True):
+    """Describe a movement that was told, or nearly was, as `label`."""
+
+    id: str
+    created: Annotated[str, Meta(description="when it was kept, ISO 8601, UTC")]
+    label: str
+    source: str
+    body: int
+    time_s: Annotated[float, Meta(description="its newest moment, seconds of the publisher's clock")]
+    duration_s: float
+    frames: int
+    score: float
+    distance: float
+    threshold_distance: Annotated[float, Meta(description="the farthest at which the label begins an event")]
+    why: Why
+    nearer: Annotated[str, Meta(description='the label that was nearer, or ""')] = ""
+
+
+class ReviewEntry(ReviewClip, frozen=True, kw_only=True):
+    """Describe a clip and what was answered."""
+
+    answer: Annotated[str, Meta(description='"is LABEL", "is not LABEL", or "" where nothing was answered')] = ""
+
+
+class ReviewListAnswer(Data, frozen=True, kw_only=True):
+    """List clips, the newest first."""
+
+    clips: tuple[ReviewEntry, ...]
+    total: Annotated[int, Meta(description="number of all clips that are kept")]
+
+
+class ReviewList(Request[ReviewListAnswer], frozen=True, kw_only=True):
+    """List what was told and what nearly was, the newest first."""
+
+    label: Annotated[str | None, Meta(description="null: of every label")] = None
+    useful: Annotated[
+        bool, Meta(description="only what was not answered, in the order in which answers teach most")
+    ] = False
+    limit: Annotated[int, Meta(ge=1, le=100_000)] = 50
+
+
+Verdict = Literal["right", "wrong", "is"]
+
+
+class ReviewAnswered(Data, frozen=True, kw_only=True):
+    """Tell what an answer has stored."""
+
+    id: str
+    answer: Annotated[str, Meta(description='"is LABEL": an example; "is not LABEL": a counter-example')]
+    example: Annotated[str, Meta(description="the id of the example or counter-example")]
+    notes: Notes
+    gallery_revision: GalleryRevision
+
+
+class ReviewAnswer(Request[ReviewAnswered], frozen=True, kw_only=True):
+    """Answer whether a clip is the label that it was taken for."""
+
+    id: Annotated[str, Meta(description="the beginning of the clip's id")]
+    answer: Annotated[Verdict, Meta(description="right and is make an example of it, wrong a counter-example")]
+    label: Annotated[str | None, Meta(description="with is: the enrolled label that it is")] = None
+
+
+class ReviewUndone(Data, frozen=True, kw_only=True):
+    """Tell which answer was taken back."""
+
+    id: str
+    answer: Annotated[str, Meta(description="what had been answered")]
+    gallery_revision: GalleryRevision
+
+
+class ReviewUndo(Request[ReviewUndone], frozen=True, kw_only=True):
+    """Take an answer back, of a clip that is gone too."""
+
+    id: Annotated[str, Meta(description="the beginning of the clip's id, or last")] = "last"
+
+
+class ReviewCleared(Data, frozen=True, kw_only=True):
+    """Count the clips that were deleted."""
+
+    deleted: int
+
+
+class ReviewClear(Request[ReviewCleared], frozen=True, kw_only=True):
+    """Delete all clips for good; answers stay."""
+
+
 # Thresholds.
 
 
@@ -753,6 +866,10 @@ COMMANDS = (
     Command("gallery.vacuum", GalleryVacuum),
     Command("gallery.export", GalleryExport),
     Command("gallery.import", GalleryImport),
+    Command("review.list", ReviewList),
+    Command("review.answer", ReviewAnswer),
+    Command("review.undo", ReviewUndo),
+    Command("review.clear", ReviewClear),
     Command("threshold.get", ThresholdGet),
     Command("threshold.set", ThresholdSet),
     Command("threshold.reset", ThresholdReset),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         LayoutError,
         LlmError,
         RecordingError,
+        ReviewError,
         TextToolError,
         WireError,
     )
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from streams.messages import decode_event
     from streams.movement import Movement
     from streams.recording import RecordingSummary, RecordingWriter, describe_recording, read_recording
+    from streams.scores import LabelScore, Scores
     from streams.sockets import FramePublisher
     from streams.wire import decode_frame, encode_frame
 
@@ -59,6 +61,7 @@ __all__ = [
     "EventSubscriber",
     "FramePublisher",
     "GalleryError",
+    "LabelScore",
     "Latency",
     "Layout",
     "LayoutError",
@@ -68,7 +71,9 @@ __all__ = [
     "RecordingError",
     "RecordingSummary",
     "RecordingWriter",
+    "ReviewError",
     "RunnerUp",
+    "Scores",
     "SkeletonFrame",
     "TextToolError",
     "WireError",
@@ -92,6 +97,7 @@ _MODULES = {
     "messages": ("decode_event",),
     "movement": ("Movement",),
     "recording": ("RecordingSummary", "RecordingWriter", "describe_recording", "read_recording"),
+    "scores": ("LabelScore", "Scores"),
     "sockets": ("FramePublisher",),
     "wire": ("decode_frame", "encode_frame"),
 }

@@ -10,6 +10,7 @@ CrossGLGError
 ├── BundleError      a model bundle that is incomplete, altered or of another version
 ├── EngineError      what runs the model is missing, does not fit, or failed
 ├── GalleryError     the prototypes on disk, or a request that they cannot answer
+├── ReviewError      the clips that are kept for review, or an answer to one
 ├── EnrollError      an enrollment that cannot succeed
 ├── ControlError     the daemon cannot be reached, or refused a command
 ├── DescriptionError the texts of an action, or what is derived from them
@@ -91,6 +92,12 @@ class GalleryError(CrossGLGError):
     """Refuse a request on the gallery, or a gallery file."""
 
     default_code = "bad_gallery"
+
+
+class ReviewError(CrossGLGError):
+    """Refuse an answer to a clip that was kept for review, or the file of these clips."""
+
+    default_code = "bad_review"
 
 
 class EnrollError(CrossGLGError):

@@ -76,6 +76,8 @@ def test_the_version_imports_nothing_heavy() -> None:
         ("gallery", "show", "--json"),
         ("gallery", "history", "--json"),
         ("threshold", "get", "--json"),
+        ("review", "--json"),
+        ("review", "list", "--json"),
         ("watch", "--json", "--seconds", "0.1"),
     ],
 )
@@ -90,6 +92,7 @@ def test_what_asks_a_daemon_for_json_imports_nothing_heavy(daemon: DaemonProcess
         (("gallery", "list"), 0),
         (("threshold", "get"), 0),
         (("gallery", "undo"), 2),
+        (("review", "undo"), 2),
         (("enroll", "wave", "--countdown", "0", "--source", "nobody"), 2),
     ],
 )

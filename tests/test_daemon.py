@@ -27,6 +27,8 @@ import pytest
 import zmq
 
 from edge import protocol
+from edge.config import Review
+from edge.review import Moment, clear_ring, keep_moment
 from streams import wire
 from streams.arrays import Array
 from streams.errors import ControlError
@@ -115,6 +117,16 @@ def clip(label: str, action: str, seed: int = 0) -> Message:
         "origin": "test",
         "force": True,
     }
+
+
+def keep_clip(ring: Path) -> str:
+    """Keep a clip for review that was taken for bow, and no other; return its id."""
+    moment = Moment(
+        label="bow", source="test", body=0, movement=perform("kick", seed=3), time_s=1.0, score=0.4, distance=1.0,
+        threshold_distance=0.9, why="threshold", nearer="",
+    )  # fmt: skip
+    clear_ring(ring)
+    return keep_moment(ring, moment, Review(), "2030-01-02T03:04:05Z").id
 
 
 Publish = Callable[..., Source]
@@ -757,6 +769,11 @@ def test_every_command_is_answered_as_its_type_says(serve: Serve, tmp_path: Path
         ask(protocol.GalleryExport(path=str(tmp_path / "export.npz")))
         ask(protocol.GalleryImport(path=str(tmp_path / "export.npz"), mode="replace"))
         ask(protocol.GalleryVacuum(keep_revisions=1))
+        kept = keep_clip(Path(ask(protocol.Status()).review.path))
+        assert [clip.id for clip in ask(protocol.ReviewList()).clips] == [kept]
+        assert ask(protocol.ReviewAnswer(id=kept, answer="wrong")).answer == "is not bow"
+        assert ask(protocol.ReviewUndo()).id == kept
+        assert ask(protocol.ReviewClear()).deleted == 1
         ask(protocol.ThresholdSet(label="bow", distance=0.05))
         ask(protocol.ThresholdGet())
         ask(protocol.ThresholdReset())

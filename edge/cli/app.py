@@ -18,6 +18,7 @@ from edge.cli.gallery import gallery
 from edge.cli.negatives import negatives
 from edge.cli.publish import publish
 from edge.cli.record import record
+from edge.cli.review import review
 from edge.cli.serve import serve
 from edge.cli.status import status
 from edge.cli.stop import stop
@@ -40,6 +41,7 @@ for command in (serve, enroll, watch, status, stop, record, publish, config, doc
     app.command()(command)
 app.add_typer(gallery, name="gallery")
 app.add_typer(negatives, name="negatives")
+app.add_typer(review, name="review")
 app.add_typer(threshold, name="threshold")
 
 

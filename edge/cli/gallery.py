@@ -88,6 +88,8 @@ def _print_actions(actions: Sequence[LabelDetails]) -> None:
 
 def _print_action(action: LabelDetails) -> None:
     out().print(example_table(action.label, action.examples))
+    if action.counters:
+        out().print(example_table(f"taken for {action.label}, and not it", action.counters))
     rows = table("most like it", "distance", "score")
     for other in action.nearest:
         rows.add_row(escape(other.label), f"{other.distance:.2f}", f"{other.score:.2f}")

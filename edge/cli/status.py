@@ -6,7 +6,7 @@ from edge.cli.ask import daemon
 from edge.cli.options import ConfigOption, EndpointOption, JsonOption
 from edge.cli.terminal import escape, out, print_json, table
 from edge.config import read_config
-from edge.protocol import EngineReport, Status, StatusAnswer, ask
+from edge.protocol import EngineReport, ReviewStatus, Status, StatusAnswer, ask
 
 _PLAIN_KEYS = (
     "version", "pid", "uptime_s", "camera", "enrolling", "bodies", "bodies_refused", "bodies_without_joints",
@@ -36,10 +36,17 @@ def _print_daemon(answer: StatusAnswer) -> None:
     rows.add_row("gallery", escape(f"{gallery.path}, revision {gallery.revision}"))
     rows.add_row("enrolled", escape(", ".join(gallery.labels)) or "nothing yet")
     rows.add_row("events", ", ".join(f"{n} {kind}" for kind, n in answer.events.items()) or "none yet")
+    if answer.review is not None:
+        rows.add_row("review", escape(_kept(answer.review)))
     rows.add_row("per frame", f"p50 {answer.per_frame_us.p50} us, p99 {answer.per_frame_us.p99} us")
     recording = answer.recording
     rows.add_row("recording", escape(f"{recording.path}, {recording.frames} frames") if recording else "no")
     out().print(rows)
+
+
+def _kept(review: ReviewStatus) -> str:
+    parts = [f"{review.kept} clips kept", f"not kept: {_counts(review.not_kept)}" if review.not_kept else ""]
+    return "; ".join(filter(None, (*parts, review.state)))
 
 
 def _print_sources(answer: StatusAnswer) -> None:

@@ -1,19 +1,26 @@
-"""The two workers behind the loop: one fits the distribution classifier, one calibrates thresholds."""
+"""The workers behind the loop: one fits the distribution classifier, one calibrates thresholds, one keeps clips."""
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from threading import Event
 
+from edge.config import Review
 from edge.gallery import Example, Prototype
 from edge.match import Classifier, fit_gallery
 from edge.model import Encoder
+from edge.protocol import ReviewClip, ReviewStatus
+from edge.review import Moment, keep_moment
 from edge.thresholds import Job
-from streams.errors import ControlError, CrossGLGError
+from streams.errors import ControlError, CrossGLGError, ReviewError
 
 # 100 labels take 320 MB while they are fitted, and the memory grows with their number.
 MAX_LABELS = 100
+# Some seconds of the fastest movement; a disk that is slower than that loses clips, not frames.
+_MAX_WAITING = 32
 
 
 class Fitting:
@@ -100,3 +107,45 @@ class Calibrating:
         """Give up what goes on; wait for it, which takes a fraction of a second."""
         self._is_closing.set()
         self._executor.shutdown(cancel_futures=True)
+
+
+class Keeping:
+    """Put moments into the ring in one background thread; what finds the queue full is counted and not kept."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._executor = ThreadPoolExecutor(max_workers=1)
+        self._waiting: deque[Future[ReviewClip]] = deque()
+        self._num_kept = 0
+        self._not_kept: Counter[str] = Counter()
+        self._error: CrossGLGError | None = None
+
+    def keep(self, moment: Moment, settings: Review, created: str) -> None:
+        """Have a moment written, soon; never waits for the disk."""
+        if len(self._waiting) >= _MAX_WAITING:
+            self._not_kept["queue_full"] += 1
+            return
+        self._waiting.append(self._executor.submit(keep_moment, self._path, moment, settings, created))
+
+    def take_error(self) -> CrossGLGError | None:
+        """Look at what was written; return why the last clip was not, None where it was."""
+        while self._waiting and self._waiting[0].done():
+            done = self._waiting.popleft()
+            try:
+                done.result()
+                self._num_kept, self._error = self._num_kept + 1, None
+            except Exception as error:  # whatever it is, the recognizer goes on without clips
+                self._not_kept["failed"] += 1
+                self._error = error if isinstance(error, CrossGLGError) else ReviewError(f"no clip is kept: {error!r}")
+        return self._error
+
+    def status(self, settings: Review, num_skipped: int) -> ReviewStatus:
+        """Return what was kept, and what was not; `num_skipped`: near misses beyond the rate."""
+        error = self.take_error()
+        not_kept = {**self._not_kept, **({"rate": num_skipped} if num_skipped else {})}
+        state = "off" if not settings.enabled else "" if error is None else error.message
+        return ReviewStatus(path=str(self._path), kept=self._num_kept, not_kept=not_kept, state=state)
+
+    def close(self) -> None:
+        """Write what waits."""
+        self._executor.shutdown()

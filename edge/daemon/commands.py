@@ -27,11 +27,12 @@ from edge.enroll import (
     store_negatives,
     validate_pieces,
 )
-from edge.gallery import Negative, Prototype
+from edge.gallery import Negative, Prototype, label_key
 from edge.library import Library, created_now
 from edge.match import Prototypes, separability
 from edge.motion import moved_most
 from edge.protocol import Mode, Request, Side
+from edge.review import answer_clip, answers_to, clear_ring, most_useful, read_clip, read_clips, ring_path, undo_answer
 from edge.thresholds import report
 from streams.cameras import Camera, clock_name
 from streams.errors import ConfigError, ControlError, RecordingError
@@ -146,6 +147,7 @@ def _label_details(library: Library, label: str, compared: Prototypes) -> protoc
     return protocol.LabelDetails(
         label=label,
         examples=tuple(examples),
+        counters=tuple(protocol.ExampleAbout(**_about(c)) for c in library.gallery.counters if c.label == label),
         apart=found.apart,
         margin=found.margin,
         confused_with=found.confused_with,
@@ -227,6 +229,42 @@ def _enroll_negative(desk: Desk, request: protocol.EnrollNegative) -> protocol.S
     pieces = [movement_from_bytes(piece.timestamps_s, piece.joints_m) for piece in request.pieces]
     kept = validate_pieces(pieces, desk.library.config)
     return store_negatives(desk.library.gallery, kept, origin=request.origin, created=created_now())
+
+
+def _review_list(desk: Desk, request: protocol.ReviewList) -> protocol.ReviewListAnswer:
+    gallery = desk.library.gallery
+    clips, answered = read_clips(ring_path(gallery.path)), answers_to(gallery)
+    chosen = [clip for clip in clips if request.label is None or label_key(clip.label) == label_key(request.label)]
+    if request.useful:
+        chosen = most_useful([clip for clip in chosen if clip.id not in answered])
+    entries = [
+        protocol.ReviewEntry(**msgspec.structs.asdict(clip), answer=answered.get(clip.id, ""))
+        for clip in chosen[: request.limit]
+    ]
+    return protocol.ReviewListAnswer(clips=tuple(entries), total=len(clips))
+
+
+def _review_answer(desk: Desk, request: protocol.ReviewAnswer) -> protocol.ReviewAnswered:
+    library = desk.library
+    clip, movement = read_clip(ring_path(library.gallery.path), request.id)
+    return answer_clip(
+        library.gallery,
+        library.encoder.info,
+        library.config,
+        clip,
+        movement,
+        request.answer,
+        created=created_now(),
+        label=request.label,
+    )
+
+
+def _review_undo(desk: Desk, request: protocol.ReviewUndo) -> protocol.ReviewUndone:
+    return undo_answer(desk.library.gallery, request.id, created=created_now())
+
+
+def _review_clear(desk: Desk, request: protocol.ReviewClear) -> protocol.ReviewCleared:
+    return protocol.ReviewCleared(deleted=clear_ring(ring_path(desk.library.gallery.path)))
 
 
 def _threshold_get(desk: Desk, request: protocol.ThresholdGet) -> protocol.ThresholdAnswer:
@@ -369,6 +407,10 @@ HANDLERS: Mapping[type[Request[Any]], Callable[[Any, Any], msgspec.Struct]] = {
     protocol.GalleryVacuum: _vacuum,
     protocol.GalleryExport: _export,
     protocol.GalleryImport: _import,
+    protocol.ReviewList: _review_list,
+    protocol.ReviewAnswer: _review_answer,
+    protocol.ReviewUndo: _review_undo,
+    protocol.ReviewClear: _review_clear,
     protocol.ThresholdGet: _threshold_get,
     protocol.ThresholdSet: _threshold_set,
     protocol.ThresholdReset: _threshold_reset,

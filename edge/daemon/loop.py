@@ -16,10 +16,10 @@ import numpy as np
 import zmq
 
 from edge.config import Config
-from edge.daemon.background import Calibrating, Fitting
+from edge.daemon.background import Calibrating, Fitting, Keeping
 from edge.daemon.commands import answer_request
 from edge.enroll import Enrolling
-from edge.library import Library
+from edge.library import Library, created_now
 from edge.live import Decision, Recognizer, scores_of
 from edge.match import PrototypeIndex
 from edge.protocol import (
@@ -32,6 +32,7 @@ from edge.protocol import (
     StatusAnswer,
     StepTimes,
 )
+from edge.review import Moment, MomentWatch, ring_path
 from edge.thresholds import OTHER_MODEL, are_of_another_model, changed_at, midpoints_in_force, thresholds_path
 from streams.cameras import Camera, Refused, clock_name
 from streams.errors import (
@@ -92,6 +93,8 @@ class Daemon:
         self._step_us: deque[float] = deque(maxlen=1000)
         self._fitting = Fitting(library.encoder) if config.model.matching == "calibrated" else None
         self.calibrating = Calibrating()
+        self._moments = MomentWatch(config, library.encoder.info.score_curve)
+        self._keeping = Keeping(ring_path(library.gallery.path))
         self._active: dict[tuple[str, int], Event] = {}
         self._thresholds: dict[str, float] = {}
         self._thresholds_changed_at: tuple[int, int] | None = None
@@ -104,6 +107,7 @@ class Daemon:
         """Work with another configuration from now on; counters go on, tracks start anew."""
         self._tell(self.recognizer.reconfigure(config))
         self.library = Library(config=config, encoder=self.library.encoder, gallery=self.library.gallery)
+        self._moments.config = config
         self._index_prototypes()
 
     def _index_prototypes(self) -> None:
@@ -115,7 +119,9 @@ class Daemon:
                 self._warn_once(None, "other_model", OTHER_MODEL)
         except GalleryError as error:  # those in memory still serve
             self._warn_once(None, error.code, error.message)
-        self.recognizer.prototypes = PrototypeIndex(gallery.prototypes, info, gallery.revision, self._thresholds)
+        self.recognizer.prototypes = PrototypeIndex(
+            gallery.prototypes, info, gallery.revision, self._thresholds, counters=gallery.counters
+        )
         if self._fitting is not None:
             self._fitting.begin(gallery.prototypes)
 
@@ -147,6 +153,7 @@ class Daemon:
                 self._take_frames()
                 self._tick(time.monotonic())
             self._tell(self.recognizer.forget())
+            self._keep(self._moments.leave(()))
         finally:
             self._close()
 
@@ -159,6 +166,7 @@ class Daemon:
         if self._fitting is not None:
             self._fitting.close()
         self.calibrating.close()
+        self._keeping.close()
         self.camera.close()
         self._control.close()
         self._events.close()
@@ -174,6 +182,8 @@ class Daemon:
         turn = self.recognizer.feed(self._readable(messages), now_s)
         if not turn.frames:
             return
+        if turn.decisions and self.library.config.review.enabled:
+            self._keep(self._moments.look(turn.decisions, self.recognizer.prototypes, self.recognizer))
         self._tell(turn.events)
         self._tell_scores(turn.decisions)
         self._tell_engine()
@@ -201,6 +211,7 @@ class Daemon:
                 self._active.pop((event.source, event.body), None)
             else:
                 self._active[event.source, event.body] = event
+            self._keep(self._moments.hear([event]))
 
     def _tell_scores(self, decisions: Sequence[Decision]) -> None:
         """Send what decisions found to whoever asked for it; where nobody did, make nothing."""
@@ -210,6 +221,11 @@ class Daemon:
                 curve, min_score = self.library.encoder.info.score_curve, self.library.config.events.min_score
                 index = self.recognizer.prototypes
                 self._events.send_scores(scores_of(decision, index, curve, min_score, active.label if active else None))
+
+    def _keep(self, moments: Iterable[Moment]) -> None:
+        """Keep moments for review, in the background."""
+        for moment in moments:
+            self._keeping.keep(moment, self.library.config.review, created_now())
 
     def _tell_engine(self) -> None:
         """Say once that the engine fails, of which kind, and once that it runs again."""
@@ -243,6 +259,9 @@ class Daemon:
     def _tick(self, now_s: float) -> None:
         self._go_on_enrolling((), now_s)
         self._tell(self.recognizer.lose_silent(now_s))
+        self._keep(self._moments.leave(self.recognizer.bodies))
+        if (error := self._keeping.take_error()) is not None:
+            self._warn_once(None, error.code, f"{error.message}. More are only counted")
         if now_s >= self._status_due_s:
             self._status_due_s = now_s + _STATUS_EVERY_S
             self._refresh_gallery()
@@ -340,6 +359,7 @@ class Daemon:
             model=self._model_status(),
             recording=None if recorder is None else Recording(path=str(recorder.path), frames=recorder.num_frames),
             enrolling=self.enrolling.label,
+            review=self._keeping.status(self.library.config.review, self._moments.num_skipped),
         )
 
     def _gallery_status(self) -> GalleryStatus:
@@ -350,6 +370,7 @@ class Daemon:
             labels=gallery.labels(),
             examples=len(gallery.prototypes),
             negatives=len(gallery.negatives),
+            counters=len(gallery.counters),
             reembedded=gallery.num_reembedded,
         )
 

@@ -6,7 +6,7 @@ Shapes: W windows, K labels, E values of an embedding, F features, T frames of a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, KeysView, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,7 @@ from streams.arrays import Array
 from streams.errors import EngineError
 from streams.event import Event, Latency, Quality
 from streams.frame import SkeletonFrame
+from streams.movement import Movement
 
 
 @dataclass(slots=True)
@@ -74,6 +75,17 @@ class Recognizer:
     def num_bodies(self) -> int:
         """The number of bodies that are followed now."""
         return len(self._people)
+
+    @property
+    def bodies(self) -> KeysView[tuple[str, int]]:
+        """The source and id of each body that is followed now."""
+        return self._people.keys()
+
+    def movement(self, source: str, body: int, start_s: float) -> Movement:
+        """Return a copy of what a followed body did from `start_s` on, as far back as its windows go."""
+        track = self._people[source, body].track
+        timestamps_s, joints_LV3 = track.latest(track.newest_s - start_s)
+        return Movement(timestamps_s=timestamps_s.copy(), joints_m=joints_LV3.copy())
 
     def feed(self, frames: Iterable[SkeletonFrame], received_s: float) -> Turn:
         """Take in frames as they come, in any layout; return those that were accepted, and what follows from them.
