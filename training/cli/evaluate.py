@@ -17,8 +17,10 @@ from streams.errors import BundleError
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from edge.config import Config
     from edge.model import BundleEncoder
     from training.evaluate import Report, Result, Score
+    from training.evaluate.live import Enrollment
 
 evaluate = typer.Typer(
     help="Measure one-shot recognition on recordings, with plain DTW beside it.", no_args_is_help=True
@@ -31,6 +33,7 @@ SLICE_NAMES = (
 )  # fmt: skip
 
 _MAX_SHOTS = 20
+_MAX_ANSWERS = 200
 
 _Draws = Annotated[int, typer.Option(min=1, help="Draw exemplars this many times. Draw d has seed d.")]
 _Bundle = Annotated[
@@ -178,6 +181,14 @@ def recordings(
     ] = None,
     num_labels: Annotated[int, typer.Option(min=1, help="Enroll this many classes.")] = 5,
     shots: _Shots = "1",
+    answers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N[,N...]",
+            help="Measure learning from use instead: answer so many clips of the first half of each person's "
+            "recordings by the truth, and score the second half.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed of every draw.")] = 0,
     config: Annotated[
         Path | None,
@@ -191,8 +202,14 @@ def recordings(
     from training.evaluate.live import Enrollment, evaluate_recordings, print_recordings, recording_json
 
     numbers = _numbers(shots)
-    onnx = _encoder(encoder, calibrated=False)
     settings = read_config(config) if config else Config()
+    if answers is not None:
+        if gallery is not None or len(numbers) > 1:
+            raise typer.BadParameter("--answers: expected no --gallery, and one number of --shots")
+        build = Enrollment(seed=seed, num_labels=num_labels, num_examples=numbers[0])
+        _learn_from_use(paths, _encoder(encoder, calibrated=False), settings, answers, build, as_json=as_json)
+        return
+    onnx = _encoder(encoder, calibrated=False)
     found = {}
     with _progress() as report:
         for number in numbers:
@@ -208,11 +225,25 @@ def recordings(
         _print_json(content)
 
 
-def _numbers(text: str) -> list[int]:
-    """Return the numbers of examples that `--shots` names, each once."""
+def _learn_from_use(
+    paths: list[Path], encoder: BundleEncoder, config: Config, answers: str, build: Enrollment, *, as_json: bool
+) -> None:
+    from training.evaluate.live import answers_json, evaluate_answers, print_answers
+
+    numbers = _numbers(answers, "--answers", 0, _MAX_ANSWERS)
+    with _progress() as report:
+        found = evaluate_answers(paths, encoder, config, numbers, build=build, report=report)
+    if as_json:
+        _print_json(answers_json(found))
+    else:
+        print_answers(found, encoder.info.name)
+
+
+def _numbers(text: str, option: str = "--shots", least: int = 1, most: int = _MAX_SHOTS) -> list[int]:
+    """Return the numbers that an option names, each once."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and 1 <= int(part) <= _MAX_SHOTS for part in parts):
-        raise typer.BadParameter(f"--shots {text!r}: expected whole numbers from 1 to {_MAX_SHOTS}, such as 1,3,5")
+    if not all(part.isdecimal() and least <= int(part) <= most for part in parts):
+        raise typer.BadParameter(f"{option} {text!r}: expected whole numbers from {least} to {most}, such as 1,3,5")
     return list(dict.fromkeys(int(part) for part in parts))
 
 

@@ -1,10 +1,18 @@
 """Events in continuous recordings with truth, scored beside sliding DTW."""
 
+from training.evaluate.live.answers import evaluate_answers
 from training.evaluate.live.dtw import JointsEncoder, dtw_index
 from training.evaluate.live.evaluate import Build, evaluate_streams
 from training.evaluate.live.rates import MakeIndex, fit_rates
 from training.evaluate.live.recordings import Enrollment, evaluate_recordings
-from training.evaluate.live.report import print_recordings, print_streams, recording_json, stream_json
+from training.evaluate.live.report import (
+    answers_json,
+    print_answers,
+    print_recordings,
+    print_streams,
+    recording_json,
+    stream_json,
+)
 from training.evaluate.live.slices import SLICES
 from training.evaluate.live.stream import Stream
 from training.evaluate.live.streams_of_clips import build_streams
@@ -16,11 +24,14 @@ __all__ = [
     "JointsEncoder",
     "MakeIndex",
     "Stream",
+    "answers_json",
     "build_streams",
     "dtw_index",
+    "evaluate_answers",
     "evaluate_recordings",
     "evaluate_streams",
     "fit_rates",
+    "print_answers",
     "print_recordings",
     "print_streams",
     "recording_json",

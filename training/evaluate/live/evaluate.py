@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from edge.config import Config
-from edge.live import Recognizer
+from edge.live import Recognizer, Turn
 from edge.match import PrototypeIndex
 from edge.model import BundleInfo, Encoder
 from streams.archive import Archive
@@ -72,22 +72,34 @@ def tuned_dtw_method(
     return Method(encoder=encoder, config=config, make_index=make_index)
 
 
-def play(stream: Stream, method: Method) -> list[Emitted]:
+def play(
+    stream: Stream,
+    method: Method,
+    *,
+    index: PrototypeIndex | None = None,
+    listen: Callable[[Turn, Recognizer], None] = lambda turn, recognizer: None,
+) -> list[Emitted]:
     """Run the recognizer over a stream as fast as it goes; return its events, in the order of their onsets.
 
-    Time is the stream's own; what each step really took is measured beside it.
+    Time is the stream's own; what each step really took is measured beside it. `index`: another than that of the
+    stream's examples. `listen` is told each turn, and at last one of the ends alone.
     """
-    index = method.make_index(prototypes_of(stream, method.encoder), method.encoder.info)
+    if index is None:
+        index = method.make_index(prototypes_of(stream, method.encoder), method.encoder.info)
     recognizer = Recognizer(method.config, method.encoder, index, clock=time.perf_counter)
     onsets: dict[str, tuple[float, float]] = {}
     last: dict[str, Event] = {}
     for frame in stream.frames():
         started_s = time.perf_counter()
-        for event in recognizer.feed([frame], started_s).events:
+        turn = recognizer.feed([frame], started_s)
+        listen(turn, recognizer)
+        for event in turn.events:
             if event.type == "onset":
                 onsets[event.id] = (frame.timestamp_s, 1000 * (time.perf_counter() - started_s))
             last[event.id] = event
-    for event in recognizer.forget():
+    ends = recognizer.forget()
+    listen(Turn(native=(), frames=(), decisions=(), events=ends), recognizer)
+    for event in ends:
         last[event.id] = event
     return [
         Emitted(

@@ -109,7 +109,7 @@ def evaluate_recordings(
     # All are read before the first is played, so that a bad one is refused before the long work.
     for path in paths:
         streams_of[path.stem], said = _streams(path, clips, config, build)
-        notes += [f"{path.stem}: {note}" for note in (*said, *_trained_on(encoder, path.stem))]
+        notes += [f"{path.stem}: {note}" for note in (*said, *note_training(encoder, path.stem))]
     by_archive: dict[str, Found] = {}
     hits: dict[str, list[_Hit]] = {}
     for archive, streams in streams_of.items():
@@ -133,7 +133,7 @@ def _scores(parts: Sequence[Found]) -> Scores:
     return {name: score_streams([result for found in parts for result in found[name]]) for name in parts[0]}
 
 
-def _trained_on(encoder: Encoder, archive: str) -> list[str]:
+def note_training(encoder: Encoder, archive: str) -> list[str]:
     """Say so where the encoder was trained on clips of the same name: they may be cut from these recordings."""
     trained = encoder.info.training.get("archives")
     if not isinstance(trained, dict) or archive not in trained:
@@ -189,16 +189,16 @@ def streams_with_own_examples(archive: ContinuousArchive, config: Config, build:
         others = sorted({*archive.class_names} - {*done} - archive.never_enrolled)
         by_label: dict[str, list[Example]] = {}
         for label in [*rng.permutation(done).tolist(), *rng.permutation(others).tolist()]:
-            found = _examples_of(archive, recording, label, config, rng)[: build.num_examples]
+            found = draw_examples(archive, recording, label, config, rng)[: build.num_examples]
             if found and len(by_label) < build.num_labels:
                 by_label[label] = found
         if by_label.keys() & {*done}:
             examples = [example for found in by_label.values() for example in found]
-            streams.append(_stream(archive, number, examples, [archive.action_of[label] for label in by_label]))
+            streams.append(make_stream(archive, number, examples, [archive.action_of[label] for label in by_label]))
     return streams
 
 
-def _examples_of(
+def draw_examples(
     archive: ContinuousArchive, recording: Recording, label: str, config: Config, rng: np.random.Generator
 ) -> list[Example]:
     """Draw other people's performances of a class that an enrollment would accept, one of each person first."""
@@ -244,13 +244,14 @@ def streams_with_gallery(archive: ContinuousArchive, clips: Archive, config: Con
         done = {name for a in recording.actions for name in (a.label, archive.action_of[a.label])}
         if not done & {*by_label, *actions}:
             examples = [example for found in by_label.values() for example in found]
-            streams.append(_stream(archive, number, examples, actions))
+            streams.append(make_stream(archive, number, examples, actions))
     return streams
 
 
-def _stream(
+def make_stream(
     archive: ContinuousArchive, number: int, examples: Sequence[Example], enrolled_actions: Sequence[str]
 ) -> Stream:
+    """Return a recording of an archive as a stream with these examples; `enrolled_actions`: theirs over all sets."""
     recording = archive.recordings[number]
     return Stream(
         name=f"{archive.name}/{recording.source}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from training.evaluate.live.answers import AnswersReport, Gain
 from training.evaluate.live.evaluate import Scores, StreamReport
 from training.evaluate.live.recordings import Oracle, RecordingReport
 from training.evaluate.live.score import StreamScore
@@ -68,6 +69,57 @@ def print_recordings(report: RecordingReport, encoder: str, *, num_examples: int
             f"{oracle.f1:.2f} with the default threshold, {oracle.best_f1:.2f} with {oracle.best_factor:.2f} times it",
             soft_wrap=True,
         )
+    for note in report.notes:
+        console.print(escape(note), soft_wrap=True)
+
+
+def answers_json(report: AnswersReport) -> dict[str, Any]:
+    """Return the figures of second halves by the number of answers, over all and by archive; `gain` over the first."""
+
+    def rows(scores: Mapping[int, StreamScore], gains: Mapping[int, Gain]) -> dict[str, Any]:
+        return {
+            str(number): {**_as_dict(score), "gain": _as_gain(gains[number]) if number in gains else None}
+            for number, score in scores.items()
+        }
+
+    return {
+        "answers": rows(report.total, report.gains),
+        "archives": {name: rows(s, report.archive_gains[name]) for name, s in report.archives.items()},
+        "said": report.said,
+        "people": report.num_people,
+        "notes": list(report.notes),
+    }
+
+
+def _as_gain(gain: Gain) -> dict[str, Any]:
+    return {"f1": _finite(gain.f1), "ci95": _finite(gain.ci95)}
+
+
+def print_answers(report: AnswersReport, encoder: str) -> None:
+    """Print the table of second halves, and what was answered."""
+    table = Table(
+        title="Second halves of each person's recordings, after answers to the first, with 95 % intervals",
+        caption=f"encoder: {escape(encoder)}; {report.num_people} people",
+    )
+    for column in ("streams", "answers", "F1", "gain", "precision", "recall"):
+        table.add_column(column, justify="left" if column == "streams" else "right")
+    rows = [(name, report.archives[name], report.archive_gains[name]) for name in report.archives]
+    for name, scores, gains in [*rows, ("all", report.total, report.gains)]:
+        for number, score in scores.items():
+            gain = gains.get(number)
+            table.add_row(
+                escape(name) if number == next(iter(scores)) else "",
+                str(number),
+                f"{_number(score.f1, 2)} ({_interval(score, 'f1', 2)})",
+                f"{gain.f1:+.2f} ({gain.ci95[0]:+.2f} to {gain.ci95[1]:+.2f})" if gain is not None else "",
+                _number(score.precision, 2),
+                _number(score.recall, 2),
+            )
+        table.add_section()
+    console = Console()
+    console.print(table)
+    said = ", ".join(f"{count} {verdict}" for verdict, count in report.said.items()) or "none"
+    console.print(f"answers at {max(report.total)} a person: {said}", soft_wrap=True)
     for note in report.notes:
         console.print(escape(note), soft_wrap=True)
 

@@ -113,13 +113,20 @@ def _belongs(action: Action, event: Emitted) -> bool:
     if event.label != action.label or event.body not in action.bodies:
         return False
     if action.point_s is not None:
-        spans = event.start_s - _POINT_S <= action.point_s <= event.end_s + _POINT_S
-        return spans or action.end_s <= event.onset_s <= action.end_s + LATE_S
+        return (
+            point_is_within(action, event.start_s, event.end_s)
+            or action.end_s <= event.onset_s <= action.end_s + LATE_S
+        )
     if action.start_s <= event.onset_s <= action.end_s + LATE_S:
         return True
     common_s = min(action.end_s, event.end_s) - max(action.start_s, event.start_s)
     union_s = max(action.end_s, event.end_s) - min(action.start_s, event.start_s)
     return union_s > 0 and common_s / union_s >= _MIN_IOU
+
+
+def point_is_within(action: Action, start_s: float, end_s: float) -> bool:
+    """Return whether a span holds an action's point, give or take a third of a second; false where it has none."""
+    return action.point_s is not None and start_s - _POINT_S <= action.point_s <= end_s + _POINT_S
 
 
 def outcome(
