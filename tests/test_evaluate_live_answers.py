@@ -21,7 +21,7 @@ from streams.layouts import KINECT25_JOINTS
 from streams.movement import Movement
 from streams.performer import perform
 from training.cli.evaluate import evaluate
-from training.evaluate.live.answers import evaluate_answers, halves, true_answer
+from training.evaluate.live.answers import evaluate_answers, halves, in_two, true_answer
 from training.evaluate.live.recordings import Enrollment
 from training.evaluate.live.stream import Action
 
@@ -31,7 +31,7 @@ FPS = 30.0
 CONFIG = Config(events=Events(min_score=0.85))
 
 
-def write(path: Path, subjects: tuple[int, ...] = (1, 1, 2, 2, 3)) -> Path:
+def write(path: Path, subjects: tuple[int, ...] = (1, 1, 2, 2, 3), repeats: int = 1) -> Path:
     """Write a recording for each entry of `subjects`, in which that person does all actions from rest to rest."""
     frames: list[Array] = []
     times_s: list[Times] = []
@@ -39,7 +39,7 @@ def write(path: Path, subjects: tuple[int, ...] = (1, 1, 2, 2, 3)) -> Path:
     lengths = []
     for number, subject in enumerate(subjects):
         start = 0
-        for label, action in enumerate(ACTIONS):
+        for label, action in [*enumerate(ACTIONS)] * repeats:
             movement = perform(action, seed=10 * subject + label, fps=FPS)
             frames.append(movement.joints_m)
             truth.append((number, label, (start + 8) / FPS, (start + len(movement) - 8) / FPS))
@@ -79,11 +79,26 @@ def clip(label: str = "wave", time_s: float = 3.0, *, why: Why = "told", distanc
 
 
 def test_of_each_actions_recordings_the_earlier_half_comes_first() -> None:
-    by_class = [recording(label) for label in ("a", "a", "b", "b", "c")]
-    assert halves(by_class) == [True, False, True, False, True]
-    sessions = [recording("a"), recording("b"), recording("a", "b"), recording()]
-    assert halves(sessions) == [True, True, False, False]
-    assert halves([recording("a", "b")] * 3) == [True, True, False]
+    for made, expected in (
+        ((("a",), ("a",), ("b",), ("b",), ("c",)), [0, 2, 4]),
+        ((("a",), ("b",), ("a", "b"), ()), [0, 1]),
+        ((("a", "b"),) * 3, [0, 1]),
+    ):
+        recordings = [recording(*labels) for labels in made]
+        first, second = halves(recordings)
+        assert [i for i, one in enumerate(recordings) if any(one is other for other in first)] == expected
+        assert len(first) + len(second) == len(recordings)
+
+
+def test_a_recording_is_cut_in_two_between_two_actions() -> None:
+    movement = Movement(timestamps_s=np.arange(0, 4, 0.1), joints_m=np.zeros((40, 25, 3), np.float32))
+    whole = replace(recording("a", "b", "a", "b"), movement=movement)
+    first, second = in_two(whole)
+    assert [action.label for action in (*first.actions, *second.actions)] == ["a", "b", "a", "b"]
+    assert (len(first.actions), len(first.movement), len(second.movement)) == (2, 20, 20)
+    assert first.source != second.source
+    alone = in_two(replace(whole, actions=whole.actions[:1]))
+    assert [len(part.actions) for part in alone] == [0, 1]
 
 
 BOW = Action(label="bow", start_s=1.0, end_s=3.0)
@@ -141,9 +156,16 @@ def test_answers_about_what_is_done_again_help(tiny_bundle: Path, tmp_path: Path
     assert (again.total[20].f1, again.said) == (found.total[20].f1, found.said)
 
 
-def test_people_of_one_recording_alone_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_where_nobody_was_recorded_twice_the_recordings_are_cut_in_two(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = write(tmp_path / "twice.npz", subjects=(1, 2), repeats=2)
+    found = evaluate_answers([path], open_encoder(tiny_bundle), CONFIG, (0, 5), build=Enrollment(num_labels=3))
+    assert found.num_people == 2
+    assert found.total[0].num_actions == 6
+
+
+def test_people_who_do_everything_once_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     path = write(tmp_path / "once.npz", subjects=(1, 2, 3))
-    with pytest.raises(ArchiveError, match="in two recordings"):
+    with pytest.raises(ArchiveError, match="does an action twice"):
         evaluate_answers([path], open_encoder(tiny_bundle), CONFIG, (0, 5))
     assert len(read_continuous(path).recordings) == 3
 

@@ -10,7 +10,7 @@ import hashlib
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,8 +82,9 @@ def evaluate_answers(
 ) -> AnswersReport:
     """Play half of each person's recordings, answer so many of the clips that were kept, and score the other half.
 
-    Of an action's recordings the earlier half is played first. Enrolled are labels that both halves name, then
-    others, by performances of other people. Raises ArchiveError.
+    Of an action's recordings the earlier half is played first; where no action is in two recordings, of each recording
+    the first half. Enrolled are labels that both halves name, then others, by performances of other people. Raises
+    ArchiveError.
     """
     names = [path.stem for path in paths]
     if len(set(names)) < len(names):
@@ -94,7 +95,7 @@ def evaluate_answers(
         notes += [f"{path.stem}: {left_out} people are left out"] if left_out else []
         notes += [f"{path.stem}: {note}" for note in note_training(encoder, path.stem)]
         if not lessons[path.stem]:
-            raise ArchiveError(f"{path}: expected a person who does an action in two recordings that another enrolls")
+            raise ArchiveError(f"{path}: expected a person who does an action twice that another enrolls")
     found: dict[str, dict[int, list[Outcome]]] = {}
     said: Counter[str] = Counter()
     for name, own in lessons.items():
@@ -128,46 +129,72 @@ def _lessons(archive: ContinuousArchive, config: Config, build: Enrollment) -> t
 
 def _lesson(archive: ContinuousArchive, numbers: Sequence[int], config: Config, build: Enrollment) -> _Lesson | None:
     recordings = [archive.recordings[number] for number in numbers]
-    is_first = halves(recordings)
-    done = [
-        {action.label for recording, first in zip(recordings, is_first, strict=True) if first == half
-         for action in recording.actions if action.is_scored}
-        for half in (True, False)
-    ]  # fmt: skip
+    shown, first, second = recordings[0], *halves(recordings)
+    done = _labels(first), _labels(second)
+    if not done[0] & done[1]:
+        cut = [in_two(recording) for recording in recordings]
+        first, second = [before for before, _ in cut], [after for _, after in cut]
+        done = _labels(first), _labels(second)
     both, either = done[0] & done[1], done[0] | done[1]
     rng = np.random.default_rng([build.seed, zlib.crc32(archive.name.encode()), numbers[0]])
     by_label: dict[str, list[Example]] = {}
     for group in (both, either - both, {*archive.class_names} - either):
         for label in rng.permutation(sorted(group - archive.never_enrolled)).tolist():
-            found = draw_examples(archive, recordings[0], label, config, rng)[: build.num_examples]
+            found = draw_examples(archive, shown, label, config, rng)[: build.num_examples]
             if found and len(by_label) < build.num_labels:
                 by_label[label] = found
     if not by_label.keys() & both:
         return None
     examples = tuple(example for found in by_label.values() for example in found)
     actions = [archive.action_of[label] for label in by_label]
-    streams = [make_stream(archive, number, examples, actions) for number in numbers]
     return _Lesson(
-        first=tuple(stream for stream, first in zip(streams, is_first, strict=True) if first),
-        second=tuple(stream for stream, first in zip(streams, is_first, strict=True) if not first),
+        first=tuple(make_stream(archive, recording, examples, actions) for recording in first),
+        second=tuple(make_stream(archive, recording, examples, actions) for recording in second),
         examples=examples,
     )
 
 
-def halves(recordings: Sequence[Recording]) -> list[bool]:
-    """Return which recordings are in the first half: of each action's recordings the earlier ones.
+def _labels(recordings: Sequence[Recording]) -> set[str]:
+    return {action.label for recording in recordings for action in recording.actions if action.is_scored}
+
+
+def halves(recordings: Sequence[Recording]) -> tuple[list[Recording], list[Recording]]:
+    """Return the recordings in two halves: in the first, of each action's recordings, the earlier ones.
 
     By their place in the file alone, all recordings of an action would often be in one half.
     """
     labels = [{action.label for action in recording.actions} for recording in recordings]
     total = Counter(label for own in labels for label in own)
     seen: Counter[str] = Counter()
-    found = []
-    for number, own in enumerate(labels):
+    found: tuple[list[Recording], list[Recording]] = [], []
+    for number, (recording, own) in enumerate(zip(recordings, labels, strict=True)):
         places = [seen[label] / total[label] for label in own] or [number / len(recordings)]
-        found.append(sum(places) / len(places) < 0.5)
+        found[sum(places) / len(places) >= 0.5].append(recording)
         seen.update(own)
     return found
+
+
+def in_two(recording: Recording) -> tuple[Recording, Recording]:
+    """Cut a recording in two between two actions, with as many before as after."""
+    times_s, actions = recording.movement.timestamps_s, recording.actions
+    middle = len(actions) // 2
+    cut_s = float(times_s[0] + times_s[-1]) / 2 if len(times_s) else 0.0
+    if middle:
+        cut_s = (max(action.end_s for action in actions[:middle]) + actions[middle].start_s) / 2
+    place = int(np.searchsorted(times_s, cut_s))
+    parts = [
+        replace(
+            recording,
+            source=f"{recording.source}, {name}",
+            movement=recording.movement.part(slice(*span)),
+            actions=own,
+        )
+        for name, span, own in (
+            ("first half", (0, place), actions[:middle]),
+            ("second half", (place, None), actions[middle:]),
+        )
+    ]
+    return parts[0], parts[1]
 
 
 def _learn(

@@ -194,7 +194,7 @@ def streams_with_own_examples(archive: ContinuousArchive, config: Config, build:
                 by_label[label] = found
         if by_label.keys() & {*done}:
             examples = [example for found in by_label.values() for example in found]
-            streams.append(make_stream(archive, number, examples, [archive.action_of[label] for label in by_label]))
+            streams.append(make_stream(archive, recording, examples, [archive.action_of[label] for label in by_label]))
     return streams
 
 
@@ -244,15 +244,14 @@ def streams_with_gallery(archive: ContinuousArchive, clips: Archive, config: Con
         done = {name for a in recording.actions for name in (a.label, archive.action_of[a.label])}
         if not done & {*by_label, *actions}:
             examples = [example for found in by_label.values() for example in found]
-            streams.append(make_stream(archive, number, examples, actions))
+            streams.append(make_stream(archive, recording, examples, actions))
     return streams
 
 
 def make_stream(
-    archive: ContinuousArchive, number: int, examples: Sequence[Example], enrolled_actions: Sequence[str]
+    archive: ContinuousArchive, recording: Recording, examples: Sequence[Example], enrolled_actions: Sequence[str]
 ) -> Stream:
     """Return a recording of an archive as a stream with these examples; `enrolled_actions`: theirs over all sets."""
-    recording = archive.recordings[number]
     return Stream(
         name=f"{archive.name}/{recording.source}",
         archive=archive.name,
