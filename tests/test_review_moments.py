@@ -98,7 +98,7 @@ class Body:
             latency_ms=NO_LATENCY, quality=Quality(joints=1.0, fps=30.0, dropped=0),
         )  # fmt: skip
         told = msgspec.convert(msgspec.to_builtins(event) | {"type": kind}, Event)
-        self.moments += self.watch.hear([told])
+        self.watch.hear([told])
 
     def pass_by(self, bow: float = FAR, wave: float = FAR, seconds: float = 3.0) -> None:
         for _ in range(round(seconds / HOP_S)):
@@ -140,16 +140,41 @@ def test_an_event_is_one_moment_and_no_near_miss() -> None:
     body.pass_by(0.9, seconds=0.6)
     body.tell("onset")
     body.decide(0.7)
-    body.pass_by(2.0)
-    assert not body.moments, "it goes on"
-    body.decide(0.8)
+    body.pass_by(1.2, seconds=0.8)
     body.tell("end")
+    body.pass_by()
     (moment,) = body.moments
     assert (moment.why, moment.is_told) == ("told", True)
-    assert moment.distance == pytest.approx(0.7), "the best match while it went on"
-    body.pass_by(1.2, seconds=0.8)
+    assert moment.distance == pytest.approx(0.7), "what came nearest in its movement"
+
+
+def test_an_event_that_goes_on_for_long_is_one_moment() -> None:
+    body = Body()
+    body.pass_by(0.9, seconds=0.6)
+    body.tell("onset")
+    for _ in range(5):
+        valley(body, 0.8)
+        body.pass_by(0.9, seconds=1.0)
+    body.tell("end")
     body.pass_by()
-    assert len(body.moments) == 1, "its rest shows the same movement"
+    assert [moment.why for moment in body.moments] == ["told"]
+
+
+def test_repetitions_that_are_told_each_are_kept_each_though_one_ends_when_the_next_is_told() -> None:
+    body = Body(length_s=1.0)
+    for number in range(4):
+        body.decide(1.2)
+        body.decide(0.8 - 0.1 * number)
+        body.decide(1.2)
+        body.decide(1.4)
+        if number:
+            body.tell("end", id=str(number - 1))
+        body.tell("onset", id=str(number))
+        body.pass_by(1.4, seconds=0.6)
+    body.tell("end", id="3")
+    body.pass_by()
+    assert [moment.why for moment in body.moments] == ["told"] * 4
+    assert [round(moment.distance, 1) for moment in body.moments] == [0.8, 0.7, 0.6, 0.5]
 
 
 def test_an_event_told_a_second_after_the_lowest_place_still_belongs_to_it() -> None:

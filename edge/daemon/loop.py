@@ -211,7 +211,7 @@ class Daemon:
                 self._active.pop((event.source, event.body), None)
             else:
                 self._active[event.source, event.body] = event
-            self._keep(self._moments.hear([event]))
+            self._moments.hear([event])
 
     def _tell_scores(self, decisions: Sequence[Decision]) -> None:
         """Send what decisions found to whoever asked for it; where nobody did, make nothing."""

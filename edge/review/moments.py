@@ -1,7 +1,8 @@
 """Which moments deserve a second look: what was told, and what nearly was. Pure; time is the stream's own.
 
 A label's distance falls and rises again while somebody moves: a valley. Its bottom is a moment to be kept where it
-lies below `near_miss` times the label's threshold, once for each movement.
+lies below `near_miss` times the label's threshold, once for each movement. Of an event that goes on for long the first
+bottom is kept.
 
 Shapes: K labels.
 """
@@ -79,19 +80,17 @@ class Moment:
 
 @dataclass(slots=True, kw_only=True)
 class _Valley:
-    """Hold the lowest place of a label's distance so far, and what was told meanwhile."""
+    """Hold the lowest place so far of a label's distance in one movement, and how many decisions were hits."""
 
     label: str
-    distance: float
     threshold: float
-    score: float
-    start_s: float
-    time_s: float
-    nearer: str
-    movement: Movement
+    distance: float = math.inf
+    start_s: float = math.inf
+    time_s: float = -math.inf
+    nearer: str = ""
+    movement: Movement | None = None
     num_hits: int = 0
-    event: str = ""
-    told_until_s: float = -math.inf
+    is_told: bool = False
 
     @property
     def ratio(self) -> float:
@@ -100,17 +99,32 @@ class _Valley:
 
     def shows(self, start_s: float, end_s: float) -> bool:
         """Return whether a span is of the same movement."""
-        return _is_same(self.start_s, max(self.time_s, self.told_until_s), start_s, end_s)
+        return _share(self.start_s, self.time_s, start_s, end_s) > _SAME
+
+
+@dataclass(slots=True, kw_only=True)
+class _Span:
+    """Hold when an event was; `end_s` is infinite while it goes on."""
+
+    id: str
+    label: str
+    start_s: float
+    end_s: float = math.inf
 
 
 @dataclass(slots=True)
 class _Course:
-    """Hold what one body did lately: the open valleys by label, and those that were closed."""
+    """Hold what one body did lately: valleys that may get lower, those that are over, and events."""
 
-    open: dict[str, _Valley] = field(default_factory=dict)
+    open: list[_Valley] = field(default_factory=list)
     closed: list[_Valley] = field(default_factory=list)
-    told_until_s: float = -math.inf
+    events: list[_Span] = field(default_factory=list)
     newest_s: float = -math.inf
+
+    def forget(self, before_s: float) -> None:
+        """Forget what is over since then."""
+        self.closed = [valley for valley in self.closed if valley.time_s >= before_s]
+        self.events = [event for event in self.events if event.end_s >= before_s]
 
 
 class MomentWatch:
@@ -134,31 +148,28 @@ class MomentWatch:
             found += self._look(decision, self._thresholds_of(index), follower)
         return found
 
-    def hear(self, events: Sequence[Event]) -> list[Moment]:
-        """Take in events; return as `look`."""
-        found: list[Moment] = []
+    def hear(self, events: Sequence[Event]) -> None:
+        """Take in events, after the decisions that caused them."""
         for event in events:
             course = self._courses.get((event.source, event.body))
             if course is None:
                 continue
-            if event.type == "onset" and (valley := course.open.get(event.label)) is not None:
-                valley.event = event.id
-            course.told_until_s = max(course.told_until_s, event.t_end)
-            for valley in [*course.open.values()]:
-                if valley.event == event.id and event.type == "end":
-                    valley.told_until_s = event.t_end
-                    found += self._close(valley, course, event.source, event.body)
-        return found
+            if event.type == "end":
+                for span in course.events:
+                    span.end_s = event.t_end if span.id == event.id else span.end_s
+            elif event.type == "onset":
+                course.events.append(_Span(id=event.id, label=event.label, start_s=event.t_start))
+                own = [valley for valley in course.open if valley.label == event.label and not valley.is_told]
+                if own:
+                    min(own, key=lambda valley: abs(valley.start_s - event.t_start)).is_told = True
 
     def leave(self, bodies: Iterable[tuple[str, int]]) -> list[Moment]:
-        """Take in who is followed still; return as `look`, of those who are not."""
+        """Take in who is followed still; return the moments of those who are not."""
         found: list[Moment] = []
         if not self._courses:
             return found
         for source, body in self._courses.keys() - {*bodies}:
-            course = self._courses.pop((source, body))
-            for valley in [*course.open.values()]:
-                found += self._close(valley, course, source, body)
+            found += self._close_all(self._courses.pop((source, body)), source, body)
         return found
 
     def _thresholds_of(self, index: PrototypeIndex) -> Doubles:
@@ -170,72 +181,57 @@ class MomentWatch:
         return thresholds_K
 
     def _look(self, decision: Decision, thresholds_K: Doubles, follower: Follower) -> list[Moment]:
-        who = decision.source, decision.body
-        near: npt.NDArray[np.intp] = np.flatnonzero(decision.distances_K < self.config.review.near_miss * thresholds_K)
-        course = self._courses.get(who)
+        source, body, now_s = decision.source, decision.body, decision.time_s
+        near = np.flatnonzero(decision.distances_K < self.config.review.near_miss * thresholds_K)
+        course = self._courses.get((source, body))
         if course is None:
             if not len(near):
                 return []
-            course = self._courses[who] = _Course()
+            course = self._courses[source, body] = _Course()
         found = []
-        if decision.time_s < course.newest_s:  # another epoch: what was seen before is over
-            for valley in [*course.open.values()]:
-                found += self._close(valley, course, *who)
-            course = self._courses[who] = _Course()
-        course.newest_s = decision.time_s
+        if now_s < course.newest_s:  # another epoch: what was seen before is over
+            found = self._close_all(course, source, body)
+            course = self._courses[source, body] = _Course()
+        course.newest_s = now_s
+        course.forget(now_s - _REMEMBERED_S)
         for label in near.tolist():
-            found += self._lower(decision, label, float(thresholds_K[label]), course, follower)
-        for valley in [*course.open.values()]:
-            if not valley.event and decision.time_s - valley.time_s > _SETTLE_S:
-                found += self._close(valley, course, *who)
+            self._lower(decision, label, float(thresholds_K[label]), course, follower)
+        for valley in [valley for valley in course.open if now_s - valley.time_s > _SETTLE_S]:
+            found += self._close(valley, course, source, body)
         return found
 
-    def _lower(
-        self, decision: Decision, number: int, threshold: float, course: _Course, follower: Follower
-    ) -> list[Moment]:
-        """Note a label's distance where it is a valley's lowest so far; close the valley of an earlier movement."""
+    def _lower(self, decision: Decision, number: int, threshold: float, course: _Course, follower: Follower) -> None:
+        """Note a label's distance, if it is the lowest so far in its movement, with what was seen in the window."""
         label, distance = decision.labels[number], float(decision.distances_K[number])
-        start_s, found = decision.windows[int(decision.windows_K[number])].start_s, []
-        valley = course.open.get(label)
+        start_s = decision.windows[int(decision.windows_K[number])].start_s
+        own = [valley for valley in course.open if valley.label == label and valley.shows(start_s, decision.time_s)]
+        if own:
+            valley = own[-1]
+        elif any(valley.label == label and valley.shows(start_s, decision.time_s) for valley in course.closed):
+            return
+        else:
+            valley = _Valley(label=label, threshold=threshold)
+            course.open.append(valley)
         is_best = decision.match is not None and decision.match.label == label
-        is_hit = is_best and distance <= threshold
-        if valley is not None and not valley.event and not valley.shows(start_s, decision.time_s):
-            found = self._close(valley, course, decision.source, decision.body)
-            valley = None
-        if valley is None and any(v.label == label and v.shows(start_s, decision.time_s) for v in course.closed):
-            return found
-        if valley is None or distance < valley.distance:
-            nearer = "" if is_best or decision.match is None else decision.match.label
-            lowest = _Valley(
-                label=label,
-                distance=distance,
-                threshold=threshold,
-                score=_score(distance, threshold, self.config.events.min_score, self._curve),
-                start_s=start_s,
-                time_s=decision.time_s,
-                nearer=nearer,
-                movement=follower.movement(decision.source, decision.body, start_s),
-                num_hits=0 if valley is None else valley.num_hits,
-                event="" if valley is None else valley.event,
-            )
-            course.open[label] = valley = lowest
-        valley.num_hits += is_hit
-        return found
+        valley.num_hits += is_best and distance <= threshold
+        if distance < valley.distance:
+            valley.distance, valley.start_s, valley.time_s = distance, start_s, decision.time_s
+            valley.nearer = "" if is_best or decision.match is None else decision.match.label
+            valley.movement = follower.movement(decision.source, decision.body, start_s)
+
+    def _close_all(self, course: _Course, source: str, body: int) -> list[Moment]:
+        return [moment for valley in [*course.open] for moment in self._close(valley, course, source, body)]
 
     def _close(self, valley: _Valley, course: _Course, source: str, body: int) -> list[Moment]:
         """Return what a valley was, or nothing where it is not worth a look."""
-        del course.open[valley.label]
-        course.closed = [v for v in course.closed if v.time_s > valley.time_s - _REMEMBERED_S]
-        others = [v for v in (*course.open.values(), *course.closed) if v.label != valley.label]
+        course.open.remove(valley)
         course.closed.append(valley)
-        if not valley.event and valley.distance > valley.threshold:
-            # Of labels that were all too far, the nearest says enough about a movement, and an event says all.
-            same = [other for other in others if other.shows(valley.start_s, valley.time_s)]
-            if any(other.event or other.ratio < valley.ratio for other in same):
-                return []
-        if not valley.event and not self._has_room(source, valley.time_s):
+        if not valley.is_told and self._is_explained(valley, course):
+            return []
+        if not valley.is_told and not self._has_room(source, valley.time_s):
             self.num_skipped += 1
             return []
+        assert valley.movement is not None
         return [
             Moment(
                 label=valley.label,
@@ -243,7 +239,7 @@ class MomentWatch:
                 body=body,
                 movement=valley.movement.from_zero(),
                 time_s=valley.time_s,
-                score=valley.score,
+                score=_score(valley.distance, valley.threshold, self.config.events.min_score, self._curve),
                 distance=valley.distance,
                 threshold_distance=valley.threshold,
                 why=self._why(valley, course),
@@ -251,8 +247,23 @@ class MomentWatch:
             )
         ]
 
+    def _is_explained(self, valley: _Valley, course: _Course) -> bool:
+        """Return whether an event says what a valley was, or another label that was too far says more."""
+        events = [
+            event
+            for event in course.events
+            if _share(event.start_s, event.end_s, valley.start_s, valley.time_s) > _SAME
+        ]
+        if any(event.label == valley.label for event in events):
+            return True
+        if valley.distance <= valley.threshold:
+            return False
+        others = [other for other in (*course.open, *course.closed) if other.label != valley.label]
+        same = [other for other in others if other.shows(valley.start_s, valley.time_s)]
+        return bool(events) or any(other.is_told or other.ratio < valley.ratio for other in same)
+
     def _why(self, valley: _Valley, course: _Course) -> Why:
-        if valley.event:
+        if valley.is_told:
             return "told"
         if valley.distance > valley.threshold:
             return "threshold"
@@ -260,8 +271,8 @@ class MomentWatch:
             return "nearer"
         if valley.num_hits < self.config.events.hits:
             return "few"
-        told = [other for other in course.closed if other.event and other.shows(valley.start_s, valley.time_s)]
-        return "overlap" if told or valley.start_s < course.told_until_s else "rules"
+        told = any(event.start_s < valley.time_s and event.end_s > valley.start_s for event in course.events)
+        return "overlap" if told else "rules"
 
     def _has_room(self, source: str, time_s: float) -> bool:
         """Count a near miss of a source; return whether it has no more of them in a minute than it may."""
@@ -282,6 +293,7 @@ def _score(distance: float, threshold: float, min_score: float, curve: ScoreCurv
     return score_from_distance(distance, curve, midpoint)
 
 
-def _is_same(start_s: float, end_s: float, other_start_s: float, other_end_s: float) -> bool:
+def _share(start_s: float, end_s: float, other_start_s: float, other_end_s: float) -> float:
+    """Return how much of the shorter of two spans they have in common."""
     common_s = min(end_s, other_end_s) - max(start_s, other_start_s)
-    return common_s > _SAME * max(1e-9, min(end_s - start_s, other_end_s - other_start_s))
+    return max(0.0, common_s) / max(1e-9, min(end_s - start_s, other_end_s - other_start_s))

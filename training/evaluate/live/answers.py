@@ -235,9 +235,9 @@ def _keep_clips(lesson: _Lesson, method: Method, gallery: Gallery, ring: Path) -
         watch = MomentWatch(config, method.encoder.info.score_curve)
 
         def listen(turn: Turn, recognizer: Recognizer, watch: MomentWatch = watch) -> None:
-            moments = watch.look(turn.decisions, index, recognizer) + watch.hear(turn.events)
-            moments += watch.leave(recognizer.bodies)
-            for moment in moments:
+            moments = watch.look(turn.decisions, index, recognizer)
+            watch.hear(turn.events)
+            for moment in (*moments, *watch.leave(recognizer.bodies)):
                 keep_moment(ring, moment, config.review, "")
 
         play(stream, method, index=index, listen=listen)
