@@ -175,7 +175,7 @@ def test_what_is_no_folder_is_refused(bundle: Path, tmp_path: Path) -> None:
     ("key", "value"),
     [
         ("bundle_version", BUNDLE_VERSION - 1),
-        ("preprocessing_version", PREPROCESSING_VERSION - 1),
+        ("preprocessing_version", PREPROCESSING_VERSION - 2),
         ("layout", "coco17"),
     ],
 )

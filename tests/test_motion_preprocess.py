@@ -14,6 +14,7 @@ from edge.motion.preprocess import (
     fill_missing,
     pace_by_motion,
     resample,
+    stand_up,
     to_body_frame,
     window_from_movement,
     windows_from_joints,
@@ -156,6 +157,65 @@ def test_one_noisy_frame_does_not_turn_the_window() -> None:
         np.testing.assert_allclose(again[2:], window[2:], atol=0.02)
 
 
+# Who sits
+
+
+def seated(joints: Array) -> Array:
+    """Put a performer on a chair: thighs forward from hips that stay, shanks down."""
+    joints = joints.copy()
+    facing = np.array([0, 0, -1], np.float32)
+    for side in ("Left", "Right"):
+        hip, knee, ankle, foot = (_J[part + side] for part in ("Hip", "Knee", "Ankle", "Foot"))
+        thigh, shank = (np.linalg.norm(joints[0, a] - joints[0, b]) for a, b in ((hip, knee), (knee, ankle)))
+        joints[:, knee] = joints[:, hip] + thigh * facing
+        joints[:, ankle] = joints[:, knee] - shank * np.array([0, 1, 0], np.float32)
+        joints[:, foot] = joints[:, ankle] + 0.1 * facing
+    return joints
+
+
+def arms_and_head(window: Array) -> Array:
+    names = ("Head", *(f"{part}{side}" for part in ("Elbow", "Wrist", "Hand") for side in ("Left", "Right")))
+    return window[:, [_J[name] for name in names]]
+
+
+def test_who_waves_on_a_chair_is_nearly_as_one_who_waves_and_stands() -> None:
+    timestamps_s, joints = clip()
+    standing, sitting = (
+        to_body_frame(resample(timestamps_s, each, _FROM_THE_START, _NUM_FRAMES)) for each in (joints, seated(joints))
+    )
+    apart, apart_stood_up = (np.abs(each - standing).mean() for each in (sitting, stand_up(sitting)))
+    # What is left: the ankles lie before the neck, so that the whole body seems to lean back.
+    assert apart_stood_up < 0.7 * apart
+    legs = [_J[f"{part}{side}"] for part in ("Knee", "Ankle", "Foot") for side in ("Left", "Right")]
+    np.testing.assert_allclose(stand_up(sitting)[0, :, legs], standing[0, :, legs], atol=0.25)
+
+
+@pytest.mark.parametrize("action", ["squat", "kick", "bow"])
+def test_legs_that_move_or_are_straight_stay_as_they_are(action: str) -> None:
+    timestamps_s, joints = clip(action)
+    (window,) = resample(timestamps_s, joints, _FROM_THE_START, _NUM_FRAMES)
+    framed = to_body_frame(window[None])
+    np.testing.assert_allclose(stand_up(framed), framed, atol=0.05)
+
+
+def test_standing_up_leaves_what_comes_in_as_it_is() -> None:
+    timestamps_s, joints = clip()
+    framed = to_body_frame(resample(timestamps_s, seated(joints), _FROM_THE_START, _NUM_FRAMES))
+    before = framed.copy()
+    assert np.abs(stand_up(framed) - before).max() > 0.3
+    np.testing.assert_array_equal(framed, before)
+
+
+def test_who_is_seen_without_legs_is_as_tall_as_with_them() -> None:
+    timestamps_s, joints = clip()
+    whole = window_of(timestamps_s, joints, _NUM_FRAMES)
+    hidden = joints.copy()
+    hidden[:, [_J[f"{part}{side}"] for part in ("Knee", "Ankle", "Foot") for side in ("Left", "Right")]] = np.nan
+    np.testing.assert_allclose(
+        arms_and_head(window_of(timestamps_s, hidden, _NUM_FRAMES)), arms_and_head(whole), atol=0.25
+    )
+
+
 # In time
 
 
@@ -293,10 +353,17 @@ def test_the_numbers_of_this_version_stay() -> None:
     joints[:, 23] = np.nan
     joints[:, [_J["AnkleLeft"], _J["AnkleRight"]]] -= [0.3, 3, 0.6]  # some 15 degrees of tilt
     window = window_of(timestamps_s, joints, 16)
-    assert PREPROCESSING_VERSION == 3, "new numbers below, please"
+    assert PREPROCESSING_VERSION == 4, "new numbers below, please"
     np.testing.assert_allclose(
         [window.mean(), window.std(), window[0, 3, 0], window[7, 11, 1], window[15, 23, 2]],
         [-0.0447448, 0.2599959, -0.0426397, -0.3197025, 0.0646843],
+        atol=1e-5,
+    )
+    timestamps_s, joints = clip()
+    window = window_of(timestamps_s, seated(joints), 16)
+    np.testing.assert_allclose(
+        [window.mean(), window.std(), window[0, 3, 0], window[7, 11, 1], window[15, 13, 2]],
+        [-0.042334, 0.4633713, -0.0933074, 0.8909916, 0.0484323],
         atol=1e-5,
     )
 

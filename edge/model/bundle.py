@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 
 from edge.model.statistics import BaseStatistics, read_statistics
-from edge.motion import PREPROCESSING_VERSION
+from edge.motion import COMPATIBLE_VERSIONS
 from streams.errors import BundleError
 
 BUNDLE_VERSION = 2
@@ -108,7 +108,7 @@ def read_bundle(path: Path | None = None) -> tuple[BundleInfo, Path]:
         content = (path / "bundle.json").read_bytes()
         # Another version may have other fields: name that first.
         version = msgspec.json.decode(content, type=_Version).bundle_version
-        _check(path, "bundle_version", BUNDLE_VERSION, version)
+        _check(path, "bundle_version", version, BUNDLE_VERSION)
         info = msgspec.json.decode(content, type=BundleInfo)
     except OSError as error:
         raise _no_bundle(path, error) from error
@@ -118,8 +118,8 @@ def read_bundle(path: Path | None = None) -> tuple[BundleInfo, Path]:
             hint="Copy the whole bundle again, or make it anew: `crossglg-edge export RUN`.",
         ) from error
     _check_file(path, "encoder.onnx", info.onnx_sha256)
-    _check(path, "preprocessing_version", PREPROCESSING_VERSION, info.preprocessing_version)
-    _check(path, "layout", "kinect25", info.layout)
+    _check(path, "preprocessing_version", info.preprocessing_version, *COMPATIBLE_VERSIONS)
+    _check(path, "layout", info.layout, "kinect25")
     return info, path / "encoder.onnx"
 
 
@@ -150,10 +150,10 @@ def _no_bundle(path: Path, error: OSError) -> BundleError:
     )
 
 
-def _check(path: Path, what: str, expected: object, got: object) -> None:
-    if got != expected:
+def _check(path: Path, what: str, got: object, *expected: object) -> None:
+    if got not in expected:
         raise BundleError(
-            f"{path}: {what} is {got!r}, this version of crossglg-edge needs {expected!r}",
+            f"{path}: {what} is {got!r}, this version of crossglg-edge needs {' or '.join(map(repr, expected))}",
             hint="Take the bundle that is shipped, by leaving `bundle` out of the config; or make yours anew with this "
             "version, `crossglg-edge train` and `export`; or install the version that made it.",
         )

@@ -2,12 +2,14 @@
 
 from edge.motion.dtw import dtw_distances
 from edge.motion.preprocess import (
+    COMPATIBLE_VERSIONS,
     MOTION_SHARE,
     PREPROCESSING_VERSION,
     fill_missing,
     frames_at,
     pace_by_motion,
     resample,
+    stand_up,
     to_body_frame,
     window_from_movement,
     windows_from_joints,
@@ -17,6 +19,7 @@ from edge.motion.speed import REST_M_S, extremity_speed_m_s, travel_m, travels_m
 from edge.motion.track import BodyTrack
 
 __all__ = [
+    "COMPATIBLE_VERSIONS",
     "MOTION_SHARE",
     "PREPROCESSING_VERSION",
     "REST_M_S",
@@ -29,6 +32,7 @@ __all__ = [
     "on_side",
     "pace_by_motion",
     "resample",
+    "stand_up",
     "to_body_frame",
     "travel_m",
     "travels_m",

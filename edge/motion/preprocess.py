@@ -5,6 +5,8 @@ Shapes: L frames as they came, T frames of a window, V = 25 kinect25 joints, C =
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,7 +16,9 @@ from streams.layouts import KINECT25_JOINTS, KINECT25_PARENT_FIRST, KINECT25_PAR
 from streams.movement import Movement
 
 # Bump it when `window_from_movement` gives other numbers for the same input; bundles carry it.
-PREPROCESSING_VERSION = 3
+PREPROCESSING_VERSION = 4
+# The bundles it works with. 4 sets bent, still legs straight (`stand_up`), which changes nothing for who stands.
+COMPATIBLE_VERSIONS = (3, 4)
 
 _J = {name: i for i, name in enumerate(KINECT25_JOINTS)}
 _SPINE_MID = _J["SpineMid"]
@@ -47,9 +51,23 @@ _MEASURES = _measures()
 # How far a window's frames are shared out by motion instead of time. Compared frame by frame, joints tell
 # 71 % of unseen archives' actions apart so, and 62 % by time alone (benchmarks/results/one_shot_*).
 MOTION_SHARE = 0.75
+# What share of their sum each is, the medians of three sensors' recordings: it stands in for a bone that is not seen.
+_BONE_SHARES = np.array([0.145, 0.1, 0.072, 0.066, 0.072, 0.066, 0.137, 0.103, 0.137, 0.102], np.float32)
+_MIN_BONE_M = 0.02
 # An adult's ten bones sum to about 3 m; a window's unit is a fifth of the sum, near 0.6 m.
 _UNITS_PER_BONE_SUM = 5.0
 _MIN_BONE_SUM_M = 0.1
+# Hip, knee, ankle and foot of who stands, seen from SpineBase, in units: the left leg, x to the right.
+_LEGS = tuple(tuple(_J[part + side] for part in ("Hip", "Knee", "Ankle", "Foot")) for side in ("Left", "Right"))
+_STANDING_4C = np.array(
+    [[-0.11, 0, -0.02], [-0.15, -0.67, 0.05], [-0.15, -1.2, 0.08], [-0.17, -1.29, -0.02]], np.float32
+)
+# A knee or ankle that stays within the first way is still, units (9 cm); beyond the second (30 cm) the leg moves.
+_STILL, _MOVING = 0.15, 0.5
+# From hip to ankle straight on, as a share of the way by the knee: whose legs are below the first sits.
+_BENT, _STRAIGHT = 0.9, 0.96
+# A shank that is not seen is so much of the thigh.
+_SHANK_SHARE = 0.7
 # A body that leans by less than about 5 degrees may really do so; one that leans by 35 to 60 does more and more surely.
 # What is between is the sensor's: it stands on a shelf and looks down.
 _STANCE_RAD, _LEANING_RAD, _LYING_RAD = np.deg2rad([5.0, 35.0, 60.0])
@@ -82,7 +100,7 @@ def windows_from_joints(
     if not np.isfinite(joints_LV3).all():
         joints_LV3 = fill_missing(Movement(timestamps_s=timestamps_s, joints_m=joints_LV3)).joints_m
     windows = resample(timestamps_s, joints_LV3, firsts_W, num_frames)
-    return to_body_frame(pace_by_motion(windows, motion_share) if motion_share else windows)
+    return stand_up(to_body_frame(pace_by_motion(windows, motion_share) if motion_share else windows))
 
 
 def fill_missing(movement: Movement) -> Movement:
@@ -191,7 +209,9 @@ def to_body_frame(joints_WTVC: Array) -> Array:
     medians_WK = _median(np.concatenate((measures[:, :, :9], lengths), axis=2))
     level_W33 = _leveling(medians_WK[:, 6:9])
     x, _, z = (medians_WK[:, None, 3:6] @ level_W33)[:, 0].T
-    scale = _UNITS_PER_BONE_SUM / np.maximum(medians_WK[:, 9:].sum(axis=1), _MIN_BONE_SUM_M)
+    is_seen_WB = medians_WK[:, 9:] > _MIN_BONE_M
+    seen_share_W = np.where(is_seen_WB.any(axis=1), is_seen_WB @ _BONE_SHARES, 1) / _BONE_SHARES.sum()
+    scale = _UNITS_PER_BONE_SUM / np.maximum(medians_WK[:, 9:].sum(axis=1) / seen_share_W, _MIN_BONE_SUM_M)
     width = np.sqrt(x * x + z * z)
     unit = scale / np.maximum(width, 1e-6)
     turn = np.zeros((num_windows, 3, 3), np.float32)
@@ -202,6 +222,51 @@ def to_body_frame(joints_WTVC: Array) -> Array:
     turn[:, 1, 1] = scale
     centered = (flat_WTK - np.tile(medians_WK[:, None, :3], 25)).reshape(num_windows, num_frames * 25, 3)
     return np.asarray((centered @ (level_W33 @ turn)).reshape(joints_WTVC.shape), np.float32)
+
+
+def stand_up(windows_WTVC: Array) -> Array:
+    """Set legs straight that are bent and still: who waves on a chair is as one who waves and stands.
+
+    A leg that moves stays as it is, and so does one that is straight. So are legs that were never seen, as at a table.
+    Takes and returns windows of `to_body_frame`, shape (W, T, 25, 3).
+    """
+    result = windows_WTVC
+    for leg, side in zip(_LEGS, (1, -1), strict=True):
+        straight_W = _straightness(windows_WTVC, leg)
+        bent = np.flatnonzero(straight_W < 1)
+        if not len(bent):
+            continue
+        if result is windows_WTVC:
+            result = windows_WTVC.copy()
+        bases_WT13, legs_WT43 = windows_WTVC[bent, :, :1], windows_WTVC[bent][:, :, leg]
+        kept_W = np.maximum(straight_W[bent], _motion((legs_WT43 - bases_WT13)[:, :, 1:3]))
+        standing_WT43 = bases_WT13 + _STANDING_4C * np.array([side, 1, 1], np.float32)
+        changed_WT43 = standing_WT43 + kept_W[:, None, None, None] * (legs_WT43 - standing_WT43)
+        result[bent[:, None], :, leg] = changed_WT43.swapaxes(1, 2)
+    return result
+
+
+def _straightness(windows_WTVC: Array, leg: Sequence[int]) -> Array:
+    """Return 0 for a leg as bent as one who sits has it, to 1 for a straight one, shape (W,)."""
+    hip, knee, ankle = (windows_WTVC[:, :, joint] for joint in leg[:3])
+    ways = (knee - hip, ankle - knee, ankle - hip)
+    thigh_WT, shank_WT, direct_WT = (np.sqrt(np.einsum("wtc,wtc->wt", way, way)) for way in ways)
+    share_WT = direct_WT / np.maximum(thigh_WT + np.maximum(shank_WT, _SHANK_SHARE * thigh_WT), 1e-3)
+    share_W = _median(share_WT[:, :, None])[:, 0]
+    return np.asarray(np.clip((share_W - _BENT) / (_STRAIGHT - _BENT), 0, 1), np.float32)
+
+
+def _motion(joints_WTV3: Array) -> Array:
+    """Return 0 where all joints are still, to 1 where one moves, shape (W,).
+
+    Of 16 frames the outermost at either end does not count: a joint that leaps away for one frame does not move.
+    """
+    num_frames = joints_WTV3.shape[1]
+    low, high = num_frames // 16, num_frames - 1 - num_frames // 16
+    ordered = np.partition(joints_WTV3, (low, high), axis=1)
+    way_WV3 = ordered[:, high] - ordered[:, low]
+    moved_W = np.sqrt(np.einsum("wvc,wvc->wv", way_WV3, way_WV3)).max(axis=1)
+    return np.asarray(np.clip((moved_W - _STILL) / (_MOVING - _STILL), 0, 1), np.float32)
 
 
 def _leveling(up_W3: Array) -> Array:

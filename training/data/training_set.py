@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge.motion import MOTION_SHARE, fill_missing, pace_by_motion, resample, to_body_frame
+from edge.motion import MOTION_SHARE, fill_missing, pace_by_motion, resample, stand_up, to_body_frame
 from streams.archive import read_archive
 from streams.arrays import Array
 from streams.errors import ArchiveError
@@ -161,6 +161,7 @@ def augmented_windows(
     windows[:, 0] = to_body_frame(joints[:, 0])
     for i, m in np.argwhere(present_BM[:, 1:]).tolist():
         windows[i, m + 1] = _in_frame_of(joints[i, 0], windows[i, 0], joints[i, m + 1])
+    windows[:, 0] = stand_up(windows[:, 0])
     turn_B33 = _turns(rng.uniform(-1, 1, (len(clips), 3)) * augmentation.max_turn_rad)
     scale_B13 = rng.normal(1, augmentation.axis_scale, (len(clips), 1, 3)).astype(np.float32)
     changed = (windows.reshape(len(clips), -1, 3) @ (turn_B33 * scale_B13)).reshape(windows.shape)
