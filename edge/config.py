@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from streams import clients
 from streams.errors import ConfigError
 
 _APP = "crossglg-edge"
+log = logging.getLogger("crossglg_edge")
 DEFAULT_PATH = platformdirs.user_config_path(_APP) / "config.toml"
 # What ZeroMQ takes: a port for tcp, anything for another transport.
 _ENDPOINT = re.compile(r"tcp://[^\s/]+:(\d{1,5}|\*)|(?!tcp:)[a-z]+://\S.*")
@@ -103,16 +105,19 @@ class Events(_Section, frozen=True):
     """When a match becomes an event."""
 
     min_score: Annotated[float, Meta(ge=0, le=1, description="score that a match must reach")] = 0.5
-    hits: Annotated[int, Meta(ge=1, le=20, description="matches needed among the last `out_of` decisions")] = 2
-    out_of: Annotated[int, Meta(ge=1, le=20, description="decisions that `hits` are counted in")] = 3
-    sure_score: Annotated[float, Meta(ge=0, le=1, description="score at which one match is enough; 1: never")] = 0.98
-    hold_score: Annotated[
-        float, Meta(ge=0, le=1, description="share of `min_score` that keeps an event going once it has begun")
-    ] = 0.8
-    release_s: Annotated[float, Meta(ge=0, le=3600, description="an event ends this long after its last match")] = 0.7
-    refractory_s: Annotated[
-        float, Meta(ge=0, le=3600, description="the same label does not begin again for this long after its end")
+    hits: Annotated[int, Meta(ge=1, le=20, description="decisions that must agree on a label")] = 2
+    settle_s: Annotated[
+        float, Meta(ge=0, le=3600, description="an event is told when for so long nothing nearer has come")
     ] = 0.5
+    hold_rise: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=10,
+            description="an event goes on while its distance is at most this share of the threshold above its lowest",
+        ),
+    ] = 0.07
+    release_s: Annotated[float, Meta(ge=0, le=3600, description="an event ends this long after its last match")] = 0.7
     update_s: Annotated[float, Meta(gt=0, le=3600, description="time between two updates of a lasting event")] = 1.0
 
 
@@ -196,9 +201,9 @@ class Config(_Section, frozen=True):
     gallery: GalleryFile = GalleryFile()
     review: Review = Review()
 
-    def __post_init__(self) -> None:
-        if self.events.hits > self.events.out_of:
-            raise ValueError(f"events.hits is {self.events.hits}, more than events.out_of, {self.events.out_of}")
+
+# Keys that former versions had: people's files still hold them, and they change nothing.
+_FORMER_KEYS = {"events": ("out_of", "sure_score", "hold_score", "refractory_s")}
 
 
 def read_config(
@@ -228,7 +233,13 @@ def _read_file(path: Path | None) -> Config:
             return Config()
         path = DEFAULT_PATH
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Config)
+        content = msgspec.toml.decode(path.read_bytes())
+        for name, keys in _FORMER_KEYS.items():
+            section = content.get(name)
+            for key in keys if isinstance(section, dict) else ():
+                if section.pop(key, None) is not None:
+                    log.info("%s: %s.%s is not used any more: you may remove it", path, name, key)
+        return msgspec.convert(content, Config)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:

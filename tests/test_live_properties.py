@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,12 +41,10 @@ def decisions(draw: st.DrawFn) -> list[tuple[float, Match | None]]:
 def configs(draw: st.DrawFn) -> Events:
     return Events(
         min_score=draw(st.floats(0.01, 1.0)),
-        hold_score=draw(_SCORES),
-        sure_score=draw(_SCORES),
         hits=draw(st.integers(1, 3)),
-        out_of=draw(st.integers(3, 5)),
+        settle_s=draw(st.sampled_from([0.0, 0.5, 1.0])),
+        hold_rise=draw(st.sampled_from([0.0, 0.07, 1.0])),
         release_s=draw(st.sampled_from([0.0, 0.5, 2.0])),
-        refractory_s=draw(st.sampled_from([0.0, 1.0])),
         update_s=draw(st.sampled_from([0.1, 0.5])),
     )
 
@@ -54,37 +53,79 @@ def configs(draw: st.DrawFn) -> Events:
 def test_events_follow_one_another_each_from_onset_over_updates_to_end(
     stream: list[tuple[float, Match | None]], config: Events
 ) -> None:
-    events, running, seen = BodyEvents(config.out_of), "", set()
-    ended_s: dict[str, float] = {}
+    events, running, seen = BodyEvents(), "", set()
+    until_s = -math.inf
     for now_s, match in stream:
         for kind, active in events.follow(match, now_s, config):
             if kind == "onset":
                 assert not running
                 assert active.id not in seen
-                assert match is not None
-                assert active.match == match
-                assert match.score >= config.min_score
-                assert now_s - ended_s.get(match.label, -math.inf) > config.refractory_s
+                assert active.match in [earlier for _, earlier in stream]
+                assert active.match.score >= config.min_score
+                # No movement is told twice: most of its window lies after what the event before was matched by.
+                assert active.t_start_s >= until_s - 0.4 * (now_s - active.t_start_s) - 1e-6
                 running = active.id
                 seen.add(running)
             else:
                 assert active.id == running
                 if kind == "end":
                     running = ""
-                    ended_s[active.match.label] = now_s
+            until_s = active.last_hit_s
             assert active.t_start_s <= active.last_hit_s <= now_s
         assert (events.active is not None) == bool(running)
         if events.active is not None:
             assert events.active.id == running
+            until_s = events.active.last_hit_s
             assert now_s - events.active.last_hit_s <= config.release_s
 
 
-@given(decisions(), configs())
-def test_silence_ends_every_event(stream: list[tuple[float, Match | None]], config: Events) -> None:
-    events = BodyEvents(config.out_of)
+@given(decisions(), configs(), st.booleans())
+def test_the_end_of_a_body_ends_every_event(
+    stream: list[tuple[float, Match | None]], config: Events, begins: bool
+) -> None:
+    events, kinds = BodyEvents(), []
     for now_s, match in stream:
-        events.follow(match, now_s, config)
-    was_active = events.active is not None
-    told = events.follow(None, stream[-1][0] + config.release_s + 0.01, config)
-    assert [kind for kind, _ in told] == ["end"] * was_active
+        kinds += [kind for kind, _ in events.follow(match, now_s, config)]
+    kinds += [kind for kind, _ in events.finish(stream[-1][0], config, begins=begins)]
     assert events.active is None
+    assert kinds.count("onset") == kinds.count("end")
+
+
+def match_at(distance: float, now_s: float, *, label: str = "wave", length_s: float = 1.0) -> Match:
+    return Match(
+        label=label,
+        distance=distance,
+        threshold_distance=1.0,
+        score=0.9 if distance <= 1.0 else 0.1,
+        runner_up=None,
+        t_start_s=now_s - length_s,
+        joints=1.0,
+    )
+
+
+def onsets(distances: list[float], **settings: float) -> list[tuple[float, float]]:
+    """Return when each event was told and its distance, of decisions every 0.2 s, 9 where nothing was matched."""
+    config, events, told = msgspec.structs.replace(Events(), **settings), BodyEvents(), []
+    for number, distance in enumerate(distances):
+        now_s = 0.2 * number
+        match = match_at(distance, now_s) if distance < 9 else None
+        for kind, active in events.follow(match, now_s, config):
+            if kind == "onset":
+                told.append((round(now_s, 1), active.match.distance))
+    return told
+
+
+def test_an_event_is_told_half_a_second_after_its_label_came_nearest() -> None:
+    falling_and_rising = [9, 9, 9, 9, 9, 0.9, 0.7, 0.5, 0.6, 0.8, 0.9, 9, 9, 9]
+    assert onsets(falling_and_rising) == [(2.0, 0.5)]
+    assert onsets(falling_and_rising, settle_s=0.0) == [(1.2, 0.7)]
+    assert onsets(falling_and_rising, hits=8) == []
+
+
+def test_what_repeats_is_told_each_time_it_comes_nearest() -> None:
+    once = [0.9, 0.6, 0.5, 0.6, 0.9, 1.2]
+    assert [distance for _, distance in onsets([9] * 5 + 4 * once + [9] * 5)] == [0.5] * 4
+
+
+def test_a_match_that_stays_as_near_is_one_event() -> None:
+    assert len(onsets([9] * 5 + [0.5, 0.52, 0.51] * 20 + [9] * 5)) == 1

@@ -25,6 +25,11 @@ class Active:
 
 # So much of a window may be what an event before it already explained: people do not rest between two actions.
 _MAX_OVERLAP = 0.4
+# Decisions agree that are so near in time.
+_AGREE_S = 1.2
+_MAX_HITS = 64
+# Decisions come a little early or late.
+_TOLERANCE_S = 1e-3
 
 Told = tuple[Literal["onset", "update", "end"], Active]
 
@@ -32,50 +37,92 @@ Told = tuple[Literal["onset", "update", "end"], Active]
 class BodyEvents:
     """Follow one body: at most one event at a time, and no movement is told twice.
 
-    An event begins when `hits` of the last `out_of` decisions agree on a label, or one is sure, and the window
-    that matches lies mostly after the event before it was last matched: what was explained is not explained
-    again. It goes on while a lower score than it took to begin is held.
+    While an action is done, the distance of its label falls, is least where the window holds just the action, and
+    rises again. So an event is told `settle_s` after the nearest match, once nothing nearer has come, if `hits`
+    decisions agree on its label. Its window has to lie mostly after the event before it: what was explained is not
+    explained again. The event goes on while its label is matched and stays near the lowest distance; a second
+    time the same action comes nearest, it is another event.
     """
 
-    def __init__(self, out_of: int) -> None:
+    def __init__(self) -> None:
         self.active: Active | None = None
-        self._recent: deque[str | None] = deque(maxlen=out_of)
-        self._ended_s: dict[str, float] = {}
+        self._nearest: tuple[Match, float] | None = None
+        self._hits: deque[tuple[float, str]] = deque(maxlen=_MAX_HITS)
         self._explained_until_s = -math.inf
 
     def follow(self, match: Match | None, now_s: float, config: Events) -> list[Told]:
         """Take in the match of a decision, or that there is none; return what is to be told."""
-        is_hit = match is not None and match.score >= config.min_score
-        self._recent.append(match.label if match is not None and is_hit else None)
-        active = self.active
-        is_held = match is not None and match.score >= config.hold_score * config.min_score
-        if active is not None and match is not None and is_held and match.label == active.match.label:
-            return self._goes_on(active, match, now_s, config)
+        told = self._settle(now_s, config, config.settle_s)
+        told += self._go_on(match, now_s, config)
+        if match is not None and match.score >= config.min_score:
+            self._consider(match, now_s)
+            if not config.settle_s:
+                told += self._settle(now_s, config, 0.0)
+        return told
+
+    def finish(self, now_s: float, config: Events, *, begins: bool = True) -> list[Told]:
+        """End what goes on, as the body is followed no more; where it `begins`, tell what came nearest until then."""
+        told = self._settle(now_s, config, 0.0) if begins else []
+        if self.active is not None:
+            told.append(self._end(self.active))
+        return told
+
+    def _settle(self, now_s: float, config: Events, settle_s: float) -> list[Told]:
+        """Begin an event with a match that was the nearest for so long, if enough decisions agree."""
+        if self._nearest is None or now_s - self._nearest[1] < settle_s - _TOLERANCE_S:
+            return []
         told: list[Told] = []
-        begins = match is not None and is_hit and self._may_begin(match, now_s, config)
-        if active is not None and (begins or now_s - active.last_hit_s > config.release_s):
-            self._ended_s[active.match.label] = now_s
-            self.active = None
-            told.append(("end", active))
-        if begins and match is not None:
+        match, found_s = self._nearest
+        self._nearest = None
+        num_hits = sum(label == match.label and at_s >= found_s - _AGREE_S for at_s, label in self._hits)
+        if num_hits >= config.hits:
+            if self.active is not None:
+                told.append(self._end(self.active))
             self.active = Active(
-                match=match, t_start_s=match.t_start_s, last_hit_s=now_s, last_told_s=now_s, id=str(uuid.uuid4())
+                match=match, t_start_s=match.t_start_s, last_hit_s=found_s, last_told_s=now_s, id=str(uuid.uuid4())
             )
-            self._explained_until_s = now_s
+            self._explained_until_s = found_s
+            self._hits.clear()
             told.append(("onset", self.active))
         return told
 
-    def _goes_on(self, active: Active, match: Match, now_s: float, config: Events) -> list[Told]:
-        active.last_hit_s = self._explained_until_s = now_s
-        if match.score > active.match.score:
-            active.match = match
-        if now_s - active.last_told_s < config.update_s:
+    def _go_on(self, match: Match | None, now_s: float, config: Events) -> list[Told]:
+        active = self.active
+        if active is None:
             return []
-        active.last_told_s = now_s
-        return [("update", active)]
+        if match is not None and _is_held(active, match, config):
+            active.last_hit_s = self._explained_until_s = now_s
+            if match.distance < active.match.distance:
+                active.match = match
+            if now_s - active.last_told_s >= config.update_s:
+                active.last_told_s = now_s
+                return [("update", active)]
+        elif now_s - active.last_hit_s > config.release_s:
+            return [self._end(active)]
+        return []
 
-    def _may_begin(self, match: Match, now_s: float, config: Events) -> bool:
-        agree = self._recent.count(match.label) >= config.hits or match.score >= config.sure_score
-        rested = now_s - self._ended_s.get(match.label, -math.inf) > config.refractory_s
+    def _end(self, active: Active) -> Told:
+        self.active = None
+        return "end", active
+
+    def _consider(self, match: Match, now_s: float) -> None:
         overlap_s = _MAX_OVERLAP * (now_s - match.t_start_s)
-        return agree and rested and match.t_start_s >= self._explained_until_s - overlap_s
+        if match.t_start_s < self._explained_until_s - overlap_s:
+            return
+        self._hits.append((now_s, match.label))
+        if self._nearest is None or _margin(match) < _margin(self._nearest[0]):
+            self._nearest = match, now_s
+
+
+def _margin(match: Match) -> float:
+    """Return how far the match is from its label's own threshold; less is nearer."""
+    return match.distance - match.threshold_distance
+
+
+def _is_held(active: Active, match: Match, config: Events) -> bool:
+    rise = match.distance - active.match.distance
+    return (
+        match.label == active.match.label
+        and match.score >= config.min_score
+        and rise <= config.hold_rise * match.threshold_distance
+    )

@@ -164,10 +164,10 @@ class Recognizer:
 
     def forget(self) -> list[Event]:
         """Drop all tracks: what was seen so far is not to be recognized any more. Return the ends of events."""
-        return self._drop(list(self._people.values()))
+        return self._drop(list(self._people.values()), is_lost=False)
 
     def lose_silent(self, now_s: float) -> list[Event]:
-        """Drop the tracks of sources that gave no frame for `takeover_s`; return the ends of their events.
+        """Drop the tracks of sources that gave no frame for `takeover_s`; return the last of their events.
 
         `now_s`: the injected clock. Frames that the intake refuses, as those of a time that stands
         still, are none.
@@ -179,17 +179,19 @@ class Recognizer:
             del self._received_s[source], self._last_frames[source]
         return events
 
-    def _drop(self, people: list[_Person]) -> list[Event]:
+    def _drop(self, people: list[_Person], *, is_lost: bool = True) -> list[Event]:
+        """Follow these bodies no more; where one is lost, what came nearest until then is told."""
         events = []
         for person in people:
             del self._people[person.source, person.body]
-            if person.events.active is not None:
+            told = person.events.finish(person.decided_s, self.config.events, begins=is_lost)
+            if told:
                 frame = self._last_frames[person.source]
-                events.append(self._event("end", person, person.events.active, frame, _NO_LATENCY))
+                events += [self._event(kind, person, active, frame, _NO_LATENCY) for kind, active in told]
         return events
 
     def _take(self, frame: SkeletonFrame) -> list[Event]:
-        """Add a frame to the tracks of its bodies; return the ends of events of those that were lost before it."""
+        """Add a frame to the tracks of its bodies; return the last events of those that were lost before it."""
         now_s = frame.timestamp_s
         # A time that runs backwards (another epoch) ends the old tracks as a gap does.
         ends = self._drop(
@@ -217,7 +219,7 @@ class Recognizer:
         if len(self._people) >= self.config.stream.max_bodies:
             return None
         track = BodyTrack(max(self.config.windows.lengths_s) + 0.1, self.config.stream.max_rate_fps)
-        person = _Person(source, body, track, BodyEvents(self.config.events.out_of))
+        person = _Person(source, body, track, BodyEvents())
         self._people[source, body] = person
         return person
 

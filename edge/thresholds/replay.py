@@ -6,14 +6,14 @@ Shapes: D decisions, K labels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge.config import Config, Events
-from edge.live import Active, BodyEvents, Match, Recognizer
+from edge.live import Active, BodyEvents, Decision, Match, Recognizer
 from edge.match import PrototypeIndex, distance_at_score, score_from_distance
 from edge.model import Encoder, ScoreCurve
 from streams.arrays import Array, Times
@@ -36,11 +36,43 @@ class Decisions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spell:
-    """Hold one event that would have been: its span, and when its onset would have been told, seconds."""
+    """Hold one event that would have been: its label, its span, and when its onset would have been told, seconds."""
 
+    label: str
     start_s: float
     end_s: float
     onset_s: float
+
+
+class DecisionLog:
+    """Keep what decisions about one body found, in flat lists.
+
+    No array is kept of each: small ones between the engine's large blocks of memory hold those back from being used
+    again, 10 GB after ten minutes.
+    """
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self._labels = tuple(labels)
+        self._times_s: list[float] = []
+        self._distances: list[float] = []
+        self._starts_s: list[float] = []
+
+    def add(self, decision: Decision) -> None:
+        """Keep what a decision found, about the labels that the log was made for."""
+        window_starts_s = [window.start_s for window in decision.windows] or [0.0]
+        self._times_s.append(decision.time_s)
+        self._distances += decision.distances_K.tolist()
+        self._starts_s += [window_starts_s[window] for window in decision.windows_K.tolist()]
+
+    def decisions(self) -> Decisions:
+        """Return all that was kept."""
+        shape = len(self._times_s), len(self._labels)
+        return Decisions(
+            labels=self._labels,
+            times_s=np.array(self._times_s),
+            distances_DK=np.array(self._distances, np.float32).reshape(shape),
+            starts_s_DK=np.array(self._starts_s).reshape(shape),
+        )
 
 
 def decisions_of(
@@ -55,11 +87,7 @@ def decisions_of(
     Raises EngineError where the engine fails, CancelledError once `is_cancelled`.
     """
     recognizer = Recognizer(config, encoder, index, clock=lambda: 0.0)
-    # No array is kept of each decision: small ones between the engine's large blocks of memory hold those back from
-    # being used again, 10 GB after ten minutes.
-    times_s: list[float] = []
-    distances: list[float] = []
-    starts_s: list[float] = []
+    log = DecisionLog(index.labels)
     for frame in frames:
         if is_cancelled():
             raise CancelledError
@@ -67,45 +95,56 @@ def decisions_of(
         if recognizer.engine_error is not None:
             raise recognizer.engine_error
         for decision in decisions:
-            window_starts_s = [window.start_s for window in decision.windows] or [0.0]
-            times_s.append(decision.time_s)
-            distances += decision.distances_K.tolist()
-            starts_s += [window_starts_s[window] for window in decision.windows_K.tolist()]
-    shape = len(times_s), len(index.labels)
-    return Decisions(
-        labels=tuple(index.labels),
-        times_s=np.array(times_s),
-        distances_DK=np.array(distances, np.float32).reshape(shape),
-        starts_s_DK=np.array(starts_s).reshape(shape),
-    )
+            log.add(decision)
+    return log.decisions()
 
 
 def spells(decisions: Decisions, label: str, threshold: float, curve: ScoreCurve, events: Events) -> list[Spell]:
     """Return the events of one label that would have been with this threshold, were it enrolled alone."""
     k = decisions.labels.index(label)
-    distances_D = decisions.distances_DK[:, k]
-    if not (distances_D <= threshold).any():
+    own = slice(k, k + 1)
+    alone = Decisions(
+        labels=(label,),
+        times_s=decisions.times_s,
+        distances_DK=decisions.distances_DK[:, own],
+        starts_s_DK=decisions.starts_s_DK[:, own],
+    )
+    return all_spells(alone, threshold, curve, events)
+
+
+def all_spells(decisions: Decisions, threshold: float, curve: ScoreCurve, events: Events) -> list[Spell]:
+    """Return the events that would have been with this threshold for all labels, in the order of their onsets."""
+    if not (decisions.distances_DK <= threshold).any():
         return []
     midpoint = threshold - score_offset(curve, events)
-    body = BodyEvents(events.out_of)
+    best_D = decisions.distances_DK.argmin(axis=1)
+    rows = np.arange(len(best_D))
+    body, now_s = BodyEvents(), 0.0
     found: list[tuple[Active, float]] = []
-    for now_s, distance, start_s in zip(
-        decisions.times_s.tolist(), distances_D.tolist(), decisions.starts_s_DK[:, k].tolist(), strict=True
+    for now_s, k, distance, start_s in zip(
+        decisions.times_s.tolist(),
+        best_D.tolist(),
+        decisions.distances_DK[rows, best_D].tolist(),
+        decisions.starts_s_DK[rows, best_D].tolist(),
+        strict=True,
     ):
         match = None
         if math.isfinite(distance):
-            score = score_from_distance(distance, curve, midpoint)
             match = Match(
-                label=label,
+                label=decisions.labels[k],
                 distance=distance,
                 threshold_distance=threshold,
-                score=score,
+                score=score_from_distance(distance, curve, midpoint),
                 runner_up=None,
                 t_start_s=start_s,
                 joints=1.0,
             )
         found += [(active, now_s) for kind, active in body.follow(match, now_s, events) if kind == "onset"]
-    return [Spell(start_s=active.t_start_s, end_s=active.last_hit_s, onset_s=onset_s) for active, onset_s in found]
+    found += [(active, now_s) for kind, active in body.finish(now_s, events) if kind == "onset"]
+    return [
+        Spell(label=active.match.label, start_s=active.t_start_s, end_s=active.last_hit_s, onset_s=onset_s)
+        for active, onset_s in found
+    ]
 
 
 def score_offset(curve: ScoreCurve, events: Events) -> float:
