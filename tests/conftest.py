@@ -22,11 +22,14 @@ from edge.config import Sockets, read_config
 from edge.model.bundle import BUNDLE_VERSION, BundleInfo, ScoreCurve
 from edge.model.statistics import base_statistics, write_statistics
 from edge.motion.preprocess import PREPROCESSING_VERSION, window_from_movement
+from streams.arrays import Array, Times
 from streams.errors import ControlError
+from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
 from streams.sockets import ControlClient
 
 _NUM_FRAMES, _EMBEDDING_SIZE = 16, 64
+_PERFORMED = ("wave", "bow", "raise_arms", "squat", "kick")
 _BASE_ACTIONS = ("arm_circle", "clap", "jumping_jack", "kick", "punch", "push", "squat", "swipe")
 SCRIPT = Path(sys.executable).with_name("crossglg-edge")
 # The same examples everywhere and each time. To look for new ones: HYPOTHESIS_PROFILE=explore.
@@ -36,6 +39,50 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 # A shell that starts the tests in the background, or nohup, has these ignored, and so would be all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+WriteRecordings = Callable[..., Path]
+_FPS = 30.0
+
+
+@pytest.fixture(scope="session")
+def write_recordings() -> WriteRecordings:
+    """Return a function that writes continuous recordings, with truth, of performers who do all actions in a row."""
+    return _write_recordings
+
+
+def _write_recordings(path: Path, subjects: tuple[int, ...] = (1, 2, 3), actions: tuple[str, ...] = _PERFORMED) -> Path:
+    """Write a recording of each person who does all actions, one after another from rest to rest."""
+    frames: list[Array] = []
+    times_s: list[Times] = []
+    truth: list[tuple[int, int, float, float]] = []
+    lengths = []
+    for number, subject in enumerate(subjects):
+        start = 0
+        for label, action in enumerate(actions):
+            movement = perform(action, seed=10 * subject + label, fps=_FPS)
+            frames.append(movement.joints_m)
+            truth.append((number, label, (start + 8) / _FPS, (start + len(movement) - 8) / _FPS))
+            start += len(movement)
+        times_s.append(np.arange(start) / _FPS)
+        lengths.append(start)
+    streams, labels, starts_s, ends_s = zip(*truth, strict=True)
+    np.savez(
+        path,
+        frames=np.concatenate(frames),
+        offsets=np.cumsum([0, *lengths]),
+        timestamps_s=np.concatenate(times_s),
+        subject=np.array(subjects),
+        source=np.array([f"person {subject}" for subject in subjects]),
+        class_names=np.array(actions),
+        joint_names=np.array(KINECT25_JOINTS),
+        fps=_FPS,
+        truth_stream=np.array(streams),
+        truth_label=np.array(labels),
+        truth_start_s=np.array(starts_s),
+        truth_end_s=np.array(ends_s),
+    )
+    return path
 
 
 @pytest.fixture(scope="session")

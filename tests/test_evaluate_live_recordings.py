@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 from edge.config import Config, Events
 from edge.model.choose import open_encoder
 from streams.archive import read_archive
-from streams.arrays import Array, Times
 from streams.continuous import read_continuous
 from streams.errors import ArchiveError
 from streams.layouts import KINECT25_JOINTS
@@ -33,45 +32,15 @@ from training.evaluate.live.recordings import (
 from training.evaluate.live.score import Emitted, match_events, outcome
 from training.evaluate.live.stream import Action
 
+if TYPE_CHECKING:
+    from tests.conftest import WriteRecordings
+
+
 STREAMS = Path(__file__).parents[2] / "shared" / "streams"
 ACTIONS = ("wave", "bow", "raise_arms", "squat", "kick")
 FPS = 30.0
 # Of the tiny bundle's scores 0.85 tells the performer's actions apart.
 CONFIG = Config(events=Events(min_score=0.85))
-
-
-def write(path: Path, subjects: tuple[int, ...] = (1, 2, 3), actions: tuple[str, ...] = ACTIONS) -> Path:
-    """Write a recording of each person who does all actions, one after another from rest to rest."""
-    frames: list[Array] = []
-    times_s: list[Times] = []
-    truth: list[tuple[int, int, float, float]] = []
-    lengths = []
-    for number, subject in enumerate(subjects):
-        start = 0
-        for label, action in enumerate(actions):
-            movement = perform(action, seed=10 * subject + label, fps=FPS)
-            frames.append(movement.joints_m)
-            truth.append((number, label, (start + 8) / FPS, (start + len(movement) - 8) / FPS))
-            start += len(movement)
-        times_s.append(np.arange(start) / FPS)
-        lengths.append(start)
-    streams, labels, starts_s, ends_s = zip(*truth, strict=True)
-    np.savez(
-        path,
-        frames=np.concatenate(frames),
-        offsets=np.cumsum([0, *lengths]),
-        timestamps_s=np.concatenate(times_s),
-        subject=np.array(subjects),
-        source=np.array([f"person {subject}" for subject in subjects]),
-        class_names=np.array(actions),
-        joint_names=np.array(KINECT25_JOINTS),
-        fps=FPS,
-        truth_stream=np.array(streams),
-        truth_label=np.array(labels),
-        truth_start_s=np.array(starts_s),
-        truth_end_s=np.array(ends_s),
-    )
-    return path
 
 
 def write_clips(path: Path, actions: tuple[str, ...]) -> Path:
@@ -91,8 +60,10 @@ def write_clips(path: Path, actions: tuple[str, ...]) -> Path:
 # Who enrolls
 
 
-def test_another_person_enrolls_what_is_done_first_and_then_other_classes(tmp_path: Path) -> None:
-    archive = read_continuous(write(tmp_path / "own.npz"))
+def test_another_person_enrolls_what_is_done_first_and_then_other_classes(
+    tmp_path: Path, write_recordings: WriteRecordings
+) -> None:
+    archive = read_continuous(write_recordings(tmp_path / "own.npz"))
     bows = tuple(action for action in archive.recordings[0].actions if action.label == "bow")
     archive = replace(archive, recordings=(replace(archive.recordings[0], actions=bows), *archive.recordings[1:]))
     for stream in streams_with_own_examples(archive, CONFIG, Enrollment(num_labels=3)):
@@ -105,23 +76,29 @@ def test_another_person_enrolls_what_is_done_first_and_then_other_classes(tmp_pa
             assert [action.label for action in stream.truth] == ["bow"]
 
 
-def test_a_class_that_also_happens_unlabeled_is_never_enrolled(tmp_path: Path) -> None:
-    archive = replace(read_continuous(write(tmp_path / "own.npz")), never_enrolled=frozenset({"kick"}))
+def test_a_class_that_also_happens_unlabeled_is_never_enrolled(
+    tmp_path: Path, write_recordings: WriteRecordings
+) -> None:
+    archive = replace(read_continuous(write_recordings(tmp_path / "own.npz")), never_enrolled=frozenset({"kick"}))
     for stream in streams_with_own_examples(archive, CONFIG, Enrollment()):
         assert {example.label for example in stream.examples} == {*ACTIONS} - {"kick"}
         assert "kick" in {action.label for action in stream.others}
 
 
-def test_what_was_not_done_right_or_does_not_count_is_no_example(tmp_path: Path) -> None:
-    archive = read_continuous(write(tmp_path / "own.npz", subjects=(1, 2)))
+def test_what_was_not_done_right_or_does_not_count_is_no_example(
+    tmp_path: Path, write_recordings: WriteRecordings
+) -> None:
+    archive = read_continuous(write_recordings(tmp_path / "own.npz", subjects=(1, 2)))
     wrong = tuple(replace(action, is_correct=action.label != "wave") for action in archive.recordings[1].actions)
     archive = replace(archive, recordings=(archive.recordings[0], replace(archive.recordings[1], actions=wrong)))
     (first, _) = streams_with_own_examples(archive, CONFIG, Enrollment())
     assert {example.label for example in first.examples} == {*ACTIONS} - {"wave"}
 
 
-def test_more_examples_are_of_other_people_first_and_begin_with_the_one(tmp_path: Path) -> None:
-    archive = read_continuous(write(tmp_path / "own.npz", subjects=(1, 2, 3, 4)))
+def test_more_examples_are_of_other_people_first_and_begin_with_the_one(
+    tmp_path: Path, write_recordings: WriteRecordings
+) -> None:
+    archive = read_continuous(write_recordings(tmp_path / "own.npz", subjects=(1, 2, 3, 4)))
     one, three, many = (
         streams_with_own_examples(archive, CONFIG, Enrollment(num_labels=2, num_examples=n))[0] for n in (1, 3, 20)
     )
@@ -133,8 +110,12 @@ def test_more_examples_are_of_other_people_first_and_begin_with_the_one(tmp_path
 
 
 @pytest.mark.parametrize("shots", ["0", "21", "one", "1,,2", "-1", "1.5"])
-def test_a_number_of_examples_that_cannot_be_is_refused(tmp_path: Path, shots: str) -> None:
-    result = CliRunner().invoke(evaluate, ["recordings", str(write(tmp_path / "own.npz")), f"--shots={shots}"])
+def test_a_number_of_examples_that_cannot_be_is_refused(
+    tmp_path: Path, shots: str, write_recordings: WriteRecordings
+) -> None:
+    result = CliRunner().invoke(
+        evaluate, ["recordings", str(write_recordings(tmp_path / "own.npz")), f"--shots={shots}"]
+    )
     assert result.exit_code == 2
     assert "whole numbers from 1 to 20" in result.output
 
@@ -172,9 +153,11 @@ def test_an_action_that_is_not_scored_is_neither_missed_nor_falsely_recognized()
 # The command
 
 
-def test_recordings_are_scored_beside_dtw_and_the_oracle(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_recordings_are_scored_beside_dtw_and_the_oracle(
+    tmp_path: Path, tiny_bundle: Path, write_recordings: WriteRecordings
+) -> None:
     options = ["--encoder", str(tiny_bundle), "--num-labels", "4", "--shots", "1,2", "--json"]
-    result = CliRunner().invoke(evaluate, ["recordings", str(write(tmp_path / "own.npz")), *options])
+    result = CliRunner().invoke(evaluate, ["recordings", str(write_recordings(tmp_path / "own.npz")), *options])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     figures = {"f1", "precision", "recall", "false_alarms_per_hour", "hours", "delay_p50_ms", "num_actions"}
@@ -190,10 +173,12 @@ def test_recordings_are_scored_beside_dtw_and_the_oracle(tmp_path: Path, tiny_bu
     assert any("no threshold of DTW" in note for note in report["notes"])
 
 
-def test_recordings_of_nothing_enrolled_give_false_alarms_alone(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_recordings_of_nothing_enrolled_give_false_alarms_alone(
+    tmp_path: Path, tiny_bundle: Path, write_recordings: WriteRecordings
+) -> None:
     encoder = open_encoder(tiny_bundle)
     paths = [
-        write(tmp_path / "own.npz", actions=("kick", "squat")),
+        write_recordings(tmp_path / "own.npz", actions=("kick", "squat")),
         write_clips(tmp_path / "rest.npz", ("bow", "push")),
     ]
     gallery = write_clips(tmp_path / "gallery.npz", ("wave", "raise_arms", "bow"))
@@ -204,28 +189,28 @@ def test_recordings_of_nothing_enrolled_give_false_alarms_alone(tmp_path: Path, 
     assert "rest: 1 of 2 recordings are left out" in report.notes, "a bow is enrolled"
 
 
-def test_an_enrolled_action_by_another_name_is_left_out_too(tmp_path: Path) -> None:
+def test_an_enrolled_action_by_another_name_is_left_out_too(tmp_path: Path, write_recordings: WriteRecordings) -> None:
     clips = read_archive(write_clips(tmp_path / "gallery.npz", ("wave",)))
-    archive = read_continuous(write(tmp_path / "own.npz", actions=("kick", "squat")))
+    archive = read_continuous(write_recordings(tmp_path / "own.npz", actions=("kick", "squat")))
     archive = replace(archive, action_of={"kick": "wave", "squat": "squat"})
     assert streams_with_gallery(archive, clips, CONFIG, Enrollment()) == []
 
 
-@pytest.mark.parametrize(
-    ("make", "problem"),
-    [
-        (lambda path: write(path, subjects=(1,)), "no recording can be scored"),
-        (lambda path: write_clips(path, ("wave", "bow")), "no timestamps_s, truth_stream"),
-    ],
-)
-def test_files_that_cannot_be_scored_are_refused(tmp_path: Path, tiny_bundle: Path, make: Any, problem: str) -> None:
-    with pytest.raises(ArchiveError, match=problem):
-        evaluate_recordings([make(tmp_path / "own.npz")], open_encoder(tiny_bundle), CONFIG)
+def test_files_that_cannot_be_scored_are_refused(
+    tmp_path: Path, tiny_bundle: Path, write_recordings: WriteRecordings
+) -> None:
+    encoder = open_encoder(tiny_bundle)
+    with pytest.raises(ArchiveError, match="no recording can be scored"):
+        evaluate_recordings([write_recordings(tmp_path / "own.npz", subjects=(1,))], encoder, CONFIG)
+    with pytest.raises(ArchiveError, match="no timestamps_s, truth_stream"):
+        evaluate_recordings([write_clips(tmp_path / "own.npz", ("wave", "bow"))], encoder, CONFIG)
 
 
-def test_a_bad_file_is_refused_before_the_first_is_played(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_a_bad_file_is_refused_before_the_first_is_played(
+    tmp_path: Path, tiny_bundle: Path, write_recordings: WriteRecordings
+) -> None:
     played: list[str] = []
-    paths = [write(tmp_path / "own.npz"), write_clips(tmp_path / "clips.npz", ("wave", "bow"))]
+    paths = [write_recordings(tmp_path / "own.npz"), write_clips(tmp_path / "clips.npz", ("wave", "bow"))]
     with pytest.raises(ArchiveError, match="no timestamps_s, truth_stream"):
         evaluate_recordings(
             paths, open_encoder(tiny_bundle), CONFIG, report=lambda what, done, total: played.append(what)
@@ -233,16 +218,22 @@ def test_a_bad_file_is_refused_before_the_first_is_played(tmp_path: Path, tiny_b
     assert not played
 
 
-def test_it_is_said_where_the_encoder_was_trained_on_a_set_of_that_name(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_it_is_said_where_the_encoder_was_trained_on_a_set_of_that_name(
+    tmp_path: Path, tiny_bundle: Path, write_recordings: WriteRecordings
+) -> None:
     encoder = open_encoder(tiny_bundle)
     encoder.info = msgspec.structs.replace(encoder.info, training={"archives": {"own": "sha256"}, "actions": []})
-    paths = [write(tmp_path / name, subjects=(1, 2), actions=("wave", "bow")) for name in ("own.npz", "other.npz")]
+    paths = [
+        write_recordings(tmp_path / name, subjects=(1, 2), actions=("wave", "bow")) for name in ("own.npz", "other.npz")
+    ]
     notes = evaluate_recordings(paths, encoder, CONFIG).notes
     assert [note.partition(":")[0] for note in notes if "trained on an archive" in note] == ["own"]
 
 
-def test_two_files_of_one_name_are_refused(tmp_path: Path, tiny_bundle: Path) -> None:
-    path = write(tmp_path / "own.npz")
+def test_two_files_of_one_name_are_refused(
+    tmp_path: Path, tiny_bundle: Path, write_recordings: WriteRecordings
+) -> None:
+    path = write_recordings(tmp_path / "own.npz")
     with pytest.raises(ArchiveError, match=r"two archives have one name: own\.npz, own\.npz"):
         evaluate_recordings([path, path], open_encoder(tiny_bundle), CONFIG)
 

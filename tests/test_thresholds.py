@@ -32,14 +32,14 @@ from edge.model.encoder import Encoder
 from edge.motion.preprocess import fill_missing
 from edge.thresholds.calibrate import thresholds_for, thresholds_in_force
 from edge.thresholds.file import Limit, Thresholds, read_thresholds, thresholds_path, write_thresholds
-from edge.thresholds.replay import Decisions, decisions_of, spells
+from edge.thresholds.replay import Decisions, all_spells, decisions_of, spells
 from edge.thresholds.report import OTHER_MODEL
 from export.rates import add_rates, rates_of, streams_of
 from streams.archive import read_archive
 from streams.errors import BundleError, ControlError, CrossGLGError, GalleryError
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
-from training.evaluate.live.evaluate import Method, outcome_of, play
+from training.evaluate.live.evaluate import Method, outcome_of, play, play_and_keep
 from training.evaluate.live.rates import fit_rates
 from training.evaluate.live.stream import Stream, prototypes_of
 from training.evaluate.live.streams_of_clips import build_streams
@@ -126,7 +126,7 @@ FAR = [np.inf] * 20
 def test_a_run_of_decisions_within_the_threshold_is_one_event(
     distances: list[float], threshold: float, expected: int, min_score: float
 ) -> None:
-    events = Events(min_score=min_score, sure_score=1.0)
+    events = Events(min_score=min_score)
     assert len(spells(found_at(distances), "wave", threshold, CALIBRATION, events)) == expected
 
 
@@ -141,6 +141,16 @@ def test_the_events_that_would_be_are_those_of_the_recognizer(stream: Stream, en
     told = play(one, Method(encoder=encoder, config=CONFIG))
     assert told
     assert [(s.start_s, s.end_s, s.onset_s) for s in found] == [(e.start_s, e.end_s, e.onset_s) for e in told]
+
+
+def test_the_events_of_all_labels_that_would_be_are_those_of_the_recognizer(stream: Stream, encoder: Encoder) -> None:
+    told, decisions = play_and_keep(stream, Method(encoder=encoder, config=CONFIG))
+    distance = distance_at_score(CONFIG.events.min_score, encoder.info.score_curve)
+    found = all_spells(decisions, distance, encoder.info.score_curve, CONFIG.events)
+    assert len({event.label for event in told}) > 1
+    assert [(s.label, s.start_s, s.end_s, s.onset_s) for s in found] == [
+        (e.label, e.start_s, e.end_s, e.onset_s) for e in told
+    ]
 
 
 def test_labels_share_the_false_alarms() -> None:
@@ -236,7 +246,7 @@ def test_rates_are_added_to_a_bundles_description_and_all_else_stays(tiny_bundle
     before, _ = read_bundle(tiny_bundle)
     encoder = open_encoder(tiny_bundle, Model(engine="onnxruntime"))
     done: list[tuple[int, int]] = []
-    info = add_rates(encoder, [path], lambda *progress: done.append(progress))
+    info = add_rates(encoder, [path], report=lambda *progress: done.append(progress))
     rates = info.rates
     assert rates is not None
     assert info == msgspec.structs.replace(
@@ -247,7 +257,8 @@ def test_rates_are_added_to_a_bundles_description_and_all_else_stays(tiny_bundle
     assert 0 < info.dtw_midpoint < 1.5
     assert rates.distances[0] <= info.score_curve.midpoint <= rates.distances[-1]
     assert info.score_curve.slope == before.score_curve.slope
-    assert info.score_curve.source == "none; at the midpoint, by `rates`, a label alarms 5 times an hour"
+    # Nothing here alarms five times.
+    assert info.score_curve.source == "none; at the midpoint, by `rates`, a label alarms 0 times an hour"
     assert done == [(i, 4) for i in range(1, 5)], "two streams, once for the encoder and once for DTW"
     assert add_rates(encoder, [path]) == info, "the same once more"
     assert rates.source.startswith("people: ")

@@ -4,7 +4,7 @@ from training.evaluate.live.answers import evaluate_answers
 from training.evaluate.live.dtw import JointsEncoder, dtw_index
 from training.evaluate.live.evaluate import Build, evaluate_streams
 from training.evaluate.live.rates import MakeIndex, fit_rates
-from training.evaluate.live.recordings import Enrollment, evaluate_recordings
+from training.evaluate.live.recordings import Enrollment, evaluate_recordings, streams_with_own_examples
 from training.evaluate.live.report import (
     answers_json,
     print_answers,
@@ -14,10 +14,12 @@ from training.evaluate.live.report import (
     stream_json,
 )
 from training.evaluate.live.slices import SLICES
-from training.evaluate.live.stream import Stream
+from training.evaluate.live.stream import Stream, prototypes_of
 from training.evaluate.live.streams_of_clips import build_streams
+from training.evaluate.live.travel import FACTORS, choose, f1_by_factor
 
 __all__ = [
+    "FACTORS",
     "SLICES",
     "Build",
     "Enrollment",
@@ -26,14 +28,18 @@ __all__ = [
     "Stream",
     "answers_json",
     "build_streams",
+    "choose",
     "dtw_index",
     "evaluate_answers",
     "evaluate_recordings",
     "evaluate_streams",
+    "f1_by_factor",
     "fit_rates",
     "print_answers",
     "print_recordings",
     "print_streams",
+    "prototypes_of",
     "recording_json",
     "stream_json",
+    "streams_with_own_examples",
 ]

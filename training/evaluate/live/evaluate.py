@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from edge.config import Config
 from edge.live import Recognizer, Turn
 from edge.match import PrototypeIndex
 from edge.model import BundleInfo, Encoder
+from edge.thresholds import DecisionLog, Decisions
 from streams.archive import Archive
 from streams.arrays import Array
 from streams.errors import ArchiveError
@@ -89,18 +91,19 @@ def play(
     recognizer = Recognizer(method.config, method.encoder, index, clock=time.perf_counter)
     onsets: dict[str, tuple[float, float]] = {}
     last: dict[str, Event] = {}
-    for frame in stream.frames():
-        started_s = time.perf_counter()
-        turn = recognizer.feed([frame], started_s)
+
+    def take(turn: Turn, started_s: float) -> None:
         listen(turn, recognizer)
         for event in turn.events:
             if event.type == "onset":
-                onsets[event.id] = (frame.timestamp_s, 1000 * (time.perf_counter() - started_s))
+                onsets[event.id] = (event.t_end, 1000 * (time.perf_counter() - started_s))
             last[event.id] = event
-    ends = recognizer.forget()
-    listen(Turn(native=(), frames=(), decisions=(), events=ends), recognizer)
-    for event in ends:
-        last[event.id] = event
+
+    for frame in stream.frames():
+        started_s = time.perf_counter()
+        take(recognizer.feed([frame], started_s), started_s)
+    started_s = time.perf_counter()
+    take(Turn(native=(), frames=(), decisions=(), events=recognizer.lose_silent(math.inf)), started_s)
     return [
         Emitted(
             label=last[id].label,
@@ -112,6 +115,18 @@ def play(
         )
         for id, (onset_s, wall_ms) in onsets.items()
     ]
+
+
+def play_and_keep(stream: Stream, method: Method) -> tuple[list[Emitted], Decisions]:
+    """Do the same with a stream of one person, and return what all decisions found beside it."""
+    index = method.make_index(prototypes_of(stream, method.encoder), method.encoder.info)
+    log = DecisionLog(index.labels)
+
+    def keep(turn: Turn, _: Recognizer) -> None:
+        for decision in turn.decisions:
+            log.add(decision)
+
+    return play(stream, method, index=index, listen=keep), log.decisions()
 
 
 def outcome_of(stream: Stream, events: Sequence[Emitted]) -> Outcome:

@@ -18,14 +18,16 @@ from edge.enroll import example_from_capture
 from edge.gallery import Example
 from edge.match import PrototypeIndex
 from edge.model import Encoder, embed_movements
+from edge.thresholds import Decisions
 from streams.archive import Archive, read_archive
 from streams.arrays import Array
 from streams.continuous import ContinuousArchive, Recording, TrueAction, is_continuous, read_continuous
 from streams.errors import ArchiveError, EnrollError
 from streams.movement import Movement
-from training.evaluate.live.evaluate import Method, Scores, dtw_method, outcome_of, play
+from training.evaluate.live.evaluate import Method, Scores, dtw_method, outcome_of, play_and_keep
 from training.evaluate.live.score import Outcome, score_streams
 from training.evaluate.live.stream import Action, Person, Stream, prototypes_of
+from training.evaluate.live.travel import Travel, travels
 
 Report = Callable[[str, int, int], None]
 Found = dict[str, list[Outcome]]
@@ -61,10 +63,14 @@ class Enrollment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordingReport:
-    """Hold the scores of "ours" and "dtw", over all recordings and of each archive, and the oracles likewise."""
+    """Hold the scores of "ours" and "dtw", over all recordings and of each archive, and the oracles likewise.
+
+    `travels`: of each archive; none where nothing is to be found.
+    """
 
     total: Scores
     archives: dict[str, Scores]
+    travels: dict[str, Travel]
     oracle: Oracle | None
     oracles: dict[str, Oracle]
     notes: tuple[str, ...]
@@ -112,17 +118,22 @@ def evaluate_recordings(
         notes += [f"{path.stem}: {note}" for note in (*said, *note_training(encoder, path.stem))]
     by_archive: dict[str, Found] = {}
     hits: dict[str, list[_Hit]] = {}
+    kept: dict[str, list[tuple[Stream, Decisions]]] = {}
     for archive, streams in streams_of.items():
-        by_archive[archive] = {name: [] for name in methods}
+        by_archive[archive], kept[archive] = {name: [] for name in methods}, []
         for done, stream in enumerate(streams):
             for name, method in methods.items():
-                by_archive[archive][name].append(outcome_of(stream, play(stream, method)))
+                told, decisions = play_and_keep(stream, method)
+                by_archive[archive][name].append(outcome_of(stream, told))
+                if name == "ours" and gallery is None:
+                    kept[archive].append((stream, decisions))
             report(archive, done + 1, len(streams))
         hits[archive] = [hit for stream in streams for hit in _hits(stream, encoder)]
     midpoint = encoder.info.score_curve.midpoint
     return RecordingReport(
         total=_scores(list(by_archive.values())),
         archives={name: _scores([found]) for name, found in by_archive.items()},
+        travels=travels(kept, encoder.info.score_curve, config.events) if gallery is None else {},
         oracle=_oracle([hit for found in hits.values() for hit in found], midpoint),
         oracles={name: oracle for name, found in hits.items() if (oracle := _oracle(found, midpoint)) is not None},
         notes=tuple(notes),

@@ -15,6 +15,7 @@ from training.evaluate.live.answers import AnswersReport, Gain
 from training.evaluate.live.evaluate import Scores, StreamReport
 from training.evaluate.live.recordings import Oracle, RecordingReport
 from training.evaluate.live.score import StreamScore
+from training.evaluate.live.travel import Travel
 
 _METHODS = {"ours": "ours", "dtw": "DTW", "dtw_tuned": "DTW tuned"}
 
@@ -40,16 +41,20 @@ def stream_json(report: StreamReport) -> dict[str, Any]:
 def recording_json(report: RecordingReport) -> dict[str, Any]:
     """Return the figures over all recordings with those of DTW and of the oracle; then the same by archive."""
 
-    def row(scores: Scores, oracle: Oracle | None) -> dict[str, Any]:
+    def row(scores: Scores, oracle: Oracle | None, travel: Travel | None) -> dict[str, Any]:
         return {
             **_as_dict(scores["ours"]),
+            "threshold": None if travel is None else asdict(travel),
             "dtw": _as_dict(scores["dtw"]) if "dtw" in scores else None,
             "oracle_windows": None if oracle is None else asdict(oracle),
         }
 
     return {
-        **row(report.total, report.oracle),
-        "archives": {name: row(scores, report.oracles.get(name)) for name, scores in report.archives.items()},
+        **row(report.total, report.oracle, None),
+        "archives": {
+            name: row(scores, report.oracles.get(name), report.travels.get(name))
+            for name, scores in report.archives.items()
+        },
         "notes": list(report.notes),
     }
 
@@ -69,6 +74,8 @@ def print_recordings(report: RecordingReport, encoder: str, *, num_examples: int
             f"{oracle.f1:.2f} with the default threshold, {oracle.best_f1:.2f} with {oracle.best_factor:.2f} times it",
             soft_wrap=True,
         )
+    for name, travel in report.travels.items():
+        console.print(f"{escape(name)}, live: {_travel_in_words(travel)}", soft_wrap=True)
     for note in report.notes:
         console.print(escape(note), soft_wrap=True)
 
@@ -181,6 +188,13 @@ def _in_words(score: StreamScore) -> str:
         f"{_number(score.delay_from_start_p50_ms, 0)} ms, p90 {_number(score.delay_from_start_p90_ms, 0)}; "
         f"computing it: {_number(score.wall_p50_ms, 1)} ms, p90 {_number(score.wall_p90_ms, 1)}"
     )
+
+
+def _travel_in_words(travel: Travel) -> str:
+    own = f"F1 {travel.best_f1:.2f} with its own best threshold, {travel.best_factor:.2f} times the default"
+    if travel.others_f1 is None:
+        return own
+    return f"{own}; {travel.others_f1:.2f} with the one of the other archives, {travel.others_factor:.2f} times it"
 
 
 def _interval(score: StreamScore, name: str, digits: int) -> str:
