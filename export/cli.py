@@ -31,7 +31,7 @@ def export(
         typer.Argument(
             metavar="[BUNDLE|RUN]",
             help="With --to: a model bundle. Default: the shipped one. Without --to: the folder of a finished "
-            "`crossglg-edge train`.",
+            "`crossglg-edge train`, or a bundle whose score is to be set anew.",
         ),
     ] = None,
     to: Annotated[Target | None, typer.Option(help="Turn a bundle's encoder into this.")] = None,
@@ -52,7 +52,15 @@ def export(
     ] = None,
     calibrate: Annotated[
         list[Path] | None,
-        typer.Option(metavar="ARCHIVE", help="With a run: an archive whose clips set the score. Repeat it for more."),
+        typer.Option(metavar="ARCHIVE", help="Without --to: an archive whose clips set the score. Repeat it for more."),
+    ] = None,
+    recordings: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="STREAMS",
+            help="Without --to: real recordings with truth, of sensors that the encoder has not seen, that set the "
+            "default threshold. Repeat it for more.",
+        ),
     ] = None,
     name: Annotated[str, typer.Option(help="With a run: the name of the bundle.")] = "crossglg-edge",
     embedding: Annotated[
@@ -67,18 +75,18 @@ def export(
 
     The score of a run's bundle is fitted to clips of actions that the encoder was not trained on, each person
     against other people. The features' mean, projection and statistics come from clips of the training actions.
-    Needs the extra `train`.
+    A bundle in place of the run keeps its weights and gets another score. Needs the extra `train`.
     """
     try:
         if to is not None:
             _export_bundle(source, to, out, compute_capability or [])
         elif source is None or out is None or not calibrate:
             raise ConfigError(
-                "expected --to TARGET for a bundle, or RUN --out FOLDER --calibrate ARCHIVE for a training run",
+                "expected --to TARGET for a bundle, or RUN|BUNDLE --out FOLDER --calibrate ARCHIVE",
                 hint="`crossglg-edge export --help` lists the targets.",
             )
         else:
-            _export_run(source, out, calibrate, name, embedding)
+            _make_bundle(source, out, calibrate, recordings or [], name, embedding)
     except ImportError as missing:
         raise CrossGLGError(
             f"export needs a package that is not installed: {missing.name}",
@@ -170,11 +178,18 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def _export_run(run: Path, out: Path, calibrate: list[Path], name: str, embedding: Literal["joints", "pooled"]) -> None:
+def _make_bundle(
+    source: Path,
+    out: Path,
+    calibrate: list[Path],
+    recordings: list[Path],
+    name: str,
+    embedding: Literal["joints", "pooled"],
+) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from export.recipe import Phase, make_bundle
+    from export.recipe import Phase, make_bundle, measure_again
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True) as progress:
@@ -185,7 +200,12 @@ def _export_run(run: Path, out: Path, calibrate: list[Path], name: str, embeddin
                 console.print(f"{_PHASES[phase]} ...", soft_wrap=True)
             progress.update(task, description=_PHASES[phase], completed=done, total=total or None)
 
-        made = make_bundle(run, calibrate, out, name=name, embedding=embedding, report=report)
+        if (source / "bundle.json").is_file():
+            made = measure_again(source, calibrate, out, recordings=recordings, report=report)
+        else:
+            made = make_bundle(
+                source, calibrate, out, name=name, embedding=embedding, recordings=recordings, report=report
+            )
     info = made.info
     console.print(
         f"{out}: {info.parameters:,} parameters, sha256 {info.onnx_sha256[:12]}..., {info.score_curve.source}",

@@ -29,7 +29,7 @@ from training.run import load_run
 # So much of it counts, of each of two windows.
 COHORT_WEIGHT = 0.75
 # The alignment's cost spreads so far as a share of the cosine's spread.
-_ALIGNMENT_SHARE = 0.3
+_ALIGNMENT_SHARE = 0.6
 # Channels weaker than this share of the strongest one's variance are not raised to equal weight.
 _WHITENING_FLOOR = 0.05
 

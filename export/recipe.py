@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
+import msgspec
 import numpy as np
 
-from edge.model import BundleEncoder, BundleInfo, ScoreCurve
+from edge.model import BundleEncoder, BundleInfo, ScoreCurve, read_bundle
 from edge.model.engines import OnnxRuntime
+from edge.motion import PREPROCESSING_VERSION
 from export import bundle, fit
 from export.frozen import Embedding, embed
 from export.rates import add_rates
@@ -38,13 +42,14 @@ def make_bundle(
     *,
     name: str = "crossglg-edge",
     embedding: Embedding = "joints",
+    recordings: Sequence[Path] = (),
     report: Report = lambda phase, done, total: None,
 ) -> Made:
     """Make a bundle of a training run and put it in place as a whole; where that fails, OUT stays as it was.
 
     The clips of trained actions in `archives` give mean, projection, cohort and statistics; those of other actions give
-    the score; the rates of false alarms are measured on streams of both. All of it is in bundle.json when that is
-    written, the last of the files. The same run and archives give the same bytes.
+    the score; the rates of false alarms are measured on streams of both. `recordings`: see `add_rates`. All of it is in
+    bundle.json when that is written, the last of the files. The same run and archives give the same bytes.
     Raises ArchiveError, BundleError, ConfigError.
     """
     report("read", 0, 0)
@@ -65,7 +70,51 @@ def make_bundle(
             onnx_sha256=onnx_sha256,
             statistics_sha256=bundle.write_base_statistics(features_ND, known.actions, onnx_sha256, folder),
         )
-        made = _measure(info, folder, archives, report)
+        made = _measure(info, folder, archives, recordings, report)
+        bundle.write_description(made.info, folder)
+    return made
+
+
+def measure_again(
+    source: Path,
+    archives: Sequence[Path],
+    out: Path,
+    *,
+    recordings: Sequence[Path] = (),
+    report: Report = lambda phase, done, total: None,
+) -> Made:
+    """Set the score and rates of a bundle anew, by this version's rules and other archives; its weights stay.
+
+    Those of clips of actions that it was not trained on give the score, as in `make_bundle`. SOURCE and OUT may be one
+    folder. Raises ArchiveError, BundleError.
+    """
+    report("read", 0, 0)
+    info, onnx = read_bundle(source)
+    clips = fit.read_clips(archives, info.num_frames)
+    trained = cast("list[str]", info.training["actions"])
+    unseen = clips.take(np.flatnonzero(~np.isin(clips.actions, trained)))
+    if not unseen.actions:
+        raise BundleError(
+            f"every action in {', '.join(map(str, archives))} is one that {info.name!r} was trained on",
+            hint="Give archives that also hold others.",
+        )
+    # All pairs of them are compared.
+    unseen = unseen.take(fit.some_of_each(unseen.actions, fit.CLIPS_OF_A_CLASS, np.random.default_rng(0)))
+    report("fit", 0, 0)
+    with bundle.replacing(out) as folder:
+        for file in (onnx, *onnx.parent.glob("statistics.npz")):
+            shutil.copy2(file, folder)
+        encoder = BundleEncoder(info, folder, OnnxRuntime(folder / "encoder.onnx"))
+        weight, score_curve = _fit_score(_encoded(encoder, unseen.windows_NTVC), unseen)
+        info = msgspec.structs.replace(
+            info,
+            alignment_weight=weight,
+            score_curve=score_curve,
+            preprocessing_version=PREPROCESSING_VERSION,
+            rates=None,
+            dtw_midpoint=None,
+        )
+        made = _measure(info, folder, archives, recordings, report)
         bundle.write_description(made.info, folder)
     return made
 
@@ -85,17 +134,23 @@ def _read(run: Path, archives: Sequence[Path]) -> tuple[fit.Clips, fit.Clips]:
     return known.take(fit.some_of_each(known.actions, fit.CLIPS_OF_A_CLASS, np.random.default_rng(0))), unseen
 
 
+def _encoded(encoder: BundleEncoder, windows_NTVC: Array) -> Array:
+    return np.concatenate([encoder.encode(windows_NTVC[i : i + 64]) for i in range(0, len(windows_NTVC), 64)])
+
+
 def _fit_score(embeddings_NE: Array, unseen: fit.Clips) -> tuple[float, ScoreCurve]:
     weight = fit.fit_alignment_weight(embeddings_NE)
     source = ", ".join(sorted({archive for archive, _ in unseen.people}))
     return weight, fit.fit_score_curve(embeddings_NE, unseen.actions, unseen.people, source, alignment_weight=weight)
 
 
-def _measure(info: BundleInfo, folder: Path, archives: Sequence[Path], report: Report) -> Made:
+def _measure(
+    info: BundleInfo, folder: Path, archives: Sequence[Path], recordings: Sequence[Path], report: Report
+) -> Made:
     """Measure with ONNX Runtime, as a device would, what the archives allow."""
     report("measure", 0, 0)
     encoder = BundleEncoder(info, folder, OnnxRuntime(folder / "encoder.onnx"))
     try:
-        return Made(info=add_rates(encoder, archives, lambda done, total: report("measure", done, total)))
+        return Made(info=add_rates(encoder, archives, recordings, partial(report, "measure")))
     except BundleError as error:  # the bundle is whole without them
         return Made(info=info, no_rates=error.message)

@@ -10,6 +10,7 @@ import importlib
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -29,15 +30,19 @@ from export.fit import branch_from_run, fit_alignment_weight, fit_score_curve, r
 from export.fold import FoldedBranch
 from export.frozen import Embedding, FrozenBranch, embed
 from export.onnx import export_onnx, load_branch, load_weights, weights_of
-from export.recipe import make_bundle
+from export.recipe import make_bundle, measure_again
 from streams.arrays import Array
-from streams.errors import BundleError, ConfigError
+from streams.errors import ArchiveError, BundleError, ConfigError
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
 from training.data.training_set import TrainingSet, load_training_set
 from training.model.crossglg import GuidanceConfig
 from training.run.config import TrainConfig
 from training.run.loop import train
+
+if TYPE_CHECKING:
+    from tests.conftest import WriteRecordings
+
 
 NUM_FRAMES = 32
 ALONE = GuidanceConfig(global_to_local=False, local_to_global=False)
@@ -220,6 +225,40 @@ def test_a_bundle_without_rates_is_whole_and_says_why_it_has_none(run: Path, arc
     info = open_encoder(tmp_path / "bundle").info
     assert (info.rates, info.dtw_midpoint) == (None, None)
     assert "at the midpoint, by `rates`" not in info.score_curve.source
+
+
+def test_a_bundle_gets_another_score_and_keeps_its_weights(
+    bundle: Path, tmp_path: Path, write_recordings: WriteRecordings
+) -> None:
+    other = write_archive(tmp_path / "b.npz", ("kick", "squat", "bow", "clap"))
+    recordings = write_recordings(tmp_path / "real.npz", actions=("kick", "bow", "clap"))
+    before = read_bundle(bundle)[0]
+    out = tmp_path / "new"
+    result = call(bundle, "--out", out, "--calibrate", other, "--recordings", recordings)
+    assert result.exit_code == 0, result.output
+    after = open_encoder(out).info
+    assert after.onnx_sha256 == before.onnx_sha256
+    assert (out / "statistics.npz").read_bytes() == (bundle / "statistics.npz").read_bytes()
+    assert after.score_curve.source.startswith("b: ")
+    assert "finds most in real recordings of real (3), of five labels each" in after.score_curve.source
+    assert after.rates is not None
+    assert after.rates.source.startswith("b: ")
+    changed = {"score_curve", "rates", "dtw_midpoint", "alignment_weight"}
+    same = {field for field in before.__struct_fields__ if getattr(before, field) == getattr(after, field)}
+    assert {*before.__struct_fields__} - same <= changed
+    # In its own place.
+    assert call(out, "--out", out, "--calibrate", other, "--recordings", recordings).exit_code == 0
+    assert open_encoder(out).info == after
+
+
+def test_a_score_needs_actions_that_the_bundle_was_not_trained_on(bundle: Path, tmp_path: Path) -> None:
+    known = write_archive(tmp_path / "b.npz", ("wave", "squat"))
+    before = {file.name: file.read_bytes() for file in bundle.iterdir()}
+    with pytest.raises(BundleError, match=r"every action in .*b\.npz is one that 'mine' was trained on"):
+        measure_again(bundle, [known], bundle)
+    with pytest.raises(ArchiveError, match="no timestamps_s, truth_stream"):
+        measure_again(bundle, [write_archive(known, ("kick", "bow"))], bundle, recordings=[known])
+    assert {file.name: file.read_bytes() for file in bundle.iterdir()} == before
 
 
 def test_a_bundle_that_cannot_be_put_in_place_is_refused(tmp_path: Path) -> None:
@@ -411,13 +450,13 @@ def _clips(num_clips: int = 200) -> tuple[Array, list[str], list[tuple[str, int]
     return embeddings, [f"action {i}" for i in actions], people
 
 
-def test_alignment_spreads_by_three_tenths_of_what_the_cosine_does() -> None:
+def test_alignment_spreads_by_six_tenths_of_what_the_cosine_does() -> None:
     embeddings, _, _ = _clips(60)
     weight = fit_alignment_weight(embeddings)
     clips, pairs = take_apart(embeddings, 16, has_cohort=True), np.triu_indices(60, 1)
     cosine = distances_between(clips, clips, 0.0)[pairs]
     spread = np.std(distances_between(clips, clips, weight)[pairs] - cosine)
-    assert spread == pytest.approx(0.3 * np.std(cosine), rel=1e-3)
+    assert spread == pytest.approx(0.6 * np.std(cosine), rel=1e-3)
     # Nobody moves: there is nothing to align.
     still = np.concatenate((embeddings[:, :32], np.zeros((60, 16 * 75 + 1), np.float32)), axis=1)
     assert np.isfinite(fit_alignment_weight(still))
