@@ -30,7 +30,10 @@ def embed(movements: Sequence[Movement]) -> Array:
 
 
 class GalleryAsAList(RuleBasedStateMachine):
-    """Hold a gallery, and beside it each revision as (revision that it stands for, labels by id; "" a negative)."""
+    """Hold a gallery, and beside it each revision as (revision that it stands for, labels by id).
+
+    The label of a negative is "", that of a counter-example "!" and what it is not.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,10 +62,12 @@ class GalleryAsAList(RuleBasedStateMachine):
         return dict(self.revisions[self.head][1])
 
     def spelled(self, label: str) -> str:
-        same = (other for other in self.shown.values() if other and _SPELLINGS[other] == _SPELLINGS[label])
+        labels = (other for other in self.shown.values() if other and other[0] != "!")
+        same = (other for other in labels if _SPELLINGS[other] == _SPELLINGS[label])
         return next(same, "")
 
     def now_shows(self, shown: dict[str, str], stands_for: int | None = None) -> None:
+        shown = {id: label for id, label in shown.items() if label[:1] != "!" or label[1:] in shown.values()}
         self.revisions[self.head + 1] = (self.head + 1 if stands_for is None else stands_for, shown)
 
     def movement(self, seed: int) -> Movement:
@@ -78,7 +83,11 @@ class GalleryAsAList(RuleBasedStateMachine):
             return
         added = self.gallery.add(label, self.movement(seed), origin="live:test", created=NOW, mode=mode)
         self.joints[added.id] = self.movement(seed).joints_m.tobytes()
-        shown = {id: other for id, other in self.shown.items() if mode != "replace" or not other or other != existing}
+        shown = {
+            id: other
+            for id, other in self.shown.items()
+            if mode != "replace" or not existing or other not in {existing, f"!{existing}"}
+        }
         stored = existing if existing and mode == "add" else _STORED.get(label, label)
         self.now_shows(shown | {added.id: stored})
 
@@ -88,6 +97,18 @@ class GalleryAsAList(RuleBasedStateMachine):
         ids = self.gallery.add_negatives(movements, origin="live:test", created=NOW)
         self.joints |= {id: movement.joints_m.tobytes() for id, movement in zip(ids, movements, strict=True)}
         self.now_shows(self.shown | dict.fromkeys(ids, ""))
+
+    @rule(label=_LABELS, seed=st.integers(0, 99))
+    def add_counter(self, label: str, seed: int) -> None:
+        def add() -> Prototype:
+            return self.gallery.add_counter(label, self.movement(seed), origin="live:test", created=NOW)
+
+        if not (existing := self.spelled(label)):
+            self.refused("unknown_label", add)
+            return
+        added = add()
+        self.joints[added.id] = self.movement(seed).joints_m.tobytes()
+        self.now_shows(self.shown | {added.id: f"!{existing}"})
 
     @rule(label=_LABELS)
     def remove(self, label: str) -> None:
@@ -113,7 +134,8 @@ class GalleryAsAList(RuleBasedStateMachine):
             self.refused(code, lambda: self.gallery.rename(old, new, created=NOW))
             return
         assert self.gallery.rename(old, new, created=NOW) == stored
-        self.now_shows({id: stored if label == existing else label for id, label in self.shown.items()})
+        renamed = {existing: stored, f"!{existing}": f"!{stored}"}
+        self.now_shows({id: renamed.get(label, label) for id, label in self.shown.items()})
 
     @rule()
     def undo(self) -> None:
@@ -159,11 +181,13 @@ class GalleryAsAList(RuleBasedStateMachine):
         for gallery in (self.gallery, self.watching):
             assert gallery.revision == self.head
             prototypes = [(p.id, p.label) for p in gallery.prototypes]
-            assert prototypes == [(id, label) for id, label in self.shown.items() if label]
+            assert prototypes == [(id, label) for id, label in self.shown.items() if label and label[0] != "!"]
+            counters = [(c.id, f"!{c.label}") for c in gallery.counters]
+            assert counters == [(id, label) for id, label in self.shown.items() if label[:1] == "!"]
             assert [negative.id for negative in gallery.negatives] == [
                 id for id, label in self.shown.items() if not label
             ]
-            everything: list[Prototype | Negative] = [*gallery.prototypes, *gallery.negatives]
+            everything: list[Prototype | Negative] = [*gallery.prototypes, *gallery.counters, *gallery.negatives]
             for stored in everything:
                 assert stored.movement.joints_m.tobytes() == self.joints[stored.id]
 

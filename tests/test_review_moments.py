@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.config import Config, Review
 from edge.gallery import Prototype
@@ -293,3 +296,34 @@ def test_another_gallery_has_other_thresholds() -> None:
     body.decide(1.1)
     body.pass_by()
     assert len(body.moments) == 1
+
+
+STEPS = st.tuples(
+    st.sampled_from(["decide", "decide", "decide", "onset", "end"]),
+    st.sampled_from([0.3, 0.9, 1.1, 1.3, 1.6, FAR]),
+    st.sampled_from([0.5, 0.95, 1.2, FAR]),
+    st.sampled_from(LABELS),
+)
+
+
+@given(st.lists(STEPS, max_size=80), st.sampled_from([0.6, 2.0, 6.0]))
+def test_whatever_is_seen_a_movement_is_kept_once_a_label_and_each_event_at_most_once(
+    steps: list[tuple[str, float, float, str]], length_s: float
+) -> None:
+    body = Body(Config(review=Review(max_per_minute=600)), length_s=length_s)
+    active, num_onsets = "", 0
+    for what, bow, wave, label in steps:
+        body.decide(bow, wave)
+        if active and what != "decide":
+            body.tell("end", active, str(num_onsets))
+            active = ""
+        if what == "onset":
+            active, num_onsets = label, num_onsets + 1
+            body.tell("onset", active, str(num_onsets))
+    body.moments += body.watch.leave([])
+    assert sum(moment.is_told for moment in body.moments) <= num_onsets
+    for label in LABELS:
+        own = sorted((moment for moment in body.moments if moment.label == label), key=lambda moment: moment.time_s)
+        assert all(moment.distance <= 1.35 * THRESHOLD for moment in own)
+        assert all(later.time_s - earlier.time_s >= length_s / 2 - 1e-6 for earlier, later in pairwise(own))
+    assert not body.watch.leave([])
