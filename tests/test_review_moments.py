@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.config import Config, Review
+from edge.config import Config, Events, Review
 from edge.gallery import Prototype
 from edge.live import Decision, Match, Window
 from edge.match import PrototypeIndex
@@ -187,6 +187,15 @@ def test_an_event_told_a_second_after_the_lowest_place_still_belongs_to_it() -> 
     body.tell("onset")
     body.pass_by(2.0, seconds=1.0)
     body.tell("end")
+    assert [moment.why for moment in body.moments] == ["told"]
+
+
+def test_where_events_are_told_later_the_moment_waits_for_them() -> None:
+    body = Body(Config(events=Events(settle_s=5.0)))
+    body.decide(0.8)
+    body.pass_by(2.0, seconds=5.0)
+    body.tell("onset")
+    body.pass_by(2.0, seconds=1.0)
     assert [moment.why for moment in body.moments] == ["told"]
 
 

@@ -28,8 +28,8 @@ from streams.movement import Movement
 
 Doubles = npt.NDArray[np.float64]
 
-# An event may be told so long after the bottom of its valley, and no lower bottom is to come after it.
-_SETTLE_S = 1.2
+# An event is told `events.settle_s` after the bottom of its valley; whatever comes so long after that is another one.
+_LATER_S = 0.7
 # Two windows that share more than this of the shorter one show the same movement.
 _SAME = 0.5
 # As long as windows may be, and a moment to settle in: what lies further back shares no window.
@@ -193,10 +193,11 @@ class MomentWatch:
             found = self._close_all(course, source, body)
             course = self._courses[source, body] = _Course()
         course.newest_s = now_s
-        course.forget(now_s - _REMEMBERED_S)
+        course.forget(now_s - _REMEMBERED_S - self.config.events.settle_s)
         for label in near.tolist():
             self._lower(decision, label, float(thresholds_K[label]), course, follower)
-        for valley in [valley for valley in course.open if now_s - valley.time_s > _SETTLE_S]:
+        settled_s = now_s - self.config.events.settle_s - _LATER_S
+        for valley in [valley for valley in course.open if valley.time_s < settled_s]:
             found += self._close(valley, course, source, body)
         return found
 
