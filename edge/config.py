@@ -188,6 +188,17 @@ class Review(_Section, frozen=True):
     max_megabytes: Annotated[float, Meta(ge=0.5, le=10_000, description="room that the clips may take")] = 32.0
 
 
+class WordsUse(_Section, frozen=True):
+    """What the words of labels are used for, where `crossglg-edge setup words` was run."""
+
+    enabled: Annotated[
+        bool, Meta(description="a label's words count beside its examples, and may stand alone; false: never")
+    ] = True
+    text_encoder: Annotated[str, Meta(description="folder of the text encoder; empty: where `setup words` puts it")] = (
+        ""
+    )
+
+
 class Config(_Section, frozen=True):
     """Everything a user can set."""
 
@@ -200,6 +211,7 @@ class Config(_Section, frozen=True):
     model: Model = Model()
     gallery: GalleryFile = GalleryFile()
     review: Review = Review()
+    words: WordsUse = WordsUse()
 
 
 # Keys that former versions had: people's files still hold them, and they change nothing.

@@ -9,17 +9,23 @@ from pathlib import Path
 
 from edge.config import Config
 from edge.gallery import Gallery
-from edge.model import BundleEncoder, embed_movements, open_encoder
-from streams.errors import ConfigError
+from edge.model import BundleEncoder, BundleInfo, embed_movements, open_encoder
+from edge.words import Words, open_words
+from streams.errors import BundleError, ConfigError, CrossGLGError, TextToolError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Library:
-    """Hold what commands on prototypes need, with a daemon or without."""
+    """Hold what commands on prototypes need, with a daemon or without.
+
+    `words`: None where the words of labels do not count; `words_error` is why.
+    """
 
     config: Config
     encoder: BundleEncoder
     gallery: Gallery
+    words: Words | None = None
+    words_error: CrossGLGError | None = None
 
 
 def open_library(config: Config) -> Library:
@@ -35,9 +41,19 @@ def open_library(config: Config) -> Library:
             hint='`crossglg-edge export` writes them; matching = "cosine" needs none.',
         )
 
+    words, words_error = _open_words(config, encoder.info, bundle)
     path = Path(config.gallery.path).expanduser()
-    gallery = Gallery(path, embed=partial(embed_movements, encoder), model_sha256=encoder.info.onnx_sha256)
-    return Library(config=config, encoder=encoder, gallery=gallery)
+    embed = partial(embed_movements, encoder)
+    gallery = Gallery(path, embed=embed, model_sha256=encoder.info.onnx_sha256, words=words)
+    return Library(config=config, encoder=encoder, gallery=gallery, words=words, words_error=words_error)
+
+
+def _open_words(config: Config, info: BundleInfo, bundle: Path | None) -> tuple[Words | None, CrossGLGError | None]:
+    """Return the words of a bundle, or why there are none: examples serve without."""
+    try:
+        return open_words(config.words, info, bundle), None
+    except (BundleError, TextToolError) as error:
+        return None, error
 
 
 def created_now() -> str:

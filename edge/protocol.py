@@ -50,6 +50,12 @@ JointPositions = Annotated[
 Origin = Annotated[str, Meta(description="where the movement is from, for people")]
 Force = Annotated[bool, Meta(description="stored even if it is too similar to another label")]
 Notes = Annotated[tuple[str, ...], Meta(description="lines to read")]
+WordsCount = Annotated[
+    Literal["off", "mixed", "unlike"],
+    Meta(description="whether the label's words count beside the example; unlike: they do not agree with it"),
+]
+CountWords = Annotated[bool, Meta(description="let the label's words count, where a text encoder is set up")]
+Description = Annotated[str, Meta(max_length=500, description="what the body does, beside the label's own words")]
 Trimmed = Annotated[tuple[float, float], Meta(description="seconds of rest that were cut off before and after")]
 Why = Annotated[
     Literal["told", "threshold", "nearer", "few", "overlap", "rules"],
@@ -98,6 +104,7 @@ class ExampleAbout(Data, frozen=True, kw_only=True):
     joints: Joints
     origin: Origin
     created: Annotated[str, Meta(description="ISO 8601, UTC")]
+    words: WordsCount = "off"
 
 
 class ExampleDetails(ExampleAbout, frozen=True, kw_only=True):
@@ -106,11 +113,25 @@ class ExampleDetails(ExampleAbout, frozen=True, kw_only=True):
     moved: Annotated[tuple[str, ...], Meta(description="the joints that moved most, the longest path first")]
 
 
+class LabelByWords(Data, frozen=True, kw_only=True):
+    """Describe what stands for a label that was enrolled by words alone: rough, until an example comes."""
+
+    id: str
+    description: str
+    in_use: Annotated[bool, Meta(description="false: no text encoder is set up, and nothing is compared with it")]
+    duration_s: Annotated[float, Meta(description="as the words predict it; 0: not in use")]
+    created: Annotated[str, Meta(description="ISO 8601, UTC")]
+
+
+ByWords = Annotated[LabelByWords | None, Meta(description="null: the label has examples")]
+
+
 class LabelExamples(Data, frozen=True, kw_only=True):
     """List the examples of a label."""
 
     label: str
     examples: tuple[ExampleAbout, ...]
+    by_words: ByWords = None
 
 
 class LabelDetails(Data, frozen=True, kw_only=True, omit_defaults=True):
@@ -128,6 +149,7 @@ class LabelDetails(Data, frozen=True, kw_only=True, omit_defaults=True):
     margin: Annotated[float, Meta(description="how much less than itself (1) the nearest other label scores")]
     confused_with: Annotated[tuple[str, ...], Meta(description="labels that its examples will be confused with")]
     nearest: Annotated[tuple[Likeness, ...], Meta(description="the other labels, the nearest first, five at most")]
+    by_words: ByWords = None
 
 
 class JointPath(Data, frozen=True, kw_only=True):
@@ -153,6 +175,7 @@ class Preview(Data, frozen=True, kw_only=True):
     moved: tuple[JointPath, ...]
     similar: Similar
     notes: Notes
+    words: WordsCount = "off"
 
 
 class StoredExample(Data, frozen=True, kw_only=True):
@@ -170,6 +193,15 @@ class StoredExample(Data, frozen=True, kw_only=True):
     moved: tuple[JointPath, ...]
     similar: Similar
     notes: Notes
+    gallery_revision: GalleryRevision
+    words: WordsCount = "off"
+
+
+class StoredWords(Data, frozen=True, kw_only=True):
+    """Tell what was stored of a label by words alone."""
+
+    label: str
+    by_words: LabelByWords
     gallery_revision: GalleryRevision
 
 
@@ -267,6 +299,7 @@ class ModelStatus(Data, frozen=True, kw_only=True):
     sha256: str
     engine: EngineReport
     matching: Annotated[str, Meta(description="what chooses the label at present")]
+    words: Annotated[str, Meta(description='"in use", or why the words of labels do not count')] = ""
 
 
 class Recording(Data, frozen=True, kw_only=True):
@@ -353,6 +386,7 @@ class ModelInfo(Data, frozen=True, kw_only=True):
     onnx_sha256: str
     statistics_sha256: str
     weights_sha256: str
+    words_sha256: str = ""
     parameters: int
     score_curve: ScoreCurve = msgspec.field(name="calibration")
     rates: ModelRates | None
@@ -578,6 +612,8 @@ class EnrollStart(Request[EnrollStartAnswer], frozen=True, kw_only=True):
     side: Side | None = None
     force: Force = False
     commit: Annotated[bool, Meta(description="false: it waits for enroll.commit or enroll.cancel")] = True
+    words: CountWords = True
+    description: Description = ""
 
 
 class EnrollIdle(Data, frozen=True, kw_only=True):
@@ -655,6 +691,19 @@ class EnrollClip(Request[StoredExample], frozen=True, kw_only=True):
     trim: Annotated[bool, Meta(description="cut off rest at both ends")] = True
     side: Side | None = None
     force: Force = False
+    words: CountWords = True
+    description: Description = ""
+
+
+class EnrollWords(Request[StoredWords], frozen=True, kw_only=True):
+    """Enroll a label by words alone: rough, until an example comes."""
+
+    label: str
+    description: Description = ""
+    mode: Annotated[
+        Literal["new", "replace"], Meta(description="a label that must be new, or one that may have other words")
+    ] = "new"
+    force: Annotated[bool, Meta(description="stored even if the words say nothing about a movement")] = False
 
 
 class Piece(Data, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -855,6 +904,7 @@ COMMANDS = (
     Command("enroll.cancel", EnrollCancel, needs_daemon=True),
     Command("enroll.clip", EnrollClip),
     Command("enroll.negative", EnrollNegative),
+    Command("enroll.words", EnrollWords),
     Command("enroll.undo", EnrollUndo),
     Command("gallery.list", GalleryList),
     Command("gallery.get", GalleryGet),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from edge.model import BundleInfo
 
-Target = Literal["onnx", "onnx-fp16", "tensorrt", "tensorrt-rtx", "torch-tensorrt", "openvino", "triton"]
+Target = Literal["onnx", "onnx-fp16", "tensorrt", "tensorrt-rtx", "torch-tensorrt", "openvino", "triton", "words"]
 # What a run's bundle goes through, in order.
 _PHASES = {
     "read": "reading the archives",
@@ -34,7 +34,7 @@ def export(
             "`crossglg-edge train`, or a bundle whose score is to be set anew.",
         ),
     ] = None,
-    to: Annotated[Target | None, typer.Option(help="Turn a bundle's encoder into this.")] = None,
+    to: Annotated[Target | None, typer.Option(help="Turn a bundle's encoder into this. `words` adds words.")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -52,7 +52,9 @@ def export(
     ] = None,
     calibrate: Annotated[
         list[Path] | None,
-        typer.Option(metavar="ARCHIVE", help="Without --to: an archive whose clips set the score. Repeat it for more."),
+        typer.Option(
+            metavar="ARCHIVE", help="Without --to or --to words: fit to this archive's clips. Repeat it for more."
+        ),
     ] = None,
     recordings: Annotated[
         list[Path] | None,
@@ -70,6 +72,8 @@ def export(
 ) -> None:
     """Turn a bundle's encoder into an engine, or freeze a trained encoder into a bundle.
 
+    `--to words` writes the bundle anew, with what the words of labels say, fitted to the trained actions' clips.
+
     The command compares an engine with ONNX Runtime in fp32. Where the engine cannot run, `serve` compares it
     before its first use.
 
@@ -78,7 +82,9 @@ def export(
     A bundle in place of the run keeps its weights and gets another score. Needs the extra `train`.
     """
     try:
-        if to is not None:
+        if to == "words":
+            _export_words(source, out, calibrate or [])
+        elif to is not None:
             _export_bundle(source, to, out, compute_capability or [])
         elif source is None or out is None or not calibrate:
             raise ConfigError(
@@ -134,6 +140,18 @@ def _export_bundle(source: Path | None, to: Target, out: Path | None, compute_ca
             f"relative error of the features {parity.features:.1e}",
             soft_wrap=True,
         )
+
+
+def _export_words(source: Path | None, out: Path | None, calibrate: list[Path]) -> None:
+    if out is None or not calibrate:
+        raise ConfigError("--to words needs --out FOLDER, the bundle to write, and --calibrate ARCHIVE")
+    from rich.console import Console
+
+    from export.words import add_words
+
+    info = add_words(source, calibrate, out)
+    console = Console(stderr=True)
+    console.print(f"{out}: the bundle {info.name} with words, sha256 {info.words_sha256[:12]}...", soft_wrap=True)
 
 
 def _write_engine(
@@ -211,6 +229,8 @@ def _make_bundle(
         f"{out}: {info.parameters:,} parameters, sha256 {info.onnx_sha256[:12]}..., {info.score_curve.source}",
         soft_wrap=True,
     )
+    if made.no_words:
+        console.print(f"no words: {made.no_words}", soft_wrap=True)
     if info.rates is None:
         console.print(f"no rates of false alarms: {made.no_rates}", soft_wrap=True)
     else:

@@ -43,11 +43,12 @@ CLIPS_OF_A_CLASS = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clips:
-    """Hold whole clips as windows (N, T, 25, 3), float32, with the action and the (archive, subject) of each."""
+    """Hold whole clips as windows (N, T, 25, 3), float32, with action, (archive, subject) and length of each."""
 
     windows_NTVC: Array
     actions: tuple[str, ...]
     people: tuple[tuple[str, int], ...]
+    durations_s: tuple[float, ...]
 
     def take(self, numbers: Iterable[int]) -> Clips:
         """Return the clips of these numbers, in their order."""
@@ -56,6 +57,7 @@ class Clips:
             windows_NTVC=self.windows_NTVC[taken],
             actions=tuple(self.actions[i] for i in taken),
             people=tuple(self.people[i] for i in taken),
+            durations_s=tuple(self.durations_s[i] for i in taken),
         )
 
 
@@ -110,7 +112,7 @@ def whitening(covariance_CC: Tensor) -> Tensor:
 
 def read_clips(paths: Sequence[Path], num_frames: int) -> Clips:
     """Return all clips of archives, the first person of each. Raises ArchiveError."""
-    windows, actions, people = [], [], []
+    windows, actions, people, durations_s = [], [], [], []
     for path in paths:
         archive = read_archive(path)
         for i in range(len(archive)):
@@ -118,7 +120,13 @@ def read_clips(paths: Sequence[Path], num_frames: int) -> Clips:
             windows.append(window_from_movement(clip.persons[0], num_frames))
             actions.append(clip.action)
             people.append((clip.archive, clip.subject))
-    return Clips(windows_NTVC=np.array(windows, np.float32), actions=tuple(actions), people=tuple(people))
+            durations_s.append(clip.persons[0].duration_s)
+    return Clips(
+        windows_NTVC=np.array(windows, np.float32),
+        actions=tuple(actions),
+        people=tuple(people),
+        durations_s=tuple(durations_s),
+    )
 
 
 def some_of_each(actions: Sequence[str], most: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:

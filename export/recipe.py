@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, cast
@@ -15,11 +15,13 @@ import numpy as np
 from edge.model import BundleEncoder, BundleInfo, ScoreCurve, read_bundle
 from edge.model.engines import OnnxRuntime
 from edge.motion import PREPROCESSING_VERSION
+from edge.words import open_text_encoder
 from export import bundle, fit
 from export.frozen import Embedding, embed
 from export.rates import add_rates
+from export.words import Shown, write_words
 from streams.arrays import Array
-from streams.errors import BundleError
+from streams.errors import BundleError, TextToolError
 from training.run import load_run
 
 Phase = Literal["read", "fit", "export", "measure"]
@@ -29,10 +31,11 @@ Report = Callable[[Phase, int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """Say what a run became; `no_rates` is why bundle.json has no rates of false alarms, empty where it has them."""
+    """Say what a run became; `no_rates`, `no_words`: why the bundle has none, empty where it has them."""
 
     info: BundleInfo
     no_rates: str = ""
+    no_words: str = ""
 
 
 def make_bundle(
@@ -48,8 +51,9 @@ def make_bundle(
     """Make a bundle of a training run and put it in place as a whole; where that fails, OUT stays as it was.
 
     The clips of trained actions in `archives` give mean, projection, cohort and statistics; those of other actions give
-    the score; the rates of false alarms are measured on streams of both. `recordings`: see `add_rates`. All of it is in
-    bundle.json when that is written, the last of the files. The same run and archives give the same bytes.
+    the score; the rates of false alarms are measured on streams of both. `recordings`: see `add_rates`. Words are
+    fitted to the trained actions where a text encoder is set up. All of it is in bundle.json when that is written, the
+    last of the files. The same run and archives give the same bytes.
     Raises ArchiveError, BundleError, ConfigError.
     """
     report("read", 0, 0)
@@ -60,7 +64,7 @@ def make_bundle(
     report("export", 0, 0)
     with bundle.replacing(out) as folder:
         onnx_sha256 = bundle.write_encoder(branch, known.windows_NTVC.shape[1], folder)
-        _, features_ND = embed(branch, known.windows_NTVC)
+        embeddings_NE, features_ND = embed(branch, known.windows_NTVC)
         info = bundle.describe(
             branch,
             about,
@@ -71,6 +75,7 @@ def make_bundle(
             statistics_sha256=bundle.write_base_statistics(features_ND, known.actions, onnx_sha256, folder),
         )
         made = _measure(info, folder, archives, recordings, report)
+        made = _add_words(made, embeddings_NE, known, folder)
         bundle.write_description(made.info, folder)
     return made
 
@@ -102,7 +107,7 @@ def measure_again(
     unseen = unseen.take(fit.some_of_each(unseen.actions, fit.CLIPS_OF_A_CLASS, np.random.default_rng(0)))
     report("fit", 0, 0)
     with bundle.replacing(out) as folder:
-        for file in (onnx, *onnx.parent.glob("statistics.npz")):
+        for file in (onnx, *onnx.parent.glob("statistics.npz"), *onnx.parent.glob("words.npz")):
             shutil.copy2(file, folder)
         encoder = BundleEncoder(info, folder, OnnxRuntime(folder / "encoder.onnx"))
         weight, score_curve = _fit_score(_encoded(encoder, unseen.windows_NTVC), unseen)
@@ -117,6 +122,16 @@ def measure_again(
         made = _measure(info, folder, archives, recordings, report)
         bundle.write_description(made.info, folder)
     return made
+
+
+def _add_words(made: Made, embeddings_NE: Array, known: fit.Clips, folder: Path) -> Made:
+    shown = Shown(
+        embeddings_NE=embeddings_NE, actions=known.actions, people=known.people, durations_s=known.durations_s
+    )
+    try:
+        return replace(made, info=write_words(made.info, shown, folder, open_text_encoder()))
+    except (BundleError, TextToolError) as error:  # the bundle is whole without them
+        return replace(made, no_words=error.message)
 
 
 def _read(run: Path, archives: Sequence[Path]) -> tuple[fit.Clips, fit.Clips]:

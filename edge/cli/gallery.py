@@ -24,6 +24,7 @@ from edge.protocol import (
     GalleryUndo,
     GalleryVacuum,
     LabelDetails,
+    LabelExamples,
     Mode,
 )
 
@@ -43,9 +44,11 @@ def list_actions(config: ConfigOption = None, endpoint: EndpointOption = None, a
     rows = table("action", "examples", "seconds", "from", title=f"revision {answer.gallery_revision}")
     for label in answer.labels:
         examples = label.examples
-        origins = sorted({example.origin for example in examples})
+        origins = sorted({example.origin for example in examples}) or ["words alone"]
         rows.add_row(escape(label.label), str(len(examples)), _seconds(examples), escape(", ".join(origins)))
     out().print(rows)
+    for label in answer.labels:
+        _tell_words(label)
     if answer.negatives:
         out().print(example_table("ordinary movement", answer.negatives))
 
@@ -83,11 +86,13 @@ def _print_actions(actions: Sequence[LabelDetails]) -> None:
         )
     out().print(rows)
     for action in actions:
+        _tell_words(action)
         _tell_confused(action)
 
 
 def _print_action(action: LabelDetails) -> None:
-    out().print(example_table(action.label, action.examples))
+    if action.by_words is None:
+        out().print(example_table(action.label, action.examples))
     if action.counters:
         out().print(example_table(f"taken for {action.label}, and not it", action.counters))
     rows = table("most like it", "distance", "score")
@@ -95,8 +100,20 @@ def _print_action(action: LabelDetails) -> None:
         rows.add_row(escape(other.label), f"{other.distance:.2f}", f"{other.score:.2f}")
     out().print(rows)
     apart = "" if action.apart is None else f"; its own examples are {action.apart:.2f} apart"
-    say(f"moves {_moves(action)}; margin to the others {action.margin:.2f}{apart}")
+    if action.by_words is None:
+        mixed = sum(example.words == "mixed" for example in action.examples)
+        words = f"; its words count beside {mixed} of {len(action.examples)} examples" if mixed else ""
+        say(f"moves {_moves(action)}; margin to the others {action.margin:.2f}{apart}{words}")
+    _tell_words(action)
     _tell_confused(action)
+
+
+def _tell_words(label: LabelExamples | LabelDetails) -> None:
+    if (words := label.by_words) is None:
+        return
+    said = f" ({escape(words.description)})" if words.description else ""
+    use = f"about {words.duration_s:.1f} s, rough" if words.in_use else "not in use: no text encoder is set up"
+    say(f"[yellow][bold]{escape(label.label)}[/] is known by words alone{said}: {use}. Show it once to replace them[/]")
 
 
 def _tell_confused(action: LabelDetails) -> None:

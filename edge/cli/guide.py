@@ -147,6 +147,10 @@ def summary(result: Preview | StoredExample) -> str:
         f"moved {result.motion_m:.2f} m: {moved}; "
         f"cut off {result.trimmed_s[0]:.2f} s before and {result.trimmed_s[1]:.2f} s after"
     ]
+    if result.words == "mixed":
+        lines[0] += "; the label's words count too"
+    elif result.words == "unlike":
+        lines[0] += "; the label's words do not: they do not agree with the movement"
     lines += [f"[yellow]{escape(note)}[/]" for note in result.notes]
     if similar := result.similar:
         lines.append(

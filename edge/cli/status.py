@@ -32,6 +32,7 @@ def _print_daemon(answer: StatusAnswer) -> None:
     rows.add_row("model", escape(answer.model.name))
     rows.add_row("engine", escape(_engine(answer.model.engine)))
     rows.add_row("matching", answer.model.matching)
+    rows.add_row("words", escape(answer.model.words))
     gallery = answer.gallery
     rows.add_row("gallery", escape(f"{gallery.path}, revision {gallery.revision}"))
     rows.add_row("enrolled", escape(", ".join(gallery.labels)) or "nothing yet")

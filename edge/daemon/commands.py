@@ -22,14 +22,15 @@ from edge.enroll import (
     TrimmedExample,
     commit_draft,
     draft_example,
+    enroll_words,
     example_from_capture,
     movement_from_bytes,
     store_negatives,
     validate_pieces,
 )
-from edge.gallery import Negative, Prototype, label_key
+from edge.gallery import Described, Gallery, Negative, Prototype, label_key
 from edge.library import Library, created_now
-from edge.match import Prototypes, separability
+from edge.match import Prototypes, separability, separability_of_words
 from edge.motion import moved_most
 from edge.protocol import Mode, Request, Side
 from edge.review import answer_clip, answers_to, clear_ring, most_useful, read_clip, read_clips, ring_path, undo_answer
@@ -86,6 +87,7 @@ def commit_example(
     origin: str,
     mode: Mode,
     side: Side | None = None,
+    words: str | None = "",
     force: bool = False,
 ) -> protocol.StoredExample:
     """Store an example; return what was stored and which label is most like it.
@@ -93,7 +95,9 @@ def commit_example(
     Raises EnrollError("too_similar"), GalleryError.
     """
     gallery, info, created = library.gallery, library.encoder.info, created_now()
-    draft = draft_example(gallery, info, label, example, origin=origin, created=created, mode=mode, side=side)
+    draft = draft_example(
+        gallery, info, label, example, origin=origin, created=created, mode=mode, side=side, words=words
+    )
     return commit_draft(gallery, info, draft, created=created, force=force)
 
 
@@ -113,12 +117,31 @@ def _list(desk: Desk, request: protocol.GalleryList) -> protocol.GalleryListAnsw
     labels = [
         protocol.LabelExamples(
             label=label,
-            examples=tuple(protocol.ExampleAbout(**_about(p)) for p in gallery.prototypes if p.label == label),
+            examples=tuple(
+                protocol.ExampleAbout(**_about(p), words=gallery.words_of(p))
+                for p in gallery.prototypes
+                if p.label == label
+            ),
+            by_words=_by_words(gallery, label),
         )
         for label in gallery.labels()
     ]
     negatives = tuple(protocol.ExampleAbout(**_about(negative)) for negative in gallery.negatives)
     return protocol.GalleryListAnswer(gallery_revision=gallery.revision, labels=tuple(labels), negatives=negatives)
+
+
+def _by_words(gallery: Gallery, label: str) -> protocol.LabelByWords | None:
+    return next((_about_words(words) for words in gallery.described if words.label == label), None)
+
+
+def _about_words(words: Described) -> protocol.LabelByWords:
+    return protocol.LabelByWords(
+        id=words.id,
+        description=words.description,
+        in_use=len(words.embedding) > 0,
+        duration_s=round(words.duration_s, 1),
+        created=words.created,
+    )
 
 
 def _get(desk: Desk, request: protocol.GalleryGet) -> protocol.LabelDetails | protocol.GalleryGetAnswer:
@@ -137,13 +160,18 @@ def _get(desk: Desk, request: protocol.GalleryGet) -> protocol.LabelDetails | pr
 
 
 def _label_details(library: Library, label: str, compared: Prototypes) -> protocol.LabelDetails:
-    prototypes = library.gallery.prototypes
+    prototypes, info = library.gallery.prototypes, library.encoder.info
+    by_words = next((words for words in library.gallery.described if words.label == label), None)
+    if by_words is not None:
+        found = separability_of_words(by_words, prototypes, compared, info.score_curve)
+    else:
+        found = separability(label, prototypes, compared, info)
     examples = []
     for prototype in prototypes:
         if prototype.label == label:
             moved = tuple(joint for joint, _ in moved_most(prototype.movement))
-            examples.append(protocol.ExampleDetails(**_about(prototype), moved=moved))
-    found = separability(label, prototypes, compared, library.encoder.info)
+            words = library.gallery.words_of(prototype)
+            examples.append(protocol.ExampleDetails(**_about(prototype), moved=moved, words=words))
     return protocol.LabelDetails(
         label=label,
         examples=tuple(examples),
@@ -152,6 +180,7 @@ def _label_details(library: Library, label: str, compared: Prototypes) -> protoc
         margin=found.margin,
         confused_with=found.confused_with,
         nearest=found.nearest,
+        by_words=_by_words(library.gallery, label),
     )
 
 
@@ -221,7 +250,15 @@ def _enroll_clip(desk: Desk, request: protocol.EnrollClip) -> protocol.StoredExa
         origin=request.origin,
         mode=request.mode,
         side=request.side,
+        words=request.description if request.words else None,
         force=request.force,
+    )
+
+
+def _enroll_words(desk: Desk, request: protocol.EnrollWords) -> protocol.StoredWords:
+    stored = enroll_words(desk.library, request)
+    return protocol.StoredWords(
+        label=stored.label, by_words=_about_words(stored), gallery_revision=desk.library.gallery.revision
     )
 
 
@@ -354,7 +391,7 @@ def _config_get(daemon: DaemonDesk, request: protocol.ConfigGet) -> Config:
 
 def _config_reload(daemon: DaemonDesk, request: protocol.ConfigReload) -> Config:
     old, new = daemon.library.config, read_config(daemon.config_path)
-    fixed = [key for key in ("sockets", "model", "gallery") if getattr(old, key) != getattr(new, key)]
+    fixed = [key for key in ("sockets", "model", "gallery", "words") if getattr(old, key) != getattr(new, key)]
     if fixed:
         raise ConfigError(
             f"[{'], ['.join(fixed)}] changed: they are read only at the start", hint="Restart the daemon."
@@ -396,6 +433,7 @@ HANDLERS: Mapping[type[Request[Any]], Callable[[Any, Any], msgspec.Struct]] = {
     protocol.EnrollCancel: _enroll_cancel,
     protocol.EnrollClip: _enroll_clip,
     protocol.EnrollNegative: _enroll_negative,
+    protocol.EnrollWords: _enroll_words,
     protocol.EnrollUndo: _undo,
     protocol.GalleryList: _list,
     protocol.GalleryGet: _get,

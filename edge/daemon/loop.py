@@ -9,6 +9,7 @@ import os
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from edge.config import Config
 from edge.daemon.background import Calibrating, Fitting, Keeping
 from edge.daemon.commands import answer_request
 from edge.enroll import Enrolling
+from edge.gallery import Described, Prototype
 from edge.library import Library, created_now
 from edge.live import Decision, Recognizer, scores_of
 from edge.match import PrototypeIndex
@@ -59,6 +61,8 @@ _REQUEST_LIMIT = 64
 _REMEMBERED_S = 60.0
 _REMEMBERED_ANSWERS = 256
 _LONGEST_WAIT_S = 0.2
+# Why words do not count where nobody asked for them; anything else is told.
+_NO_WORDS = ("words_off", "no_words", "no_text_encoder")
 _STATUS_EVERY_S = 1.0
 
 
@@ -100,13 +104,15 @@ class Daemon:
         self._thresholds_changed_at: tuple[int, int] | None = None
         self.recognizer = Recognizer(config, library.encoder, clock=time.monotonic, clock_name=clock_name())
         self._index_prototypes()
+        if library.words_error is not None and library.words_error.code not in _NO_WORDS:
+            self._log("warning", f"the words of labels do not count: {library.words_error.message}")
         if library.gallery.num_reembedded:
             log.info("%d examples were embedded again, by this model", library.gallery.num_reembedded)
 
     def reconfigure(self, config: Config) -> None:
         """Work with another configuration from now on; counters go on, tracks start anew."""
         self._tell(self.recognizer.reconfigure(config))
-        self.library = Library(config=config, encoder=self.library.encoder, gallery=self.library.gallery)
+        self.library = replace(self.library, config=config)
         self._moments.config = config
         self._index_prototypes()
 
@@ -120,10 +126,21 @@ class Daemon:
         except GalleryError as error:  # those in memory still serve
             self._warn_once(None, error.code, error.message)
         self.recognizer.prototypes = PrototypeIndex(
-            gallery.prototypes, info, gallery.revision, self._thresholds, counters=gallery.counters
+            self._enrolled(), info, gallery.revision, self._thresholds, counters=gallery.counters
         )
         if self._fitting is not None:
             self._fitting.begin(gallery.prototypes)
+
+    def _enrolled(self) -> list[Prototype | Described]:
+        """Return what windows are compared with; words alone only where their embedding is known, and alone counts."""
+        gallery = self.library.gallery
+        in_use = [words for words in gallery.described if len(words.embedding) and self._fitting is None]
+        if unused := [words.label for words in gallery.described if words not in in_use]:
+            error = self.library.words_error
+            reason = error.message if error is not None else 'matching = "calibrated" chooses among examples'
+            lost = f"not recognized, as they have words alone: {', '.join(unused)}; {reason}"
+            self._warn_once(None, "words", lost)
+        return [*gallery.prototypes, *in_use]
 
     def _take_classifier(self) -> None:
         if self._fitting is None:
@@ -381,6 +398,7 @@ class Daemon:
             sha256=encoder.info.onnx_sha256,
             engine=encoder.report(),
             matching="cosine" if self._fitting is None else self._fitting.state,
+            words="in use" if self.library.words_error is None else self.library.words_error.message,
         )
 
 

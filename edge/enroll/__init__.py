@@ -1,5 +1,6 @@
 """From a movement, live or recorded, to a stored example; what will be refused is refused before anybody moves."""
 
+from edge.enroll.by_words import enroll_words
 from edge.enroll.capture import TrimmedExample, example_from_capture
 from edge.enroll.draft import commit_draft, draft_example
 from edge.enroll.files import clip_request, movement_from_bytes, negative_request
@@ -12,6 +13,7 @@ __all__ = [
     "clip_request",
     "commit_draft",
     "draft_example",
+    "enroll_words",
     "example_from_capture",
     "movement_from_bytes",
     "negative_request",

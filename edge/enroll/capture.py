@@ -14,7 +14,7 @@ import numpy as np
 
 from edge.config import Config
 from edge.motion import REST_M_S, extremity_speed_m_s, moved_most, travel_m, trim_rest
-from edge.protocol import JointPath, Likeness, Preview
+from edge.protocol import JointPath, Likeness, Preview, WordsCount
 from streams.arrays import Array
 from streams.errors import CrossGLGError, EnrollError
 from streams.frame import Body, SkeletonFrame
@@ -30,12 +30,18 @@ State = Literal["stillness", "countdown", "capture", "captured", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrimmedExample:
-    """Hold one example without the rest before and after it; `trimmed_s`: what was cut at both ends, seconds."""
+    """Hold one example without the rest before and after it.
+
+    `trimmed_s`: what was cut at both ends, seconds. `notes`: what a person should know of its capture.
+    """
 
     movement: Movement
     trimmed_s: tuple[float, float]
+    notes: tuple[str, ...] = ()
 
-    def preview(self, label: str, *, similar: Likeness | None = None, notes: Sequence[str] = ()) -> Preview:
+    def preview(
+        self, label: str, *, similar: Likeness | None = None, words: WordsCount = "off", notes: Sequence[str] = ()
+    ) -> Preview:
         """Return what a person wants to know about the example."""
         movement = self.movement
         return Preview(
@@ -48,6 +54,7 @@ class TrimmedExample:
             motion_m=round(travel_m(movement.joints_m), 3),
             moved=tuple(JointPath(joint=joint, path_m=round(path_m, 2)) for joint, path_m in moved_most(movement)),
             similar=similar,
+            words=words,
             notes=tuple(notes),
         )
 

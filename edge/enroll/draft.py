@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -39,9 +38,9 @@ def draft_example(
     created: str,
     mode: Mode = "new",
     side: Side | None = None,
-    notes: Sequence[str] = (),
+    words: str | None = "",
 ) -> Draft:
-    """Embed an example and compare it with the gallery. `notes`: of its capture. Raises GalleryError."""
+    """Embed an example and compare it with the gallery. `words` as in Example. Raises GalleryError."""
     label = gallery.check_label(label, mode=mode)
     shown, note = on_side(example.movement, side)
     drafts = gallery.embed(
@@ -51,6 +50,7 @@ def draft_example(
                 movement=movement,
                 origin=origin if movement is example.movement else f"{origin}, mirrored",
                 created=created,
+                words=words,
             )
             for movement in shown
         ]
@@ -60,8 +60,8 @@ def draft_example(
     found = likenesses(embeddings, gallery.prototypes, compared, info.score_curve)
     others = [other for other in found if label_key(other.label) != label_key(label)]
     own = [other for other in found if label_key(other.label) == label_key(label)]
-    lines = [*notes, note] if note else [*notes]
-    if mode == "add" and label in gallery.labels():
+    lines = [*example.notes, note] if note else [*example.notes]
+    if mode == "add" and label in [prototype.label for prototype in gallery.prototypes]:
         distance = own[0].distance if own else np.inf
         if not is_same_action(distance, info.score_curve):
             lines.append(
@@ -69,7 +69,7 @@ def draft_example(
                 f"is usually nearer than {info.score_curve.midpoint:.2f}"
             )
     similar = others[0] if others and is_same_action(others[0].distance, info.score_curve) else None
-    preview = example.preview(label, similar=similar, notes=lines)
+    preview = example.preview(label, similar=similar, words=gallery.words_of(drafts[0]), notes=lines)
     return Draft(prototypes=drafts, mode=mode, preview=preview)
 
 

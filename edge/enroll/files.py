@@ -36,6 +36,8 @@ def clip_request(spec: str, start: EnrollStart, *, trim: bool) -> EnrollClip:
         trim=trim,
         side=start.side,
         force=start.force,
+        words=start.words,
+        description=start.description,
     )
 
 

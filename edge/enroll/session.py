@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edge.enroll.capture import Enrollment
 from edge.enroll.draft import Draft, commit_draft, draft_example
@@ -111,12 +112,12 @@ class Enrolling:
             library.gallery,
             library.encoder.info,
             capture.label,
-            capture.example,
+            replace(capture.example, notes=tuple(capture.notes)),
             origin=origin,
             created=created,
             mode=self._args.mode,
             side=self._args.side,
-            notes=capture.notes,
+            words=self._args.description if self._args.words else None,
         )
         self._capture, self._draft, self._draft_until_s = None, draft, now_s + _CONFIRM_S
         if self._args.commit:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -21,20 +22,23 @@ from streams.wire import MAX_COORDINATE_M
 class Example:
     """Hold one example of a label, as it was recorded.
 
-    `origin`: "live:<source>", "file:<name>". `created`: ISO 8601, UTC.
+    `origin`: "live:<source>", "file:<name>". `created`: ISO 8601, UTC. `words`: a description that counts beside the
+    label's own words, "" for those alone, None where words do not count.
     """
 
     label: str
     movement: Movement
     origin: str
     created: str
+    words: str | None = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prototype:
-    """Hold one example of a label, and its embedding; the arrays are read-only. Origin and creation as in Example.
+    """Hold one example of a label, and its embedding; the arrays are read-only. The rest as in Example.
 
-    `embedding`: shape (D,), float32, by the model `model_sha256`.
+    `embedding`: shape (D,), float32, by the model `model_sha256`. `mixed`: the same with what the label's words say,
+    which helps to choose between labels; None where they do not count or do not agree with the example.
     """
 
     id: str
@@ -44,6 +48,39 @@ class Prototype:
     model_sha256: str
     origin: str
     created: str
+    words: str | None = None
+    mixed: Array | None = None
+
+    @property
+    def duration_s(self) -> float:
+        """How long the movement takes."""
+        return self.movement.duration_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Described:
+    """Hold a label that was enrolled by words alone. Creation as in Example.
+
+    `description`: beside the label's own words, may be "". `embedding`: what the words predict, as in Prototype, or
+    empty where no text encoder is at hand: then nothing is compared with it. `duration_s`: as predicted.
+    """
+
+    id: str
+    label: str
+    description: str
+    embedding: Array
+    duration_s: float
+    created: str
+
+
+class LabelWords(Protocol):
+    """Tell what a label's words say of its movement (edge.words)."""
+
+    def mix(self, label: str, description: str, embedding_E: Array) -> Array | None:
+        """Return an example's embedding with what the words say mixed in; None where the two do not agree."""
+
+    def predict(self, label: str, description: str = "") -> tuple[Array, float]:
+        """Return the embedding (E,), float32, that words alone predict, and the length in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

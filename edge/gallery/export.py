@@ -1,13 +1,15 @@
 """The portable file of a gallery: raw examples with their labels, negatives and counter-examples, for any model.
 
-One .npz of three plain arrays: `header` (JSON, what each example is), and the frames of all examples, then of all
-negatives, then of all counter-examples, one after another, `timestamps_s` (F,) and `joints_m` (F, 25, 3).
+One .npz of three plain arrays: `header` (JSON, what each example is, and labels by words alone), and the frames of
+all examples, then of all negatives, then of all counter-examples, one after another, `timestamps_s` (F,) and `joints_m`
+(F, 25, 3).
 
 Shapes: L frames of one example, F frames of all, kinect25 joints in "LUF".
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,7 +17,8 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
-from edge.gallery.examples import Example, Negative, Prototype, validate_example, validate_movement
+from edge.gallery.examples import Described, Example, Negative, Prototype, validate_example, validate_movement
+from edge.gallery.labels import validate_label
 from streams.errors import GalleryError
 from streams.files import replacing
 from streams.movement import Movement
@@ -29,16 +32,24 @@ class _Raw(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Example(_Raw, frozen=True, kw_only=True):
     label: str
+    words: str | None = ""
+
+
+class _Described(msgspec.Struct, frozen=True, kw_only=True):
+    label: str
+    description: str
+    created: str
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True):
-    # 2 has negatives, 3 counter-examples, which a program that knows only less must not leave out unsaid.
-    export_version: Literal[1, 2, 3]
+    # 2 has negatives, 3 counter-examples, 4 labels by words alone: what knows only less must not leave them out unsaid.
+    export_version: Literal[1, 2, 3, 4]
     layout: Literal["kinect25"]
     axes: Literal["LUF"]
     examples: list[_Example]
     negatives: list[_Raw] = []
     counters: list[_Example] = []
+    described: list[_Described] = []
 
 
 def write_export(
@@ -46,15 +57,17 @@ def write_export(
     examples: Sequence[Example | Prototype],
     negatives: Sequence[Negative] = (),
     counters: Sequence[Example | Prototype] = (),
+    described: Sequence[Described] = (),
 ) -> None:
     """Write what a gallery holds to a file, whole or not at all. Raises GalleryError("export_failed")."""
     header = _Header(
-        export_version=3 if counters else 2 if negatives else 1,
+        export_version=4 if described else 3 if counters else 2 if negatives else 1,
         layout="kinect25",
         axes="LUF",
         examples=[_labeled(example) for example in examples],
         negatives=[_Raw(origin=n.origin, created=n.created, num_frames=len(n.movement)) for n in negatives],
         counters=[_labeled(counter) for counter in counters],
+        described=[_Described(label=d.label, description=d.description, created=d.created) for d in described],
     )
     movements = [recorded.movement for recorded in (*examples, *negatives, *counters)]
     if not path.name or (path.exists() and not path.is_file()):
@@ -81,11 +94,11 @@ def write_export(
 
 def _labeled(example: Example | Prototype) -> _Example:
     about = {"label": example.label, "origin": example.origin, "created": example.created}
-    return _Example(**about, num_frames=len(example.movement))
+    return _Example(**about, num_frames=len(example.movement), words=example.words)
 
 
-def read_export(path: Path) -> tuple[list[Example], list[Negative], list[Example]]:
-    """Read the examples of an exported file, its negatives, with new ids, and its counter-examples.
+def read_export(path: Path) -> tuple[list[Example], list[Negative], list[Example], list[Described]]:
+    """Read an exported file: examples, negatives with new ids, counter-examples, and labels by words alone.
 
     Raises GalleryError: "not_found", "bad_import".
     """
@@ -102,11 +115,12 @@ def read_export(path: Path) -> tuple[list[Example], list[Negative], list[Example
         for item, begin, end in zip(described, ends, ends[1:], strict=False):
             movement, about = whole.part(slice(begin, end)), {"origin": item.origin, "created": item.created}
             if isinstance(item, _Example):
-                labeled.append(validate_example(Example(label=item.label, movement=movement, **about)))
+                example = Example(label=item.label, movement=movement, words=item.words, **about)
+                labeled.append(validate_example(example))
             else:
                 negatives.append(Negative(movement=validate_movement(movement), **about))
-        num_examples = len(header.examples)
-        return labeled[:num_examples], negatives, labeled[num_examples:]
+        num_examples, words = len(header.examples), [_described(each) for each in header.described]
+        return labeled[:num_examples], negatives, labeled[num_examples:], words
     except FileNotFoundError as error:
         raise GalleryError(f"{path} does not exist", code="not_found", hint="Check the path.") from error
     # For a damaged file zipfile and numpy raise a dozen kinds, from zlib.error to a tokenizer's.
@@ -116,3 +130,14 @@ def read_export(path: Path) -> tuple[list[Example], list[Negative], list[Example
             code="bad_import",
             hint="Import a file that `export` wrote, unaltered.",
         ) from error
+
+
+def _described(item: _Described) -> Described:
+    return Described(
+        id=str(uuid.uuid4()),
+        label=validate_label(item.label),
+        description=item.description,
+        embedding=np.zeros(0, np.float32),
+        duration_s=0.0,
+        created=item.created,
+    )

@@ -2,7 +2,8 @@
 
 Schema 2 is schema 1 with negatives: examples whose label is empty, which a program that knows only 1 would
 take for prototypes. Schema 3 is schema 2 with counter-examples, which a program that knows only 2 would take for
-prototypes of another label. The tables of all three are the same.
+prototypes of another label. The tables of the three are the same. Schema 4 knows what was enrolled by words: a column
+for them, and examples without frames.
 
 Shapes: L frames of an example, kinect25 joints in "LUF", D embedding size.
 """
@@ -19,7 +20,7 @@ import msgspec
 
 from streams.errors import GalleryError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 BUSY_TIMEOUT_S = 5.0
 # "cglg": tells a gallery from the SQLite file of another program.
 _APPLICATION_ID = 0x63676C67
@@ -35,7 +36,8 @@ _SCHEMA = (
     """CREATE TABLE examples (
         id TEXT PRIMARY KEY, origin TEXT NOT NULL, created TEXT NOT NULL,
         timestamps_s BLOB NOT NULL, -- little-endian float64 (L,)
-        joints_m BLOB NOT NULL) -- little-endian float32 (L, 25, 3)""",
+        joints_m BLOB NOT NULL, -- little-endian float32 (L, 25, 3)
+        words TEXT DEFAULT '') -- a description beside the label's words; NULL: words do not count""",
     """CREATE TABLE embeddings (
         example TEXT NOT NULL,
         model TEXT NOT NULL, -- its SHA-256 and the version of the preprocessing
@@ -74,7 +76,8 @@ def _check_schema(db: sqlite3.Connection, path: Path) -> None:
             db.execute(statement)
     elif application != _APPLICATION_ID:
         raise bad_gallery(path, "it is an SQLite database of another program")
-    elif version in (1, 2):
+    elif version in (1, 2, 3):
+        db.execute("ALTER TABLE examples ADD COLUMN words TEXT DEFAULT ''")
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     elif version != SCHEMA_VERSION:
         raise GalleryError(

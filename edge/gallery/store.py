@@ -22,7 +22,9 @@ import msgspec
 import numpy as np
 
 from edge.gallery.examples import (
+    Described,
     Example,
+    LabelWords,
     Negative,
     Prototype,
     Revision,
@@ -33,7 +35,7 @@ from edge.gallery.export import read_export, write_export
 from edge.gallery.labels import find_spelling, label_key, validate_label
 from edge.gallery.schema import bad_gallery, connect, file_errors
 from edge.motion import PREPROCESSING_VERSION
-from edge.protocol import Mode
+from edge.protocol import Mode, WordsCount
 from streams.arrays import Array
 from streams.errors import GalleryError
 from streams.movement import Movement
@@ -66,23 +68,33 @@ class _Change:
 class Gallery:
     """Keep the prototypes and negatives in memory and on disk; a change is on disk before the call returns.
 
-    `prototypes`, `negatives`, `counters`: in the order in which they were first added. `counters`: counter-examples,
-    each with the label that it is not. `revision`: the one that
+    `prototypes`, `described`, `negatives`, `counters`: in the order in which they were first added. `counters`:
+    counter-examples, each with the label that it is not. `revision`: the one that
     they show; 0 is an empty, new gallery. `num_reembedded`: how many had no embedding by this model and
     got one since opening. Not for use from two threads; any number of processes may share the file.
     """
 
-    def __init__(self, path: Path | str, *, embed: Callable[[Sequence[Movement]], Array], model_sha256: str) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        embed: Callable[[Sequence[Movement]], Array],
+        model_sha256: str,
+        words: LabelWords | None = None,
+    ) -> None:
         """Open or create a gallery; what this model has not embedded yet is embedded now.
 
-        `embed` turns movements into embeddings, shape (N, D), float32. Raises GalleryError.
+        `embed` turns movements into embeddings, shape (N, D), float32. `words`: of the same model; without it words
+        do not count, and what was enrolled by them alone is kept, but compared with nothing. Raises GalleryError.
         """
         self.path = Path(path)
         self.prototypes: tuple[Prototype, ...] = ()
+        self.described: tuple[Described, ...] = ()
         self.negatives: tuple[Negative, ...] = ()
         self.counters: tuple[Prototype, ...] = ()
         self.revision = self.num_reembedded = 0
         self._embed = embed
+        self._words = words
         self._model_sha256 = model_sha256
         self._model = f"{model_sha256} {PREPROCESSING_VERSION}"
         self._db = connect(self.path)
@@ -106,15 +118,25 @@ class Gallery:
 
     def labels(self) -> tuple[str, ...]:
         """Return the labels, each once, in the order in which they were first added."""
-        return tuple(dict.fromkeys(prototype.label for prototype in self.prototypes))
+        labels = [prototype.label for prototype in self.prototypes] + [words.label for words in self.described]
+        return tuple(dict.fromkeys(labels))
 
     def check_label(self, label: str, *, mode: Mode = "new") -> str:
-        """Return a label as `add` would spell it. Raises GalleryError: "bad_label", "label_exists"."""
+        """Return a label as `add` would spell it; one that has words alone is as good as new.
+
+        Raises GalleryError: "bad_label", "label_exists".
+        """
         label = validate_label(label)
         found = find_spelling(label, self.labels())
-        if found and mode == "new":
+        if found and mode == "new" and found in [prototype.label for prototype in self.prototypes]:
             raise self._label_exists([found])
         return found if found and mode == "add" else label
+
+    def words_of(self, prototype: Prototype) -> WordsCount:
+        """Return whether the words of its label count beside an example."""
+        if self._words is None or prototype.words is None:
+            return "off"
+        return "unlike" if prototype.mixed is None else "mixed"
 
     def refresh(self) -> bool:
         """Take over what another process committed; return whether the gallery changed. Cheap if not."""
@@ -148,7 +170,7 @@ class Gallery:
             return []
         embeddings = self._embeddings([example.movement for example in valid])
         return [
-            self._prototype(str(uuid.uuid4()), example, embedding)
+            self._mix(self._prototype(str(uuid.uuid4()), example, embedding))
             for example, embedding in zip(valid, embeddings, strict=True)
         ]
 
@@ -158,6 +180,38 @@ class Gallery:
         """Store prototypes that `embed` gave, as one change; modes as in `add`. Raises GalleryError."""
         with self._change("replace" if mode == "replace" else "add", created, expected_revision) as change:
             return self._insert(change, drafts, mode)
+
+    def add_described(
+        self,
+        label: str,
+        description: str = "",
+        *,
+        created: str,
+        mode: Mode = "new",
+        expected_revision: int | None = None,
+    ) -> Described:
+        """Store a label by words alone; its first example will take its place.
+
+        "replace" puts it in place of other words. Raises GalleryError: "bad_label", "label_exists" for one that has
+        examples, or, with another mode than "replace", words.
+        """
+        label = validate_label(label)
+        described = Described(
+            id=str(uuid.uuid4()),
+            label=label,
+            description=description,
+            embedding=np.zeros(0, np.float32),
+            duration_s=0.0,
+            created=created,
+        )
+        with self._change("replace" if mode == "replace" else "add", created, expected_revision) as change:
+            words = self._ids_of_words()
+            found = {id: other for id, other in change.shown.items() if label_key(other) == label_key(label)}
+            if found and (mode != "replace" or not words.issuperset(found)):
+                raise self._label_exists([*found.values()][:1])
+            change.label, change.detail = label, "by words"
+            self._insert_described(change, [described], mode)
+        return next(stored for stored in self.described if stored.id == described.id)
 
     def add_negatives(
         self, movements: Sequence[Movement], *, origin: str, created: str, expected_revision: int | None = None
@@ -270,7 +324,7 @@ class Gallery:
     def export(self, path: Path | str, labels: Sequence[str] | None = None) -> int:
         """Write the raw examples and counter-examples of these labels, or of all with the negatives, to one .npz file.
 
-        Return how many examples, counting neither negatives nor counter-examples.
+        Return how many examples, counting neither negatives, counter-examples nor labels that have words alone.
         Raises GalleryError: "unknown_label", "export_failed".
         """
         path = Path(path)
@@ -284,7 +338,8 @@ class Gallery:
         wanted = known if labels is None else [self._existing(label, known) for label in labels]
         chosen = [prototype for prototype in self.prototypes if prototype.label in wanted]
         counters = [counter for counter in self.counters if counter.label in wanted]
-        write_export(path, chosen, self.negatives if labels is None else (), counters)
+        described = [words for words in self.described if words.label in wanted]
+        write_export(path, chosen, self.negatives if labels is None else (), counters, described)
         return len(chosen)
 
     def import_(
@@ -293,10 +348,11 @@ class Gallery:
         """Add the examples of an exported file, as one change, and return their labels; modes as in `add`.
 
         Negatives are added to those that are there, or, with "replace", take their place. Origin and
-        creation time stay those of the example. Raises GalleryError: "not_found", "bad_import", "label_exists".
+        creation time stay those of the example. What has words alone in the file comes where the label is new, or,
+        with "replace", takes the place of other words. Raises GalleryError: "not_found", "bad_import", "label_exists".
         """
-        examples, negatives, not_examples = read_export(Path(path))
-        if not examples and not negatives:
+        examples, negatives, not_examples, described = read_export(Path(path))
+        if not examples and not negatives and not described:
             return ()
         drafts, counters = self.embed(examples), self.embed(not_examples)
         with self._change("import", created, expected_revision) as change:
@@ -305,10 +361,11 @@ class Gallery:
             if negatives and mode == "replace":
                 change.shown = {id: said for id, said in change.shown.items() if said}
             self._insert_negatives(change, negatives)
+            came = self._insert_described(change, described, mode)
             for counter in counters:
                 label = self._existing(counter.label, change.labels)
                 self._store(change, replace(counter, label=label), is_counter=True)
-        return tuple(dict.fromkeys(prototype.label for prototype in stored))
+        return tuple(dict.fromkeys([*(prototype.label for prototype in stored), *came]))
 
     def vacuum(self, keep_revisions: int) -> int:
         """Delete for good what only changes before the last `keep_revisions` need; return how many examples.
@@ -364,6 +421,7 @@ class Gallery:
             model_sha256=self._model_sha256,
             origin=example.origin,
             created=example.created,
+            words=example.words,
         )
 
     def _insert(self, change: _Change, drafts: Sequence[Prototype], mode: Mode) -> list[Prototype]:
@@ -371,6 +429,9 @@ class Gallery:
         spelling: dict[str, str] = {}
         for draft in drafts:
             spelling.setdefault(label_key(draft.label), draft.label)
+        # An example takes the place of words.
+        words = {id for id in self._ids_of_words() if label_key(change.shown.get(id, "")) in spelling}
+        change.shown = {id: said for id, said in change.shown.items() if id not in words}
         existing = {key: found for key in spelling if (found := find_spelling(key, change.labels))}
         if existing and mode == "new":
             raise self._label_exists(existing.values())
@@ -398,19 +459,42 @@ class Gallery:
 
     def _insert_example(self, example: Prototype | Negative) -> None:
         times, joints = example.movement.timestamps_s.tobytes(), example.movement.joints_m.tobytes()
-        row = (example.id, example.origin, example.created, times, joints)
-        self._db.execute("INSERT INTO examples VALUES (?, ?, ?, ?, ?)", row)
+        words = example.words if isinstance(example, Prototype) else None
+        row = (example.id, example.origin, example.created, times, joints, words)
+        self._db.execute("INSERT INTO examples VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def _insert_described(self, change: _Change, described: Sequence[Described], mode: Mode) -> list[str]:
+        """Store labels by words alone where nothing stands against it; return those that were."""
+        stored, words = [], self._ids_of_words()
+        for each in described:
+            found = {id for id, label in change.shown.items() if label_key(label) == label_key(each.label)}
+            if found and (mode != "replace" or not words.issuperset(found)):
+                continue
+            change.shown = {id: label for id, label in change.shown.items() if id not in found}
+            row = (each.id, "words", each.created, b"", b"", each.description)
+            self._db.execute("INSERT INTO examples VALUES (?, ?, ?, ?, ?, ?)", row)
+            change.shown[each.id] = each.label
+            words.add(each.id)
+            stored.append(each.label)
+        return stored
+
+    def _ids_of_words(self) -> set[str]:
+        """Return the ids of what was ever stored by words alone."""
+        return {id for (id,) in self._db.execute("SELECT id FROM examples WHERE length(timestamps_s) = 0")}
 
     def _load(self) -> None:
         """Read the newest revision; what is in memory already is not read again."""
         known = {prototype.id: prototype for prototype in (*self.prototypes, *self.counters)}
+        described: dict[str, Described] = {}
         negatives = {negative.id: negative for negative in self.negatives}
         with self._transaction("DEFERRED"):
             _, revision = self._span()
             _, shown = self._read_revision(revision)
-            labels = {id: _label_of(said) for id, said in shown.items() if said}
+            words = self._ids_of_words()
+            described = {id: self._read_described(id, label) for id, label in shown.items() if id in words}
+            labels = {id: _label_of(said) for id, said in shown.items() if said and id not in words}
             known = {
-                id: replace(known[id], label=label) if id in known else self._read(id, label)
+                id: _relabeled(known[id], label) if id in known else self._read(id, label)
                 for id, label in labels.items()
             }
             negatives = {
@@ -427,37 +511,61 @@ class Gallery:
                     known[p.id] = replace(p, embedding=embedding)
                     row = (p.id, self._model, embedding.tobytes())
                     db.execute("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", row)
-        self.prototypes = tuple(known[id] for id, label in labels.items() if shown[id] == label)
+        self.prototypes = tuple(self._mix(known[id]) for id, label in labels.items() if shown[id] == label)
         self.counters = tuple(known[id] for id, label in labels.items() if shown[id] != label)
-        self.negatives = tuple(negatives.values())
+        self.negatives, self.described = tuple(negatives.values()), tuple(described.values())
         self.revision = revision
         self.num_reembedded += len(stale)
 
+    def _mix(self, prototype: Prototype) -> Prototype:
+        """Return a prototype with what the words of its label say."""
+        if self._words is None or prototype.words is None or prototype.mixed is not None:
+            return prototype
+        return replace(prototype, mixed=self._words.mix(prototype.label, prototype.words, prototype.embedding))
+
+    def _read_described(self, id: str, label: str) -> Described:
+        created, description = self._db.execute("SELECT created, words FROM examples WHERE id = ?", (id,)).fetchone()
+        embedding, duration_s = np.zeros(0, np.float32), 0.0
+        if self._words is not None:
+            embedding, duration_s = self._words.predict(label, description or "")
+        return Described(
+            id=id,
+            label=label,
+            description=description or "",
+            embedding=embedding,
+            duration_s=duration_s,
+            created=created,
+        )
+
     def _read(self, id: str, label: str) -> Prototype:
         """Read one prototype; its embedding is empty where this model has made none yet."""
-        stored, embedding = self._read_stored(id)
+        stored, embedding, words = self._read_stored(id)
         try:
             example = Example(
-                label=validate_label(label), movement=stored.movement, origin=stored.origin, created=stored.created
+                label=validate_label(label),
+                movement=stored.movement,
+                origin=stored.origin,
+                created=stored.created,
+                words=words,
             )
             return self._prototype(id, example, np.frombuffer(embedding, "<f4"))
         except (ValueError, GalleryError) as error:
             raise bad_gallery(self.path, f"the example {id} of {label!r} is damaged: {error}") from error
 
-    def _read_stored(self, id: str) -> tuple[Negative, bytes]:
-        """Read an example without its label, and its embedding by this model, b"" where there is none."""
+    def _read_stored(self, id: str) -> tuple[Negative, bytes, str | None]:
+        """Read an example without its label, its embedding by this model, b"" where there is none, and its words."""
         row = self._db.execute(
-            "SELECT origin, created, timestamps_s, joints_m, embedding"
+            "SELECT origin, created, timestamps_s, joints_m, embedding, words"
             " FROM examples LEFT JOIN embeddings ON example = id AND model = ? WHERE id = ?",
             (self._model, id),
         ).fetchone()
         try:
-            origin, created, times, joints, embedding = row
+            origin, created, times, joints, embedding, words = row
             movement = Movement(
                 timestamps_s=np.frombuffer(times, "<f8"), joints_m=np.frombuffer(joints, "<f4").reshape(-1, 25, 3)
             )
             stored = Negative(id=id, movement=validate_movement(movement), origin=origin, created=created)
-            return stored, embedding or b""
+            return stored, embedding or b"", words
         except (TypeError, ValueError, GalleryError) as error:
             raise bad_gallery(self.path, f"the example {id} is damaged: {error}") from error
 
@@ -510,3 +618,8 @@ class Gallery:
             code="label_exists",
             hint="Use --add (mode 'add') to keep those examples too, --replace (mode 'replace') to remove them first.",
         )
+
+
+def _relabeled(prototype: Prototype, label: str) -> Prototype:
+    """Return a prototype of another label, whose words are not those of before."""
+    return prototype if prototype.label == label else replace(prototype, label=label, mixed=None)

@@ -36,7 +36,7 @@ def find_match(
         distances_K, windows_K = np.full(num_labels, np.inf, np.float32), np.zeros(num_labels, np.intp)
         return Found(distances_K=distances_K, windows_K=windows_K, match=None)
     distances_K, windows_K = index.distances(embeddings_WE, cut.comparable_WP)
-    best, *others = index.ranking(distances_K, windows_K, features_WF)
+    best, *others = index.ranking(distances_K - index.said(embeddings_WE, windows_K), windows_K, features_WF)
 
     def score(label: int) -> float:
         return score_from_distance(float(distances_K[label]), curve, float(index.midpoints_K[label]))

@@ -4,7 +4,7 @@ from edge.match.distances import Prototypes, distances_between, take_apart
 from edge.match.distribution import Classifier, fit
 from edge.match.fitting import fit_gallery
 from edge.match.index import PrototypeIndex
-from edge.match.likeness import likenesses, separability
+from edge.match.likeness import likenesses, separability, separability_of_words
 from edge.match.score import distance_at_score, is_same_action, score_from_distance
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "likenesses",
     "score_from_distance",
     "separability",
+    "separability_of_words",
     "take_apart",
 ]

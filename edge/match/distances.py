@@ -14,7 +14,7 @@ import numpy as np
 
 from edge.model import BundleInfo
 from edge.motion import dtw_distances
-from streams.arrays import Array
+from streams.arrays import Array, Mask
 
 # A path of the alignment stays within a fifth of the frames of the diagonal.
 _BAND_SHARE = 0.2
@@ -35,10 +35,14 @@ _BLOCK = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Parts:
-    """Hold embeddings ready for comparison: `learned_ND`, `frames_NFK`, what alignment compares, and `cohort_N`."""
+    """Hold embeddings ready for comparison: `learned_ND`, `frames_NFK`, what alignment compares, and `cohort_N`.
+
+    `has_frames_N`: not of what was made of words, whose frames are NaN in the embedding and zeros here.
+    """
 
     learned_ND: Array
     frames_NFK: Array
+    has_frames_N: Mask
     cohort_N: Array
 
     def __len__(self) -> int:
@@ -50,12 +54,16 @@ def take_apart(embeddings_NE: Array, aligned_frames: int, *, has_cohort: bool = 
     embeddings_NE = np.asarray(embeddings_NE, np.float32)
     end = embeddings_NE.shape[1] - has_cohort
     learned, frames, cohort = np.split(embeddings_NE, [end - aligned_frames * 75, end], axis=1)
+    has_frames_N: Mask = np.asarray(np.isfinite(frames[:, :1]).all(axis=1))
+    if not has_frames_N.all():
+        frames = np.where(has_frames_N[:, None], frames, np.float32(0))
     places = frames.reshape(len(frames), aligned_frames, 75)
     # A person's stance stays the same through all frames: what deviates from it says more.
     deviations = places - places.mean(axis=1, keepdims=True) if aligned_frames else places
     return Parts(
         learned_ND=np.ascontiguousarray(learned),
         frames_NFK=np.concatenate((places, _DEVIATION_WEIGHT * deviations), axis=2),
+        has_frames_N=has_frames_N,
         cohort_N=cohort.sum(axis=1),
     )
 
@@ -68,7 +76,7 @@ def distances_between(
     With `cohort_weight`, more of it the nearer both lie to what many actions have in common: adaptive symmetric
     score normalization, as speaker verification has it (Matejka et al., Interspeech 2017), here by the distance to
     a cohort of known actions. With `max_aligned`, only so many of `b`, those nearest to any of `a` by the cosine, are
-    aligned; the others are infinitely far.
+    aligned; the others are infinitely far. What has no frames is compared without alignment.
     """
     cosine_NP = np.asarray(1 - a.learned_ND @ b.learned_ND.T, np.float32)
     if cohort_weight:
@@ -82,6 +90,8 @@ def distances_between(
         chosen = np.argpartition(cosine_NP.min(axis=0), max_aligned)[:max_aligned]
     band = max(1, round(_BAND_SHARE * num_frames))
     costs = dtw_distances(a.frames_NFK, b.frames_NFK[chosen], band=band)
+    if not (a.has_frames_N.all() and b.has_frames_N[chosen].all()):
+        costs = np.where(a.has_frames_N[:, None] & b.has_frames_N[chosen], costs, np.float32(0))
     result = np.full_like(cosine_NP, np.inf)
     result[:, chosen] = cosine_NP[:, chosen] + (alignment_weight / num_frames) * costs
     return result

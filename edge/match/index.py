@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from edge.gallery import Prototype
+from edge.gallery import Described, Prototype
 from edge.match.distances import Comparison, Prototypes
 from edge.match.distribution import Classifier
 from edge.model import BundleInfo
@@ -29,7 +29,7 @@ class PrototypeIndex:
 
     def __init__(
         self,
-        prototypes: Sequence[Prototype],
+        prototypes: Sequence[Prototype | Described],
         info: BundleInfo,
         revision: int = 0,
         midpoints: Mapping[str, float] = MappingProxyType({}),
@@ -39,7 +39,7 @@ class PrototypeIndex:
     ) -> None:
         ordered = sorted(prototypes, key=lambda prototype: prototype.label)
         self.revision = revision
-        self.durations_s = np.array([p.movement.duration_s for p in ordered])
+        self.durations_s = np.array([p.duration_s for p in ordered])
         firsts: dict[str, int] = {}
         for number, prototype in enumerate(ordered):
             firsts.setdefault(prototype.label, number)
@@ -53,6 +53,7 @@ class PrototypeIndex:
         self._counted = np.array([self.labels.index(label) for label in dict.fromkeys(of_label)], np.intp)
         self._first_counter = np.array([of_label.index(label) for label in dict.fromkeys(of_label)], np.intp)
         self._comparison = compare([p.embedding for p in (*ordered, *held)], info)
+        self._words_KD = _words(ordered, self.labels, info.num_learned)
 
     def __len__(self) -> int:
         return len(self.durations_s)
@@ -80,6 +81,17 @@ class PrototypeIndex:
             nearest_K[self._counted] = np.where(countered < nearest_K[self._counted], np.inf, nearest_K[self._counted])
         return nearest_K, window
 
+    def said(self, embeddings_WE: Array, windows_K: npt.NDArray[np.intp]) -> Array:
+        """Return how much nearer each label's window is to its examples by what the label's words say, shape (K,).
+
+        It helps to choose between labels. Whether a window is any of them is for the examples alone to say: of pairs of
+        clips of held-out base actions words tell no more of the same, at any rate of false matches.
+        """
+        if self._words_KD is None:
+            return np.zeros(len(self.labels), np.float32)
+        said_WK = embeddings_WE[:, : self._words_KD.shape[1]] @ self._words_KD.T
+        return np.asarray(said_WK[windows_K, np.arange(len(self.labels))])
+
     def ranking(self, distances_K: Array, windows_K: npt.NDArray[np.intp], features_WF: Array) -> list[int]:
         """Return the numbers of the two best labels: of the highest score, or, with a classifier, the most probable.
 
@@ -91,3 +103,19 @@ class PrototypeIndex:
         p_K = self.classifier.probabilities(features_WF)[windows_K, np.arange(len(self.labels))]
         # Several labels may be certain, each in its own window: then the one of the highest score.
         return list(np.lexsort((distances_K - self.midpoints_K, -np.where(np.isfinite(distances_K), p_K, 0)))[:2])
+
+
+def _words(ordered: Sequence[Prototype | Described], labels: Sequence[str], num_learned: int) -> Array | None:
+    """Return what words add to the learned part of a label's examples, the mean, shape (K, D); None: nothing to any.
+
+    `ordered`: by label.
+    """
+    if all(isinstance(p, Described) or p.mixed is None for p in ordered):
+        return None
+    words_KD, counts_K = np.zeros((len(labels), num_learned), np.float32), np.zeros(len(labels))
+    number_of = {label: number for number, label in enumerate(labels)}
+    for p in ordered:
+        counts_K[number_of[p.label]] += 1
+        if isinstance(p, Prototype) and p.mixed is not None:
+            words_KD[number_of[p.label]] += (p.mixed - p.embedding)[:num_learned]
+    return np.asarray(words_KD / counts_K[:, None], np.float32)

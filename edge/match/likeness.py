@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.gallery import Prototype
+from edge.gallery import Described, Prototype
 from edge.match.distances import Prototypes
 from edge.match.score import is_same_action, score_from_distance
 from edge.model import BundleInfo, ScoreCurve
@@ -26,7 +26,7 @@ def likenesses(
 ) -> list[Likeness]:
     """Return for each label its smallest distance to any of the embeddings, and the score, the nearest first.
 
-    `comparison`: the embeddings of `prototypes`.
+    `comparison`: what `prototypes` are compared by.
     """
     nearest: dict[str, float] = {}
     if len(embeddings_NE) and prototypes:
@@ -55,7 +55,7 @@ class Separability:
 
 
 def separability(label: str, prototypes: Sequence[Prototype], comparison: Prototypes, info: BundleInfo) -> Separability:
-    """Return how well a label's examples keep together and apart; `comparison`: the embeddings of `prototypes`."""
+    """Return how well a label's examples keep together and apart; `comparison`: what `prototypes` are compared by."""
     own = [number for number, prototype in enumerate(prototypes) if prototype.label == label]
     embeddings_NE = np.array([prototypes[number].embedding for number in own])
     between_own = comparison.distances(embeddings_NE)[:, own]
@@ -64,9 +64,21 @@ def separability(label: str, prototypes: Sequence[Prototype], comparison: Protot
     others = [
         other for other in likenesses(embeddings_NE, prototypes, comparison, info.score_curve) if other.label != label
     ]
+    return _separability(round(apart, 4) if math.isfinite(apart) else None, others, info.score_curve)
+
+
+def separability_of_words(
+    words: Described, prototypes: Sequence[Prototype], comparison: Prototypes, curve: ScoreCurve
+) -> Separability:
+    """Return how well what words alone predict keeps apart from the examples of other labels, as `separability`."""
+    embeddings_NE = words.embedding[None] if len(words.embedding) else np.zeros((0, 0), np.float32)
+    return _separability(None, likenesses(embeddings_NE, prototypes, comparison, curve), curve)
+
+
+def _separability(apart: float | None, others: Sequence[Likeness], curve: ScoreCurve) -> Separability:
     return Separability(
-        apart=round(apart, 4) if math.isfinite(apart) else None,
+        apart=apart,
         margin=round(1 - others[0].score, 3) if others else 1.0,
-        confused_with=tuple(other.label for other in others if is_same_action(other.distance, info.score_curve)),
+        confused_with=tuple(other.label for other in others if is_same_action(other.distance, curve)),
         nearest=tuple(others[:_NUM_NEAREST]),
     )

@@ -6,6 +6,7 @@ from edge.model.bundle import (
     Rates,
     ScoreCurve,
     read_bundle,
+    words_file,
 )
 from edge.model.choose import open_encoder
 from edge.model.encoder import BundleEncoder, Encoder, embed_batches, embed_movements
@@ -25,5 +26,6 @@ __all__ = [
     "embed_movements",
     "open_encoder",
     "read_bundle",
+    "words_file",
     "write_statistics",
 ]

