@@ -6,6 +6,9 @@ Shapes: L frames, V = 25 kinect25 joints.
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -246,3 +249,25 @@ def test_real_recordings_are_read_whole(name: str, num_recordings: int, num_acti
     archive = read_continuous(STREAMS / f"{name}.npz")
     assert len(archive.recordings) == num_recordings
     assert sum(len(recording.actions) for recording in archive.recordings) == num_actions
+
+
+# Words
+
+
+def test_words_count_in_recordings_and_dtw_stays_as_it_is(
+    tmp_path: Path, text_encoder: Path, monkeypatch: pytest.MonkeyPatch, write_recordings: WriteRecordings
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    shutil.copytree(text_encoder, tmp_path / "data" / "crossglg-edge" / "text-encoder")
+    own = write_recordings(tmp_path / "own.npz", subjects=(1, 2), actions=ACTIONS[:3])
+    found = [
+        json.loads(CliRunner().invoke(evaluate, ["recordings", str(own), "--json", *options]).stdout)
+        for options in ((), ("--words",))
+    ]
+    assert found[0]["dtw"]["f1"] == found[1]["dtw"]["f1"]
+    assert found[1]["num_actions"] == 6
+    command = [sys.executable, "benchmarks/words_live.py", str(own), "--out", str(tmp_path / "live.md")]
+    subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[1])
+    table = (tmp_path / "live.md").read_text(encoding="utf-8")
+    assert "| own | 2 | without |" in table
+    assert "| own | 2 | with words |" in table

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from edge.config import Config
     from edge.model import BundleEncoder
+    from edge.words import Words
     from training.evaluate import Report, Result, Score
     from training.evaluate.live import Enrollment
 
@@ -43,6 +44,10 @@ _Bundle = Annotated[
 _Calibrated = Annotated[
     bool, typer.Option("--calibrated", help="Also choose by the paper's distribution classifier, which is slow.")
 ]
+_Words = Annotated[
+    bool,
+    typer.Option("--words", help="Let the words of labels count, by the text encoder that `setup words` set up."),
+]
 _Shots = Annotated[
     str, typer.Option(metavar="N[,N...]", help="Enroll each class by so many examples, 1 to 20, one run each.")
 ]
@@ -59,6 +64,7 @@ def one_shot(
     shots: _Shots = "1",
     encoder: _Bundle = None,
     calibrated: _Calibrated = False,
+    words: _Words = False,
     as_json: _AsJson = False,
 ) -> None:
     """Enroll one clip of each class from one person, then name the clips of the others, all classes at once."""
@@ -68,9 +74,10 @@ def one_shot(
 
     numbers = _numbers(shots)
     onnx = _encoder(encoder, calibrated)
+    said = _open_words(onnx, encoder) if words else None
     with _progress() as report:
         found = evaluate_archives(
-            archives, onnx, num_draws=draws, by=By(by), report=report, calibrated=calibrated, shots=numbers
+            archives, onnx, num_draws=draws, by=By(by), report=report, calibrated=calibrated, words=said, shots=numbers
         )
     content: dict[str, Any] = {}
     for number, results in found.items():
@@ -95,6 +102,7 @@ def protocol(
     shots: _Shots = "1",
     encoder: _Bundle = None,
     calibrated: _Calibrated = False,
+    words: _Words = False,
     as_json: _AsJson = False,
 ) -> None:
     """Tell apart a protocol's novel actions, from one clip each, over all its archives."""
@@ -103,10 +111,11 @@ def protocol(
     numbers = _numbers(shots)
     path = protocol or (data or Path()) / "protocol.json"
     onnx = _encoder(encoder, calibrated)
+    said = _open_words(onnx, encoder) if words else None
     folder = data or path.parent
     with _progress() as report:
         found = evaluate_protocol(
-            path, onnx, data=folder, num_draws=draws, report=report, calibrated=calibrated, shots=numbers
+            path, onnx, data=folder, num_draws=draws, report=report, calibrated=calibrated, words=said, shots=numbers
         )
     content: dict[str, Any] = {}
     for number, result in found.items():
@@ -141,6 +150,7 @@ def stream(
         typer.Option(help="Use the windows and events of this TOML file. Default: the defaults, not your own config."),
     ] = None,
     encoder: _Bundle = None,
+    words: _Words = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
 ) -> None:
     """Recognize live, in streams made of clips: one person does what another enrolled. Sliding DTW runs beside it."""
@@ -153,6 +163,7 @@ def stream(
     if unknown := [name for name in names if name not in known]:
         raise typer.BadParameter(f"{', '.join(unknown)}: expected some of {', '.join(known)}, or all")
     onnx = _encoder(encoder, calibrated=False)
+    said = _open_words(onnx, encoder) if words else None
     with _progress() as report:
         found = evaluate_streams(
             [read_archive(path) for path in archives],
@@ -161,6 +172,7 @@ def stream(
             build=Build(seed=seed, num_labels=num_labels, num_streams=num_streams),
             slices=names,
             negatives=[read_archive(path) for path in negatives or []],
+            words=said,
             report=report,
         )
     if as_json:
@@ -195,6 +207,7 @@ def recordings(
         typer.Option(help="Use the windows and events of this TOML file. Default: the defaults, not your own config."),
     ] = None,
     encoder: _Bundle = None,
+    words: _Words = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
 ) -> None:
     """Recognize live, in real recordings: one person does what another enrolled. Sliding DTW runs beside it."""
@@ -204,18 +217,21 @@ def recordings(
     numbers = _numbers(shots)
     settings = read_config(config) if config else Config()
     if answers is not None:
-        if gallery is not None or len(numbers) > 1:
-            raise typer.BadParameter("--answers: expected no --gallery, and one number of --shots")
+        if gallery is not None or words or len(numbers) > 1:
+            raise typer.BadParameter("--answers: expected neither --gallery nor --words, and one number of --shots")
         build = Enrollment(seed=seed, num_labels=num_labels, num_examples=numbers[0])
         _learn_from_use(paths, _encoder(encoder, calibrated=False), settings, answers, build, as_json=as_json)
         return
     onnx = _encoder(encoder, calibrated=False)
+    said = _open_words(onnx, encoder) if words else None
     found = {}
     with _progress() as report:
         for number in numbers:
             build = Enrollment(seed=seed, num_labels=num_labels, num_examples=number)
             told = (lambda what, *done, n=number: report(f"{what}, {n} a label", *done)) if len(numbers) > 1 else report
-            found[number] = evaluate_recordings(paths, onnx, settings, build=build, gallery=gallery, report=told)
+            found[number] = evaluate_recordings(
+                paths, onnx, settings, build=build, gallery=gallery, words=said, report=told
+            )
     content: dict[str, Any] = {}
     for number, each in found.items():
         if not as_json:
@@ -268,6 +284,14 @@ def _encoder(bundle: Path | None, calibrated: bool) -> BundleEncoder:
     return encoder
 
 
+def _open_words(encoder: BundleEncoder, bundle: Path | None) -> Words:
+    """Open the words of a bundle with the user's own text encoder. Raises BundleError, ConfigError, TextToolError."""
+    from edge.config import WordsUse, read_config
+    from edge.words import open_words
+
+    return open_words(WordsUse(text_encoder=read_config().words.text_encoder), encoder.info, bundle)
+
+
 @contextmanager
 def _progress() -> Iterator[Report]:
     from rich.console import Console
@@ -289,8 +313,8 @@ def _as_dict(result: Result) -> dict[str, Any]:
     """Return what scripts read: each method beside the counts."""
     content = asdict(result)
     del content["name"]
-    scores, notes = content.pop("scores"), content.pop("notes")
-    return {**content, **scores, "notes": notes}
+    scores, gains, notes = (content.pop(key) for key in ("scores", "gains", "notes"))
+    return {**content, **scores, **({"gains": gains} if gains else {}), "notes": notes}
 
 
 def _print_json(content: dict[str, Any]) -> None:
@@ -326,6 +350,12 @@ def _print_table(encoder: str, kind: str, results: list[Result], mean: dict[str,
     console = Console()
     console.print(table)
     for result in results:
+        for method, gain in result.gains.items():
+            low, high = gain.ci95
+            against = (
+                f"{100 * gain.accuracy:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) against encoder, draw by draw"
+            )
+            console.print(f"{escape(result.name)}: {method} {against}", soft_wrap=True)
         used = [f"{result.ways_used:.1f} classes enrolled in the mean draw"]
         for note in (*(used if result.ways_used != result.ways else ()), *result.notes):
             console.print(f"{escape(result.name)}: {escape(note)}", soft_wrap=True)

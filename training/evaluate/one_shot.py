@@ -19,6 +19,7 @@ import numpy.typing as npt
 from edge.match import distances_between, fit, take_apart
 from edge.model import BaseStatistics, BundleInfo, Encoder, embed_batches
 from edge.motion import dtw_distances, window_from_movement
+from edge.words import Words
 from streams.archive import read_archive
 from streams.arrays import Array, Indices
 from streams.errors import ArchiveError
@@ -35,6 +36,7 @@ from training.evaluate.draws import (
     protocol_draws,
     score,
 )
+from training.evaluate.words import word_accuracies
 
 Report = Callable[[str, int, int], None]
 
@@ -76,7 +78,8 @@ class Result:
     """Hold what one archive or protocol gave; `ways_used` is the mean number of classes enrolled in a draw.
 
     `scores`: "encoder" is the nearest exemplar by the device's distance, "cosine" by the learned part of it,
-    "calibrated" by the distribution classifier (where it was asked for), "dtw" by DTW.
+    "calibrated" by the distribution classifier (where it was asked for), "dtw" by DTW. With words, "words" and what
+    begins with it, and `gains`: how much better each is than "encoder", draw by draw.
     """
 
     name: str
@@ -85,6 +88,7 @@ class Result:
     draws: int
     clips: int
     scores: dict[str, Score]
+    gains: dict[str, Score]
     notes: tuple[str, ...]
 
 
@@ -119,12 +123,14 @@ def evaluate_archives(
     by: By,
     report: Report,
     calibrated: bool = False,
+    words: Words | None = None,
     shots: Sequence[int] = (1,),
 ) -> dict[int, list[Result]]:
     """Evaluate each archive alone, by each number of `shots`: one subject enrolls so many clips, the others' are named.
 
     All are read before the first is evaluated, so that a bad one is refused before the long work.
-    `calibrated`: by the distribution classifier too, for an encoder with statistics. Raises ArchiveError.
+    `calibrated`: by the distribution classifier too, for an encoder with statistics. `words`: also with what the names
+    say, see training.evaluate.words. Raises ArchiveError.
     """
     plans: dict[str, tuple[ClipSet, dict[int, _Plan]]] = {}
     for path in paths:
@@ -139,7 +145,7 @@ def evaluate_archives(
             _check(clips, draws)
             by_shots[number] = _plan(clips, draws, [*notes, *about])
         plans[name] = clips, by_shots
-    found = [_evaluate(clips, by_shots, encoder, report, calibrated) for clips, by_shots in plans.values()]
+    found = [_evaluate(clips, by_shots, encoder, report, calibrated, words) for clips, by_shots in plans.values()]
     return {number: [results[number] for results in found] for number in shots}
 
 
@@ -151,11 +157,13 @@ def evaluate_protocol(
     num_draws: int,
     report: Report,
     calibrated: bool = False,
+    words: Words | None = None,
     shots: Sequence[int] = (1,),
 ) -> dict[int, Result]:
     """Tell apart a protocol's novel actions over all its sets in the folder `data`, by each number of `shots`.
 
-    `calibrated`: by the distribution classifier too, for an encoder with statistics. Raises ArchiveError.
+    `calibrated`: by the distribution classifier too, for an encoder with statistics. `words`: also with what the names
+    say, see training.evaluate.words. Raises ArchiveError.
     """
     protocol = read_protocol(path)
     # An exemplar is drawn by its number in the order of set name and clip.
@@ -173,7 +181,7 @@ def evaluate_protocol(
             draws, said = protocol_draws(clips.labels, clips.subjects, num_draws, number), notes
         _check(clips, draws)
         by_shots[number] = _plan(clips, draws, said)
-    return _evaluate(clips, by_shots, encoder, report, calibrated)
+    return _evaluate(clips, by_shots, encoder, report, calibrated, words)
 
 
 def read_protocol(path: Path) -> Protocol:
@@ -331,7 +339,12 @@ def _plan(clips: ClipSet, draws: Sequence[Draw], notes: Sequence[str]) -> _Plan:
 
 
 def _evaluate(
-    clips: ClipSet, plans: Mapping[int, _Plan], encoder: Encoder, report: Report, calibrated: bool
+    clips: ClipSet,
+    plans: Mapping[int, _Plan],
+    encoder: Encoder,
+    report: Report,
+    calibrated: bool,
+    words: Words | None,
 ) -> dict[int, Result]:
     """Name the queries of all plans in one go: clips are embedded, and two of them compared, once."""
 
@@ -349,6 +362,11 @@ def _evaluate(
         "encoder": accuracies(clips.labels, asked, by_encoder),
         "cosine": accuracies(clips.labels, asked, by_cosine),
     }
+    if words is not None:
+        compare = encoder_distances(encoder.info)
+        found |= word_accuracies(
+            clips.labels, clips.classes, clips.persons, asked, embeddings, compare=compare, words=words
+        )
     if calibrated:
         assert encoder.statistics is not None
         told = partial(report, f"{clips.name}: calibrated")
@@ -365,6 +383,11 @@ def _evaluate(
             draws=plan.num_draws,
             clips=len(clips),
             scores={method: score(values[end - len(plan.asked) : end]) for method, values in found.items()},
+            gains={
+                method: score((values - found["encoder"])[end - len(plan.asked) : end])
+                for method, values in found.items()
+                if method.startswith("words")
+            },
             notes=plan.notes,
         )
         for (number, plan), end in zip(plans.items(), ends.tolist(), strict=True)

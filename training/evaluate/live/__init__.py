@@ -2,7 +2,7 @@
 
 from training.evaluate.live.answers import evaluate_answers
 from training.evaluate.live.dtw import JointsEncoder, dtw_index
-from training.evaluate.live.evaluate import Build, evaluate_streams
+from training.evaluate.live.evaluate import Build, Method, evaluate_streams, outcome_of, play
 from training.evaluate.live.rates import MakeIndex, fit_rates
 from training.evaluate.live.recordings import Enrollment, evaluate_recordings, streams_with_own_examples
 from training.evaluate.live.report import (
@@ -13,6 +13,7 @@ from training.evaluate.live.report import (
     recording_json,
     stream_json,
 )
+from training.evaluate.live.score import Outcome, f1_of, score_streams
 from training.evaluate.live.slices import SLICES
 from training.evaluate.live.stream import Stream, prototypes_of
 from training.evaluate.live.streams_of_clips import build_streams
@@ -25,6 +26,8 @@ __all__ = [
     "Enrollment",
     "JointsEncoder",
     "MakeIndex",
+    "Method",
+    "Outcome",
     "Stream",
     "answers_json",
     "build_streams",
@@ -34,12 +37,16 @@ __all__ = [
     "evaluate_recordings",
     "evaluate_streams",
     "f1_by_factor",
+    "f1_of",
     "fit_rates",
+    "outcome_of",
+    "play",
     "print_answers",
     "print_recordings",
     "print_streams",
     "prototypes_of",
     "recording_json",
+    "score_streams",
     "stream_json",
     "streams_with_own_examples",
 ]

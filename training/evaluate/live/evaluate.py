@@ -13,6 +13,7 @@ from edge.live import Recognizer, Turn
 from edge.match import PrototypeIndex
 from edge.model import BundleInfo, Encoder
 from edge.thresholds import DecisionLog, Decisions
+from edge.words import Words
 from streams.archive import Archive
 from streams.arrays import Array
 from streams.errors import ArchiveError
@@ -49,11 +50,12 @@ class StreamReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """Hold a way to recognize: an encoder with its prototypes' index, and the configuration."""
+    """Hold a way to recognize: an encoder with its prototypes' index, and the configuration; `words` of labels."""
 
     encoder: Encoder
     config: Config
     make_index: MakeIndex = PrototypeIndex
+    words: Words | None = None
 
 
 def dtw_method(info: BundleInfo, config: Config, midpoint: float) -> Method:
@@ -87,7 +89,7 @@ def play(
     stream's examples. `listen` is told each turn, and at last one of the ends alone.
     """
     if index is None:
-        index = method.make_index(prototypes_of(stream, method.encoder), method.encoder.info)
+        index = method.make_index(prototypes_of(stream, method.encoder, method.words), method.encoder.info)
     recognizer = Recognizer(method.config, method.encoder, index, clock=time.perf_counter)
     onsets: dict[str, tuple[float, float]] = {}
     last: dict[str, Event] = {}
@@ -119,7 +121,7 @@ def play(
 
 def play_and_keep(stream: Stream, method: Method) -> tuple[list[Emitted], Decisions]:
     """Do the same with a stream of one person, and return what all decisions found beside it."""
-    index = method.make_index(prototypes_of(stream, method.encoder), method.encoder.info)
+    index = method.make_index(prototypes_of(stream, method.encoder, method.words), method.encoder.info)
     log = DecisionLog(index.labels)
 
     def keep(turn: Turn, _: Recognizer) -> None:
@@ -142,13 +144,14 @@ def evaluate_streams(
     build: Build,
     slices: Sequence[str] = (),
     negatives: Sequence[Archive] = (),
+    words: Words | None = None,
     report: Report = lambda what, done, total: None,
 ) -> StreamReport:
     """Make streams of each archive and run the recognizer and sliding DTW over them.
 
     `negatives`: archives in which nothing enrolled is done, played to the gallery of each stream. "dtw" has the
     threshold that the bundle was given for it; "dtw_tuned" for each stream the factor of the best F1 over the other
-    streams. Raises ArchiveError.
+    streams. `words`: the labels' words count beside the examples, not in DTW. Raises ArchiveError.
     """
     names = [archive.name for archive in archives]
     if len(set(names)) < len(names):
@@ -158,7 +161,7 @@ def evaluate_streams(
     by_name = {archive.name: archive for archive in archives}
     backgrounds = {s.group: background_of(by_name[s.archive], s, config, info.num_frames) for s in clean}
     factors = best_factors(_by_factor(clean, backgrounds, info, config, report))
-    ours = Method(encoder=encoder, config=config)
+    ours = Method(encoder=encoder, config=config, words=words)
 
     if info.dtw_midpoint is None:
         notes.append("the bundle has no threshold of DTW: it is tuned on these archives")

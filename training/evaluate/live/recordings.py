@@ -19,6 +19,7 @@ from edge.gallery import Example
 from edge.match import PrototypeIndex
 from edge.model import Encoder, embed_movements
 from edge.thresholds import Decisions
+from edge.words import Words
 from streams.archive import Archive, read_archive
 from streams.arrays import Array
 from streams.continuous import ContinuousArchive, Recording, TrueAction, is_continuous, read_continuous
@@ -91,6 +92,7 @@ def evaluate_recordings(
     *,
     build: Enrollment = Enrollment(),
     gallery: Path | None = None,
+    words: Words | None = None,
     report: Report = lambda what, done, total: None,
 ) -> RecordingReport:
     """Play recordings to the recognizer and to sliding DTW, each with its own labels enrolled, and score the events.
@@ -99,12 +101,13 @@ def evaluate_recordings(
     are fewer performances than `build` asks for, all are taken.
     With `gallery`, an archive of clips, its classes are enrolled instead, and nothing in the recordings is: all
     events are false alarms, and recordings of an enrolled action are left out; they may then be clips. DTW has the
-    threshold that the bundle was given for it, and is left out where there is none. Raises ArchiveError.
+    threshold that the bundle was given for it, and is left out where there is none. `words`: those of labels count
+    beside the examples, not in DTW. Raises ArchiveError.
     """
     names = [path.name for path in paths]
     if len(set(names)) < len(names):
         raise ArchiveError(f"two archives have one name: {', '.join(sorted(names))}", hint="Name each archive once.")
-    methods = {"ours": Method(encoder=encoder, config=config)}
+    methods = {"ours": Method(encoder=encoder, config=config, words=words)}
     notes = []
     if encoder.info.dtw_midpoint is None:
         notes.append("the bundle has no threshold of DTW: it is left out")
@@ -128,7 +131,7 @@ def evaluate_recordings(
                 if name == "ours" and gallery is None:
                     kept[archive].append((stream, decisions))
             report(archive, done + 1, len(streams))
-        hits[archive] = [hit for stream in streams for hit in _hits(stream, encoder)]
+        hits[archive] = [hit for stream in streams for hit in _hits(stream, encoder, words)]
     midpoint = encoder.info.score_curve.midpoint
     return RecordingReport(
         total=_scores(list(by_archive.values())),
@@ -290,7 +293,7 @@ def _cut(movement: Movement, action: Action | TrueAction) -> Movement:
     return movement.part(slice(int(first), int(end)))
 
 
-def _hits(stream: Stream, encoder: Encoder) -> list[_Hit]:
+def _hits(stream: Stream, encoder: Encoder, words: Words | None) -> list[_Hit]:
     """Hold each action of a stream, cut at the truth, against its examples."""
     movement = Movement(timestamps_s=stream.timestamps_s, joints_m=stream.people[0].joints_m)
     cut = [(action, _cut(movement, action)) for action in stream.truth]
@@ -298,12 +301,12 @@ def _hits(stream: Stream, encoder: Encoder) -> list[_Hit]:
     cut = [(action, part) for action, part in cut if len(part) >= 4 and part.is_seen]
     if not cut:
         return []
-    index = PrototypeIndex(prototypes_of(stream, encoder), encoder.info)
+    index = PrototypeIndex(prototypes_of(stream, encoder, words), encoder.info)
     embeddings_AE: Array = embed_movements(encoder, [part for _, part in cut])
     hits = []
     for (action, _), embedding_E in zip(cut, embeddings_AE, strict=True):
-        distances_K, _ = index.distances(embedding_E[None], np.ones((1, len(index)), np.bool_))
-        best = int(distances_K.argmin())
+        distances_K, windows_K = index.distances(embedding_E[None], np.ones((1, len(index)), np.bool_))
+        best = int((distances_K - index.said(embedding_E[None], windows_K)).argmin())
         hits.append(_Hit(is_right=index.labels[best] == action.label, distance=float(distances_K[best])))
     return hits
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from edge.gallery import Example, Prototype
 from edge.model import Encoder, embed_movements
+from edge.words import Words
 from streams.arrays import Array, Times
 from streams.frame import SkeletonFrame, body_as_seen
 
@@ -95,8 +96,8 @@ class Stream:
             )
 
 
-def prototypes_of(stream: Stream, encoder: Encoder) -> list[Prototype]:
-    """Embed a stream's examples as the gallery does."""
+def prototypes_of(stream: Stream, encoder: Encoder, words: Words | None = None) -> list[Prototype]:
+    """Embed a stream's examples as the gallery does, with what the words of labels say where there are any."""
     embeddings_NE = embed_movements(encoder, [example.movement for example in stream.examples])
     return [
         Prototype(
@@ -107,6 +108,7 @@ def prototypes_of(stream: Stream, encoder: Encoder) -> list[Prototype]:
             id=str(number),
             embedding=embedding,
             model_sha256=encoder.info.onnx_sha256,
+            mixed=None if words is None else words.mix(example.label, "", embedding),
         )
         for number, (example, embedding) in enumerate(zip(stream.examples, embeddings_NE, strict=True))
     ]
