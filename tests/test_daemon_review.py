@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from tests.conftest import DaemonProcess, MakeConfig, Serve
 
 Message = dict[str, Any]
+SCRIPT = Path(sys.executable).with_name("crossglg-edge")
 
 
 def until(is_so: Callable[[], Any], timeout_s: float = 20.0) -> Any:
@@ -267,3 +270,17 @@ def test_scores_are_sent_to_whoever_asks_for_them_and_to_nobody_else(daemon: Dae
         time.sleep(0.3)
         camera.perform("wave", 1)
         assert subscriber.receive(0.2) is None
+
+
+def test_a_person_watches_the_scores_with_their_thresholds(daemon: DaemonProcess, camera: Camera) -> None:
+    command = [str(SCRIPT), "watch", "--scores", "--seconds", "6", "--config", str(daemon.config)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as watching:
+        time.sleep(1.5)
+        camera.perform("wave", 1)
+        camera.perform("wave", 2)
+        said = watching.communicate(timeout=30)[0]
+    lines = [line for line in said.splitlines() if "body 0 of cam" in line and " of 0." in line]
+    assert lines, said
+    assert {line.rpartition(") ")[2] for line in lines} <= {
+        "told", "rests", "not compared", "too far", "another is nearer", "not yet",
+    }  # fmt: skip

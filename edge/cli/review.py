@@ -121,7 +121,7 @@ def _answer(request: ReviewAnswer, config: Path | None, endpoint: str | None, *,
 
 
 def _print_clips(answer: ReviewListAnswer) -> None:
-    rows = table("id", "taken for", "score", "when", "seconds", "told, or why not", "answer")
+    rows = table("id", "taken for", "score", "kept, UTC", "seconds", "told, or why not", "answer")
     for clip in answer.clips:
         rows.add_row(
             clip.id,

@@ -18,12 +18,12 @@ from streams.errors import ControlError
 _MARKS = {"onset": "[bold green]began[/]", "update": "[dim]goes on[/]", "end": "[dim]ended[/]"}
 
 _GATES = {
-    "": " (told)",
-    "still": " (rests)",
-    "not_compared": " (not compared)",
-    "threshold": " (too far)",
-    "nearer": " (another is nearer)",
-    "rules": " (not yet)",
+    "": "told",
+    "still": "rests",
+    "not_compared": "not compared",
+    "threshold": "too far",
+    "nearer": "another is nearer",
+    "rules": "not yet",
 }
 
 
@@ -82,11 +82,11 @@ def _line(event: dict[str, Any]) -> str:
 
 
 def _scores(message: dict[str, Any]) -> str:
-    """Return a line of all labels, those first that are heard or nearest."""
-    labels = [
-        f"{'[bold green]' if not found['gate'] else '[dim]'}{escape(found['label'])} {found['score']:.2f}"
-        f"{_GATES[found['gate']]}[/]"
-        for found in message["labels"]
-    ]
+    """Return a line of all labels, the best first: score, distance and threshold, and what stops an event."""
+    labels = []
+    for found in message["labels"]:
+        distance = "-" if found["distance"] is None else f"{found['distance']:.2f}"
+        text = f"{escape(found['label'])} {found['score']:.2f} ({distance} of {found['threshold_distance']:.2f})"
+        labels.append(f"{'[bold green]' if not found['gate'] else '[dim]'}{text} {_GATES[found['gate']]}[/]")
     who = f"{time.strftime('%H:%M:%S')} body {message['body']} of {escape(message['source'])}"
-    return f"[dim]{who}[/]  {'  '.join(labels)}"
+    return f"[dim]{who}[/]  {'; '.join(labels)}"
