@@ -363,7 +363,8 @@ def test_a_threshold_of_many_false_alarms_is_refused_unless_forced(
         call("threshold", "set", "WAVE", "0.13", config=config)
     assert refusal.value.code == "too_many_false_alarms"
     assert refusal.value.message == (
-        "0.13 would give 'wave' 29 false alarms an hour by the bundle's rates: expected at most 20"
+        "0.13 would give 'wave' 29 false alarms an hour by the bundle's rates: expected at most 20, "
+        "or 0.075, the model's default"
     )
     assert "--force" in refusal.value.hint
     assert by_label(read_json("threshold", "get", config=config))["wave"]["distance"] == 0.12

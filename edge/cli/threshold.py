@@ -66,7 +66,8 @@ def set_threshold(
 ) -> None:
     """Set the threshold of one action by hand.
 
-    The command refuses a distance at which the model's rates expect more than 20 false alarms per hour.
+    The command refuses a distance beyond the default at which the model's rates expect more than 20 false alarms
+    per hour.
     """
     answer = ask_gallery(config, endpoint, ThresholdSet(label=label, distance=distance, force=force))
     _print_thresholds(answer, as_json=as_json)

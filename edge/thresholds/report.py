@@ -106,10 +106,10 @@ def set_by_hand(
         known = ", ".join(map(repr, gallery.labels())) or "none"
         raise GalleryError(f"no label {label!r} in {gallery.path}; it has {known}", code="unknown_label")
     per_hour, _ = (0.0, 0.0) if info.rates is None else cost_of(distance, info.rates)
-    if per_hour > MAX_FALSE_ALARMS_PER_HOUR and not force:
+    if distance > info.score_curve.midpoint and per_hour > MAX_FALSE_ALARMS_PER_HOUR and not force:
         raise GalleryError(
             f"{distance:g} would give {spelling!r} {per_hour:.0f} false alarms an hour by the bundle's rates: "
-            f"expected at most {MAX_FALSE_ALARMS_PER_HOUR:g}",
+            f"expected at most {MAX_FALSE_ALARMS_PER_HOUR:g}, or {info.score_curve.midpoint:g}, the model's default",
             code="too_many_false_alarms",
             hint="Set a smaller distance, see `crossglg-edge threshold get`; --force (force: true) sets it anyway.",
         )
