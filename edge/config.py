@@ -107,8 +107,9 @@ class Events(_Section, frozen=True):
     min_score: Annotated[float, Meta(ge=0, le=1, description="score that a match must reach")] = 0.5
     hits: Annotated[int, Meta(ge=1, le=20, description="decisions that must agree on a label")] = 2
     settle_s: Annotated[
-        float, Meta(ge=0, le=3600, description="an event is told when for so long nothing nearer has come")
-    ] = 0.5
+        float,
+        Meta(ge=0, le=3600, description="wait so long for a nearer match before an event is told; 0: tell it at once"),
+    ] = 0.0
     hold_rise: Annotated[
         float,
         Meta(

@@ -181,7 +181,7 @@ def test_repetitions_that_are_told_each_are_kept_each_though_one_ends_when_the_n
 
 
 def test_an_event_told_a_second_after_the_lowest_place_still_belongs_to_it() -> None:
-    body = Body()
+    body = Body(Config(events=Events(settle_s=0.5)))
     body.decide(0.8)
     body.pass_by(2.0, seconds=1.0)
     body.tell("onset")

@@ -38,8 +38,8 @@ class BodyEvents:
     """Follow one body: at most one event at a time, and no movement is told twice.
 
     While an action is done, the distance of its label falls, is least where the window holds just the action, and
-    rises again. So an event is told `settle_s` after the nearest match, once nothing nearer has come, if `hits`
-    decisions agree on its label. Its window has to lie mostly after the event before it: what was explained is not
+    rises again. An event begins when `hits` decisions agree on a label, or `settle_s` after the nearest of them, once
+    nothing nearer has come. Its window has to lie mostly after the event before it: what was explained is not
     explained again. The event goes on while its label is matched and stays near the lowest distance; a second
     time the same action comes nearest, it is another event.
     """
@@ -52,13 +52,10 @@ class BodyEvents:
 
     def follow(self, match: Match | None, now_s: float, config: Events) -> list[Told]:
         """Take in the match of a decision, or that there is none; return what is to be told."""
-        told = self._settle(now_s, config, config.settle_s)
-        told += self._go_on(match, now_s, config)
+        told = self._go_on(match, now_s, config)
         if match is not None and match.score >= config.min_score:
             self._consider(match, now_s)
-            if not config.settle_s:
-                told += self._settle(now_s, config, 0.0)
-        return told
+        return told + self._settle(now_s, config, config.settle_s)
 
     def finish(self, now_s: float, config: Events, *, begins: bool = True) -> list[Told]:
         """End what goes on, as the body is followed no more; where it `begins`, tell what came nearest until then."""
