@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from edge.config import Config, WordsUse, read_config
-from edge.model import BundleInfo, Encoder, open_encoder
+from edge.model import Encoder, open_encoder
 from edge.words import Words, open_words
-from streams.arrays import Array
 from streams.continuous import read_continuous
 from training.evaluate.live import (
     Enrollment,
     Method,
     Outcome,
+    RememberingEncoder,
     f1_of,
     outcome_of,
     play,
@@ -32,39 +32,11 @@ from training.evaluate.live import (
 _RESAMPLES = 2000
 
 
-class Remembering:
-    """Encode each window once: with words and without, the recognizer cuts the same ones of a recording."""
-
-    statistics = None
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self._known: dict[bytes, Array] = {}
-
-    @property
-    def info(self) -> BundleInfo:
-        """Return what the bundle says of itself."""
-        return self._encoder.info
-
-    def encode(self, windows_NTVC: Array) -> Array:
-        """Return the embeddings of windows (N, T, 25, 3), shape (N, E)."""
-        keys = [window.tobytes() for window in windows_NTVC]
-        new = [number for number, key in enumerate(keys) if key not in self._known]
-        if new:
-            found = self._encoder.encode(windows_NTVC[new])
-            self._known |= {keys[number]: embedding for number, embedding in zip(new, found, strict=True)}
-        return np.array([self._known[key] for key in keys], np.float32).reshape(len(keys), self.info.embedding_size)
-
-    def encode_with_features(self, windows_NTVC: Array) -> tuple[Array, Array]:
-        """Refuse: nothing here needs features."""
-        raise NotImplementedError("labels are chosen by the distance")
-
-
 def outcomes(path: Path, encoder: Encoder, words: Words, every: int) -> dict[str, list[Outcome]]:
     """Play each so many-th recording of a file with one example of five labels."""
     found: dict[str, list[Outcome]] = {"without": [], "with words": []}
     for stream in streams_with_own_examples(read_continuous(path), Config(), Enrollment())[::every]:
-        once = Remembering(encoder)
+        once = RememberingEncoder(encoder)
         for name, said in (("without", None), ("with words", words)):
             method = Method(encoder=once, config=Config(), words=said)
             found[name].append(outcome_of(stream, play(stream, method)))

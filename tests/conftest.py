@@ -52,15 +52,17 @@ def write_recordings() -> WriteRecordings:
     return _write_recordings
 
 
-def _write_recordings(path: Path, subjects: tuple[int, ...] = (1, 2, 3), actions: tuple[str, ...] = _PERFORMED) -> Path:
-    """Write a recording of each person who does all actions, one after another from rest to rest."""
+def _write_recordings(
+    path: Path, subjects: tuple[int, ...] = (1, 2, 3), actions: tuple[str, ...] = _PERFORMED, repeats: int = 1
+) -> Path:
+    """Write a recording for each entry of `subjects`, in which that person does all actions from rest to rest."""
     frames: list[Array] = []
     times_s: list[Times] = []
     truth: list[tuple[int, int, float, float]] = []
     lengths = []
     for number, subject in enumerate(subjects):
         start = 0
-        for label, action in enumerate(actions):
+        for label, action in [*enumerate(actions)] * repeats:
             movement = perform(action, seed=10 * subject + label, fps=_FPS)
             frames.append(movement.joints_m)
             truth.append((number, label, (start + 8) / _FPS, (start + len(movement) - 8) / _FPS))
@@ -74,7 +76,7 @@ def _write_recordings(path: Path, subjects: tuple[int, ...] = (1, 2, 3), actions
         offsets=np.cumsum([0, *lengths]),
         timestamps_s=np.concatenate(times_s),
         subject=np.array(subjects),
-        source=np.array([f"person {subject}" for subject in subjects]),
+        source=np.array([f"person {who}{' again' * subjects[:i].count(who)}" for i, who in enumerate(subjects)]),
         class_names=np.array(actions),
         joint_names=np.array(KINECT25_JOINTS),
         fps=_FPS,

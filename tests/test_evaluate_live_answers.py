@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,55 +15,20 @@ from edge.config import Config, Events
 from edge.model.choose import open_encoder
 from edge.protocol import ReviewClip, Why
 from edge.review import most_useful
-from streams.arrays import Array, Times
 from streams.continuous import Recording, TrueAction, read_continuous
 from streams.errors import ArchiveError
-from streams.layouts import KINECT25_JOINTS
 from streams.movement import Movement
-from streams.performer import perform
 from training.cli.evaluate import evaluate
 from training.evaluate.live.answers import evaluate_answers, halves, in_two, true_answer
 from training.evaluate.live.recordings import Enrollment
 from training.evaluate.live.stream import Action
 
+if TYPE_CHECKING:
+    from tests.conftest import WriteRecordings
+
 ACTIONS = ("wave", "bow", "raise_arms", "kick")
-FPS = 30.0
 # Of the tiny bundle's scores 0.85 tells the performer's actions apart.
 CONFIG = Config(events=Events(min_score=0.85))
-
-
-def write(path: Path, subjects: tuple[int, ...] = (1, 1, 2, 2, 3), repeats: int = 1) -> Path:
-    """Write a recording for each entry of `subjects`, in which that person does all actions from rest to rest."""
-    frames: list[Array] = []
-    times_s: list[Times] = []
-    truth: list[tuple[int, int, float, float]] = []
-    lengths = []
-    for number, subject in enumerate(subjects):
-        start = 0
-        for label, action in [*enumerate(ACTIONS)] * repeats:
-            movement = perform(action, seed=10 * subject + label, fps=FPS)
-            frames.append(movement.joints_m)
-            truth.append((number, label, (start + 8) / FPS, (start + len(movement) - 8) / FPS))
-            start += len(movement)
-        times_s.append(np.arange(start) / FPS)
-        lengths.append(start)
-    streams, labels, starts_s, ends_s = zip(*truth, strict=True)
-    np.savez(
-        path,
-        frames=np.concatenate(frames),
-        offsets=np.cumsum([0, *lengths]),
-        timestamps_s=np.concatenate(times_s),
-        subject=np.array(subjects),
-        source=np.array([f"recording {number}" for number in range(len(subjects))]),
-        class_names=np.array(ACTIONS),
-        joint_names=np.array(KINECT25_JOINTS),
-        fps=FPS,
-        truth_stream=np.array(streams),
-        truth_label=np.array(labels),
-        truth_start_s=np.array(starts_s),
-        truth_end_s=np.array(ends_s),
-    )
-    return path
 
 
 def recording(*labels: str) -> Recording:
@@ -140,8 +106,10 @@ def test_each_labels_events_and_near_misses_are_asked_about_in_turn_the_nearest_
     ]  # fmt: skip
 
 
-def test_answers_about_what_is_done_again_help(tiny_bundle: Path, tmp_path: Path) -> None:
-    path = write(tmp_path / "own.npz")
+def test_answers_about_what_is_done_again_help(
+    tiny_bundle: Path, tmp_path: Path, write_recordings: WriteRecordings
+) -> None:
+    path = write_recordings(tmp_path / "own.npz", subjects=(1, 1, 2, 2, 3), actions=ACTIONS)
     encoder, config = open_encoder(tiny_bundle), CONFIG
     found = evaluate_answers([path], encoder, config, (0, 20), build=Enrollment(num_labels=3))
     assert found.num_people == 2
@@ -156,22 +124,31 @@ def test_answers_about_what_is_done_again_help(tiny_bundle: Path, tmp_path: Path
     assert (again.total[20].f1, again.said) == (found.total[20].f1, found.said)
 
 
-def test_where_nobody_was_recorded_twice_the_recordings_are_cut_in_two(tiny_bundle: Path, tmp_path: Path) -> None:
-    path = write(tmp_path / "twice.npz", subjects=(1, 2), repeats=2)
+def test_where_nobody_was_recorded_twice_the_recordings_are_cut_in_two(
+    tiny_bundle: Path, tmp_path: Path, write_recordings: WriteRecordings
+) -> None:
+    path = write_recordings(tmp_path / "twice.npz", actions=ACTIONS, subjects=(1, 2), repeats=2)
     found = evaluate_answers([path], open_encoder(tiny_bundle), CONFIG, (0, 5), build=Enrollment(num_labels=3))
     assert found.num_people == 2
     assert found.total[0].num_actions == 6
 
 
-def test_people_who_do_everything_once_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
-    path = write(tmp_path / "once.npz", subjects=(1, 2, 3))
+def test_people_who_do_everything_once_are_refused(
+    tiny_bundle: Path, tmp_path: Path, write_recordings: WriteRecordings
+) -> None:
+    path = write_recordings(tmp_path / "once.npz", actions=ACTIONS, subjects=(1, 2, 3))
     with pytest.raises(ArchiveError, match="does an action twice"):
         evaluate_answers([path], open_encoder(tiny_bundle), CONFIG, (0, 5))
     assert len(read_continuous(path).recordings) == 3
 
 
-def test_the_command_prints_a_table_or_json(tiny_bundle: Path, tmp_path: Path) -> None:
-    path, config = write(tmp_path / "own.npz"), tmp_path / "config.toml"
+def test_the_command_prints_a_table_or_json(
+    tiny_bundle: Path, tmp_path: Path, write_recordings: WriteRecordings
+) -> None:
+    path, config = (
+        write_recordings(tmp_path / "own.npz", subjects=(1, 1, 2, 2, 3), actions=ACTIONS),
+        tmp_path / "config.toml",
+    )
     config.write_text("[events]\nmin_score = 0.85\n", encoding="utf-8")
     command = ["recordings", str(path), "--answers", "0,3", "--encoder", str(tiny_bundle), "--config", str(config)]
     result = CliRunner().invoke(evaluate, [*command, "--json"], catch_exceptions=False)
@@ -188,7 +165,16 @@ def test_the_command_prints_a_table_or_json(tiny_bundle: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     "options", [["--answers", "-1"], ["--answers", "x"], ["--answers", "201"], ["--answers", "5", "--shots", "1,3"]]
 )
-def test_numbers_of_answers_that_cannot_be_are_refused(tmp_path: Path, options: list[str]) -> None:
-    result = CliRunner().invoke(evaluate, ["recordings", str(write(tmp_path / "own.npz")), *options])
+def test_numbers_of_answers_that_cannot_be_are_refused(
+    tmp_path: Path, options: list[str], write_recordings: WriteRecordings
+) -> None:
+    result = CliRunner().invoke(
+        evaluate,
+        [
+            "recordings",
+            str(write_recordings(tmp_path / "own.npz", subjects=(1, 1, 2, 2, 3), actions=ACTIONS)),
+            *options,
+        ],
+    )
     assert result.exit_code == 2
     assert "--answers" in result.output

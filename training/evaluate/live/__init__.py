@@ -5,6 +5,7 @@ from training.evaluate.live.dtw import JointsEncoder, dtw_index
 from training.evaluate.live.evaluate import Build, Method, evaluate_streams, outcome_of, play
 from training.evaluate.live.rates import MakeIndex, fit_rates
 from training.evaluate.live.recordings import Enrollment, evaluate_recordings, streams_with_own_examples
+from training.evaluate.live.remembering import RememberingEncoder
 from training.evaluate.live.report import (
     answers_json,
     print_answers,
@@ -28,6 +29,7 @@ __all__ = [
     "MakeIndex",
     "Method",
     "Outcome",
+    "RememberingEncoder",
     "Stream",
     "answers_json",
     "build_streams",

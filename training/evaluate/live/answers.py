@@ -6,7 +6,6 @@ is another: the truth.
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,14 +20,14 @@ from edge.config import Config
 from edge.gallery import Example, Gallery
 from edge.live import Recognizer, Turn
 from edge.match import PrototypeIndex
-from edge.model import BaseStatistics, BundleInfo, Encoder, embed_movements
+from edge.model import Encoder, embed_movements
 from edge.protocol import ReviewClip, Verdict
 from edge.review import MomentWatch, answer_clip, keep_moment, most_useful, read_clip, read_clips
-from streams.arrays import Array
 from streams.continuous import ContinuousArchive, Recording, read_continuous
 from streams.errors import ArchiveError, EnrollError
 from training.evaluate.live.evaluate import Method, outcome_of, play
 from training.evaluate.live.recordings import Enrollment, Report, draw_examples, make_stream, note_training
+from training.evaluate.live.remembering import RememberingEncoder
 from training.evaluate.live.score import Outcome, StreamScore, f1_of, point_is_within, score_streams
 from training.evaluate.live.stream import Action, Stream
 
@@ -201,7 +200,7 @@ def _learn(
     lesson: _Lesson, encoder: Encoder, config: Config, numbers: Sequence[int], said: Counter[str]
 ) -> dict[int, list[Outcome]]:
     """Return the outcomes of the second half by the number of answers; count those of the largest number in `said`."""
-    method = Method(encoder=_Remembering(encoder), config=config)
+    method = Method(encoder=RememberingEncoder(encoder), config=config)
     found = {}
     with TemporaryDirectory() as folder:
         ring = Path(folder) / "review.db"
@@ -304,30 +303,3 @@ def _gains(outcomes: Mapping[int, Sequence[Outcome]]) -> dict[int, Gain]:
         low, high = np.percentile(resampled, [2.5, 97.5]).tolist()
         gains[number] = Gain(f1=f1(number, people) - f1(base, people), ci95=(low, high))
     return gains
-
-
-class _Remembering:
-    """Encode each window once: the same recordings are played with one gallery after another."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self._known: dict[bytes, Array] = {}
-
-    @property
-    def info(self) -> BundleInfo:
-        return self._encoder.info
-
-    @property
-    def statistics(self) -> BaseStatistics | None:
-        return self._encoder.statistics
-
-    def encode(self, windows_NTVC: Array) -> Array:
-        digests = [hashlib.blake2b(window.tobytes(), digest_size=16).digest() for window in windows_NTVC]
-        new = [i for i, digest in enumerate(digests) if digest not in self._known]
-        if new:
-            found_NE = self._encoder.encode(np.ascontiguousarray(windows_NTVC[new]))
-            self._known.update(zip((digests[i] for i in new), found_NE, strict=True))
-        return np.stack([self._known[digest] for digest in digests])
-
-    def encode_with_features(self, windows_NTVC: Array) -> tuple[Array, Array]:
-        return self._encoder.encode_with_features(windows_NTVC)
