@@ -9,7 +9,7 @@ import numpy as np
 
 from edge.enroll.capture import TrimmedExample
 from edge.gallery import Example, Gallery, Prototype, label_key
-from edge.match import Prototypes, is_same_action, likenesses
+from edge.match import Prototypes, is_same_action, likenesses, too_similar_distance
 from edge.model import BundleInfo
 from edge.motion import on_side
 from edge.protocol import Mode, Preview, Side, StoredExample
@@ -68,7 +68,7 @@ def draft_example(
                 f"unlike the other examples of {label!r}: {distance:.2f} from the nearest, where the same action "
                 f"is usually nearer than {info.score_curve.midpoint:.2f}"
             )
-    similar = others[0] if others and is_same_action(others[0].distance, info.score_curve) else None
+    similar = others[0] if others and others[0].distance < too_similar_distance(info.score_curve) else None
     preview = example.preview(label, similar=similar, words=gallery.words_of(drafts[0]), notes=lines)
     return Draft(prototypes=drafts, mode=mode, preview=preview)
 
@@ -82,7 +82,7 @@ def commit_draft(gallery: Gallery, info: BundleInfo, draft: Draft, *, created: s
     if similar and draft.mode != "add" and not force:
         raise EnrollError(
             f"it is too like {similar.label!r}: {similar.distance:.2f} from it, and what is nearer than "
-            f"{info.score_curve.midpoint:.2f} is taken for the same action",
+            f"{too_similar_distance(info.score_curve):.2f} is taken for the same action",
             code="too_similar",
             hint="Show another movement, or add it to that label (--add); --force (force: true) stores it anyway.",
         )

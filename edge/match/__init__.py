@@ -5,7 +5,7 @@ from edge.match.distribution import Classifier, fit
 from edge.match.fitting import fit_gallery
 from edge.match.index import PrototypeIndex
 from edge.match.likeness import likenesses, separability, separability_of_words
-from edge.match.score import distance_at_score, is_same_action, score_from_distance
+from edge.match.score import distance_at_score, is_same_action, score_from_distance, too_similar_distance
 
 __all__ = [
     "Classifier",
@@ -21,4 +21,5 @@ __all__ = [
     "separability",
     "separability_of_words",
     "take_apart",
+    "too_similar_distance",
 ]

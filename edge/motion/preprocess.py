@@ -17,7 +17,8 @@ from streams.movement import Movement
 
 # Bump it when `window_from_movement` gives other numbers for the same input; bundles carry it.
 PREPROCESSING_VERSION = 4
-# The bundles it works with. 4 sets bent, still legs straight (`stand_up`), which changes nothing for who stands.
+# The bundles it works with. 4 sets bent, still legs straight (`stand_up`) and reckons with bones that are not seen; who
+# stands and is seen whole looks as in 3.
 COMPATIBLE_VERSIONS = (3, 4)
 
 _J = {name: i for i, name in enumerate(KINECT25_JOINTS)}
