@@ -31,6 +31,8 @@ from training.evaluate.draws import (
     balanced_accuracy,
     clip_distances,
     leave_out_draws,
+    name_queries,
+    plain_accuracy,
     protocol_draws,
     score,
 )
@@ -224,6 +226,10 @@ def test_accuracy_is_the_mean_over_classes_not_over_clips() -> None:
     assert balanced_accuracy(np.array([0, 0, 0, 0, 2]), np.array([0, 0, 0, 1, 1])) == pytest.approx(0.375)
 
 
+def test_plain_accuracy_is_the_share_of_all_clips() -> None:
+    assert plain_accuracy(np.array([0, 0, 0, 0, 2]), np.array([0, 0, 0, 1, 1])) == pytest.approx(0.6)
+
+
 def test_accuracies_equal_a_search_in_the_whole_distance_matrix() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(700) % 6
@@ -244,6 +250,9 @@ def test_accuracies_equal_a_search_in_the_whole_distance_matrix() -> None:
         assert accuracy == pytest.approx(np.mean(shares))
     assert len(seen) > 1
     assert seen[-1] == (700, 700)
+    named_DN = name_queries(labels, draws, lambda e, q: matrix[np.ix_(e, q)])
+    again = [balanced_accuracy(labels[d.queries], row[d.queries]) for d, row in zip(draws, named_DN, strict=True)]
+    assert again == got.tolist()
 
 
 def _cosine_distances(a_ND: Array, b_KD: Array) -> Array:

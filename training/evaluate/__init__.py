@@ -1,6 +1,16 @@
 """Accuracy of whole clips, one example each, with DTW beside it."""
 
-from training.evaluate.draws import Draw, Score, accuracies, balanced_accuracy, clip_distances, protocol_draws
+from training.evaluate.draws import (
+    Draw,
+    Score,
+    accuracies,
+    balanced_accuracy,
+    clip_distances,
+    name_queries,
+    plain_accuracy,
+    protocol_draws,
+    score,
+)
 from training.evaluate.one_shot import (
     By,
     ClipSet,
@@ -11,6 +21,7 @@ from training.evaluate.one_shot import (
     encoder_distances,
     evaluate_archives,
     evaluate_protocol,
+    open_protocol,
     read_clips,
     read_protocol,
 )
@@ -30,7 +41,11 @@ __all__ = [
     "encoder_distances",
     "evaluate_archives",
     "evaluate_protocol",
+    "name_queries",
+    "open_protocol",
+    "plain_accuracy",
     "protocol_draws",
     "read_clips",
     "read_protocol",
+    "score",
 ]

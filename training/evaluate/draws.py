@@ -32,7 +32,7 @@ class Draw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Hold a balanced accuracy, 0 to 1, and its 95 % interval by bootstrap over the draws."""
+    """Hold an accuracy, 0 to 1, and its 95 % interval by bootstrap over the draws."""
 
     accuracy: float
     ci95: tuple[float, float]
@@ -157,7 +157,18 @@ def accuracies(
     distances: Callable[[Indices, Indices], Array],
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> npt.NDArray[np.float64]:
-    """Name each draw's queries by the nearest exemplar; return each draw's balanced accuracy, 0 to 1.
+    """Name each draw's queries by the nearest exemplar; return each draw's balanced accuracy, 0 to 1."""
+    named = name_queries(labels, draws, distances, report)
+    return np.array([balanced_accuracy(labels[draw.queries], named[d, draw.queries]) for d, draw in enumerate(draws)])
+
+
+def name_queries(
+    labels: Indices,
+    draws: Sequence[Draw],
+    distances: Callable[[Indices, Indices], Array],
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> npt.NDArray[np.int32]:
+    """Return the label of each draw's nearest exemplar, shape (D, N), for every clip that any draw asks for; else -1.
 
     `distances` gives those of exemplars to queries, (E,) and (Q,) clip numbers to shape (E, Q); it is
     asked once for each pair that any draw needs, a block of queries at a time to bound the memory.
@@ -173,7 +184,7 @@ def accuracies(
         for d, draw in enumerate(draws):
             named[d, block] = labels[draw.exemplars[distances_EQ[rows[d]].argmin(axis=0)]]
         report(start + len(block), len(queries))
-    return np.array([balanced_accuracy(labels[draw.queries], named[d, draw.queries]) for d, draw in enumerate(draws)])
+    return named
 
 
 def balanced_accuracy(labels: Indices, named: npt.NDArray[np.integer]) -> float:
@@ -181,6 +192,11 @@ def balanced_accuracy(labels: Indices, named: npt.NDArray[np.integer]) -> float:
     num_asked = np.bincount(labels)
     num_right = np.bincount(labels[labels == named], minlength=len(num_asked))
     return float((num_right[num_asked > 0] / num_asked[num_asked > 0]).mean())
+
+
+def plain_accuracy(labels: Indices, named: npt.NDArray[np.integer]) -> float:
+    """Return the share of all queries that was named right, 0 to 1, as papers have it: large classes count more."""
+    return float((labels == named).mean())
 
 
 def score(accuracies: npt.NDArray[np.float64]) -> Score:

@@ -142,8 +142,7 @@ def evaluate_archives(
         by_shots = {}
         for number in shots:
             draws, notes = leave_out_draws(clips.labels, clips.subjects, num_draws, number)
-            _check(clips, draws)
-            by_shots[number] = _plan(clips, draws, [*notes, *about])
+            by_shots[number] = _plan(clips, draws, notes, about)
         plans[name] = clips, by_shots
     found = [_evaluate(clips, by_shots, encoder, report, calibrated, words) for clips, by_shots in plans.values()]
     return {number: [results[number] for results in found] for number in shots}
@@ -166,22 +165,38 @@ def evaluate_protocol(
     say, see training.evaluate.words. Raises ArchiveError.
     """
     protocol = read_protocol(path)
-    # An exemplar is drawn by its number in the order of set name and clip.
-    sets = [data / f"{name}.npz" for name in sorted(set(protocol.sets))]
-    clips = read_clips(sets, name=path.name.removesuffix(".json"), by=By.ACTION, classes=protocol.novel)
-    notes = _action_notes(encoder.info, protocol.novel)
     if protocol.exemplars and max(shots) > 1:
         raise ArchiveError(f"{path} names one exemplar of each action: expected one example, not {max(shots)}")
-    by_shots = {}
-    for number in shots:
-        if protocol.exemplars:
-            draws = [named_draw(clips.labels, clips.sources, protocol.exemplars)]
-            said = [*notes, "the exemplars are those that the protocol names: one draw, no interval"]
-        else:
-            draws, said = protocol_draws(clips.labels, clips.subjects, num_draws, number), notes
-        _check(clips, draws)
-        by_shots[number] = _plan(clips, draws, said)
+    clips = _novel_clips(path, protocol, data)
+    notes = _action_notes(encoder.info, protocol.novel)
+    by_shots = {number: _plan(clips, *_novel_draws(clips, protocol, num_draws, number), notes) for number in shots}
     return _evaluate(clips, by_shots, encoder, report, calibrated, words)
+
+
+def open_protocol(path: Path, *, data: Path, num_draws: int) -> tuple[ClipSet, list[Draw], tuple[str, ...]]:
+    """Return the clips of a protocol's novel actions, its one-shot draws, and what is to be said of them.
+
+    `data`: the folder of its archives. Raises ArchiveError.
+    """
+    protocol = read_protocol(path)
+    clips = _novel_clips(path, protocol, data)
+    plan = _plan(clips, *_novel_draws(clips, protocol, num_draws, 1))
+    return clips, plan.asked, plan.notes
+
+
+def _novel_clips(path: Path, protocol: Protocol, data: Path) -> ClipSet:
+    # An exemplar is drawn by its number in the order of set name and clip.
+    sets = [data / f"{name}.npz" for name in sorted(set(protocol.sets))]
+    return read_clips(sets, name=path.name.removesuffix(".json"), by=By.ACTION, classes=protocol.novel)
+
+
+def _novel_draws(
+    clips: ClipSet, protocol: Protocol, num_draws: int, num_exemplars: int
+) -> tuple[list[Draw], list[str]]:
+    if protocol.exemplars:
+        said = "the exemplars are those that the protocol names: one draw, no interval"
+        return [named_draw(clips.labels, clips.sources, protocol.exemplars)], [said]
+    return protocol_draws(clips.labels, clips.subjects, num_draws, num_exemplars), []
 
 
 def read_protocol(path: Path) -> Protocol:
@@ -326,10 +341,11 @@ def _check(clips: ClipSet, draws: Sequence[Draw]) -> None:
         )
 
 
-def _plan(clips: ClipSet, draws: Sequence[Draw], notes: Sequence[str]) -> _Plan:
-    """Keep the draws that ask for something, and say what they leave out."""
+def _plan(clips: ClipSet, draws: Sequence[Draw], said: Sequence[str], about: Sequence[str] = ()) -> _Plan:
+    """Keep the draws that ask for something, and say what they leave out. Raises ArchiveError."""
+    _check(clips, draws)
     asked = [draw for draw in draws if len(draw.queries)]
-    notes = [*clips.notes, *notes]
+    notes = [*clips.notes, *said, *about]
     if len(asked) < len(draws):
         notes.append(f"left out: {len(draws) - len(asked)} draws whose classes no other subject has")
     num_asked = len(np.unique(np.concatenate([clips.labels[draw.queries] for draw in asked])))
