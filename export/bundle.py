@@ -19,7 +19,7 @@ import numpy as np
 from edge.model import BUNDLE_VERSION, BundleInfo, ScoreCurve, base_statistics, write_statistics
 from edge.motion import PREPROCESSING_VERSION
 from export.fit import COHORT_WEIGHT
-from export.fold import FoldedBranch
+from export.fold import FoldedBranch, folded
 from export.frozen import ALIGNED_FRAMES, FrozenBranch, embed
 from export.onnx import PARITY_TOLERANCE, export_onnx, load_weights, parity_error, weights_of
 from streams.arrays import Array
@@ -64,10 +64,11 @@ def write_encoder(branch: FrozenBranch, num_frames: int, folder: Path) -> str:
     those of the weights that torch takes back from the file.
     """
     file = folder / "encoder.onnx"
-    folded = FoldedBranch(branch)
-    export_onnx(folded, num_frames, file)
-    load_weights(folded, weights_of(file), file)
-    error = max(parity_error(each, file, num_frames) for each in (branch, folded))
+    exported = folded(branch)
+    export_onnx(exported, num_frames, file)
+    if isinstance(exported, FoldedBranch):
+        load_weights(exported, weights_of(file), file)
+    error = max(parity_error(each, file, num_frames) for each in (branch, exported))
     if error > PARITY_TOLERANCE:
         raise BundleError(f"ONNX and torch differ by {error:.2e}: expected at most {PARITY_TOLERANCE:g}")
     return _sha256(file)
@@ -108,7 +109,7 @@ def describe(
     return BundleInfo(
         bundle_version=BUNDLE_VERSION,
         name=name,
-        encoder="InfoGCN",
+        encoder=type(branch.branch.encoder).__name__,
         layout="kinect25",
         num_frames=num_frames,
         preprocessing_version=PREPROCESSING_VERSION,

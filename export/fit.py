@@ -5,7 +5,6 @@ Shapes: N windows, T frames, V = 25, C = 3, E values of an embedding, D features
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,14 +71,14 @@ def branch_from_run(
     skeleton, about = load_run(run)
     branch = FrozenBranch(skeleton, embedding).eval()
     num_frames = training_windows.shape[1]
-    reduction = math.prod(skeleton.encoder.config.strides)
-    if num_frames % ALIGNED_FRAMES or (embedding == "joints" and num_frames % (reduction * NUM_QUARTERS)):
+    num_left = skeleton.encoder.config.frames_after(num_frames)
+    if num_frames % ALIGNED_FRAMES or (embedding == "joints" and num_left % NUM_QUARTERS):
         raise BundleError(
-            f"windows have {num_frames} frames: expected a multiple of {ALIGNED_FRAMES}"
-            f" and, for the embedding `joints`, of {reduction * NUM_QUARTERS}",
+            f"windows have {num_frames} frames: expected a multiple of {ALIGNED_FRAMES} and, for the embedding "
+            f"`joints`, that the encoder leaves a multiple of {NUM_QUARTERS} of them; it leaves {num_left}",
             hint="Train with --num-frames 32 or 64.",
         )
-    channels = skeleton.encoder.config.num_features
+    channels = skeleton.encoder.num_features
     total, products, count = torch.zeros(channels).double(), torch.zeros(channels, channels).double(), 0
     for start in range(0, len(training_windows), 64):
         batch = torch.from_numpy(training_windows[start : start + 64])

@@ -17,14 +17,31 @@ import torch
 from torch import Tensor, nn
 
 from export.frozen import FrozenBranch
-from training.model import NUM_HEADS, NUM_QUARTERS, EncodingBlock, MultiScaleTCN, SpatialAttentionGC, joint_inputs
+from training.model import (
+    NUM_HEADS,
+    NUM_QUARTERS,
+    EncodingBlock,
+    InfoGCN,
+    MultiScaleTCN,
+    SpatialAttentionGC,
+    joint_inputs,
+)
+
+
+def folded(branch: FrozenBranch) -> nn.Module:
+    """Return what computes the same as a branch by fewer operations; the branch itself where its encoder has no such.
+
+    Of InfoGCN a FoldedBranch.
+    """
+    return FoldedBranch(branch) if isinstance(branch.branch.encoder, InfoGCN) else branch
 
 
 class FoldedBranch(nn.Module):
-    """Compute what a FrozenBranch computes: windows (N, T, V, 3) -> embeddings (N, E) and features (N, D), float32.
+    """Compute what a FrozenBranch of InfoGCN computes.
 
-    `body` is the type of weights, products and what passes between them. What each joint brings, layer
-    norms, softmax, means and the length of an embedding are worked out in float32 whatever it is.
+    Windows (N, T, V, 3) -> embeddings (N, E) and features (N, D), float32. `body` is the type of weights, products and
+    what passes between them. What each joint brings, layer norms, softmax, means and the length of an embedding are
+    worked out in float32 whatever it is.
     """
 
     input_map_VV: Tensor
@@ -34,7 +51,8 @@ class FoldedBranch(nn.Module):
     @torch.no_grad()
     def __init__(self, branch: FrozenBranch, body: torch.dtype = torch.float32) -> None:
         super().__init__()
-        skeleton, encoder = branch.branch, branch.branch.encoder
+        skeleton = branch.branch
+        encoder = cast(InfoGCN, skeleton.encoder)
         self.body = body
         self.pooled = branch.embedding == "pooled"
         self.num_pre = skeleton.guidance.num_pre

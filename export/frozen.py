@@ -46,7 +46,7 @@ class FrozenBranch(nn.Module):
         super().__init__()
         self.branch = branch
         self.embedding = embedding
-        channels = branch.encoder.config.num_features
+        channels = branch.encoder.num_features
         self.register_buffer("mean_C", torch.zeros(channels))
         self.register_buffer("projection", torch.eye(channels))
         self.register_buffer("cohort_KE", torch.zeros(0, 0))
@@ -59,10 +59,10 @@ class FrozenBranch(nn.Module):
 
     def is_used(self, name: str) -> bool:
         """Say whether inference uses a parameter or buffer of that name."""
-        dropped = ["encoder.fc", "encoder.decoder.", "encoder.z_prior", "place."]
+        dropped = ["place", *(f"encoder.{layer}" for layer in self.branch.encoder.classifier_layers)]
         if self.embedding == "joints":
-            dropped.append("project.")
-        return not name.startswith(tuple(f"branch.{part}" for part in dropped))
+            dropped.append("project")
+        return not f"{name}.".startswith(tuple(f"branch.{part}." for part in dropped))
 
     def places(self, features_NCTV: Tensor) -> Tensor:
         """Return (N, places, C): one place for `pooled`, quarter x joint for `joints`."""

@@ -23,6 +23,7 @@ from edge.model import BundleInfo, read_bundle
 from export.fold import FoldedBranch
 from export.frozen import Embedding, FrozenBranch, embed
 from streams.errors import BundleError
+from training.model import InfoGCN
 from training.run import TrainConfig
 
 # Largest difference of an embedding component between torch and ONNX Runtime, both fp32.
@@ -30,7 +31,7 @@ PARITY_TOLERANCE = 1e-4
 _TRANSPOSED = ", transposed"
 
 
-def export_onnx(branch: FoldedBranch, num_frames: int, path: Path) -> None:
+def export_onnx(branch: nn.Module, num_frames: int, path: Path) -> None:
     """Write the branch as ONNX, opset 18: `windows` (N, T, 25, 3) -> `embeddings` (N, E), `features` (N, D), N free."""
     example = torch.zeros(2, num_frames, 25, 3)
     with warnings.catch_warnings():
@@ -61,11 +62,16 @@ def export_onnx(branch: FoldedBranch, num_frames: int, path: Path) -> None:
 def load_branch(bundle: Path | None = None, body: torch.dtype = torch.float32) -> FoldedBranch:
     """Return a bundle's encoder as torch has it, from its encoder.onnx; None is the bundle that is shipped.
 
-    Raises BundleError for a bundle that is not of `crossglg-edge export RUN`.
+    Raises BundleError for a bundle that is not of `crossglg-edge export RUN`, or of an encoder that is not folded.
     """
     info, file = read_bundle(bundle)
     weights = weights_of(file)
     branch = _fresh_branch(info, file, weights)
+    if not isinstance(branch.branch.encoder, InfoGCN):
+        raise BundleError(
+            f"torch takes no {info.encoder} back from {file}: expected {InfoGCN.__name__}",
+            hint="Its engines run it all the same; the training run has its weights for torch.",
+        )
     folded = FoldedBranch(branch, body)
     load_weights(folded, weights, file)
     return folded
@@ -105,7 +111,7 @@ def _constants_of(model: onnx.ModelProto) -> dict[str, Tensor]:
     return {each.name: torch.from_numpy(onnx.numpy_helper.to_array(each).copy()) for each in model.graph.initializer}
 
 
-def _note_other_names(model: onnx.ModelProto, branch: FoldedBranch) -> None:
+def _note_other_names(model: onnx.ModelProto, branch: nn.Module) -> None:
     """Note in the model under which name it holds a weight, where that is not the weight's own.
 
     The exporter keeps small weights that are equal once, and a few under a name of its own, transposed.

@@ -19,7 +19,7 @@ from streams.archive import read_archive
 from streams.arrays import Array
 from streams.errors import ArchiveError, DescriptionError
 from streams.movement import Movement
-from training.model import SkeletonBranch, SpatialAttentionGC
+from training.model import SkeletonBranch
 from training.run import load_run
 from training.texts import read_key_joints
 
@@ -150,26 +150,16 @@ def _look(branch: SkeletonBranch, clips: Sequence[PersonClip], num_frames: int, 
 def look(branch: SkeletonBranch, windows_NTVC: Array) -> Look:
     """Return what the branch looks at in each window. Of an encoder of two persons, the second is left empty."""
     seen: list[Tensor] = []
-
-    def note(layer: SpatialAttentionGC, inputs: tuple[Tensor, ...]) -> None:
-        seen.append(layer.attention(inputs[0]).abs().mean(dim=(1, 2)))
-
-    layers = [layer for layer in branch.encoder.modules() if isinstance(layer, SpatialAttentionGC)]
-    num_persons = branch.encoder.config.num_persons
+    encoder, num_persons = branch.encoder, branch.encoder.config.num_persons
     x_NMTVC = torch.zeros(len(windows_NTVC), num_persons, *windows_NTVC.shape[1:])
     x_NMTVC[:, 0] = torch.from_numpy(windows_NTVC)
-    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
-    try:
-        _, importance_BV = branch.features(x_NMTVC)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    _, importance_BV = branch.features(x_NMTVC, lambda number, x_BCTV: seen.append(encoder.attention(number, x_BCTV)))
     seen_NLVV = torch.stack(seen, dim=1)[::num_persons]
     importance_NV = (
         torch.ones(len(windows_NTVC), seen_NLVV.shape[2]) if importance_BV is None else importance_BV[::num_persons]
     )
     # Where JID comes last, it weighs what the last block has looked at.
-    after_NLVV = seen_NLVV[:, min(branch.guidance.num_pre, len(layers) - 1) :]
+    after_NLVV = seen_NLVV[:, min(branch.guidance.num_pre, encoder.num_blocks - 1) :]
     weighed_NV = _share_attention(after_NLVV * importance_NV[:, None, :, None]).mean(dim=1)
     return Look(_share_attention(seen_NLVV).numpy(), weighed_NV.numpy(), importance_NV.numpy())
 

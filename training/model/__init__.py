@@ -1,4 +1,4 @@
-"""The network as the paper has it: InfoGCN, JID and the cross-modal branch."""
+"""The network as the paper has it: an encoder, JID and the cross-modal branch."""
 
 from training.model.crossglg import (
     NUM_QUARTERS,
@@ -9,6 +9,7 @@ from training.model.crossglg import (
     calibration_loss,
     quarters,
 )
+from training.model.encoder import EncoderConfig, SkeletonEncoder
 from training.model.infogcn import (
     NUM_HEADS,
     EncodingBlock,
@@ -24,6 +25,7 @@ __all__ = [
     "NUM_HEADS",
     "NUM_QUARTERS",
     "CrossModalInteraction",
+    "EncoderConfig",
     "EncodingBlock",
     "Guidance",
     "GuidanceConfig",
@@ -32,6 +34,7 @@ __all__ = [
     "Input",
     "MultiScaleTCN",
     "SkeletonBranch",
+    "SkeletonEncoder",
     "SpatialAttentionGC",
     "calibration_loss",
     "joint_inputs",

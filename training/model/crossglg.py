@@ -10,13 +10,14 @@ texts and joints share, A classes, Q quarters of a window, E channels of a place
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from training.model.infogcn import BLOCK_WIDTHS, InfoGCN, InfoGCNConfig
+from training.model.encoder import EncoderConfig
 
 NUM_QUARTERS = 4
 
@@ -49,8 +50,8 @@ class GuidanceConfig:
     residual: bool = True
 
     def __post_init__(self) -> None:
-        if not 1 <= self.num_pre <= len(BLOCK_WIDTHS):
-            raise ValueError(f"num_pre is {self.num_pre}: expected 1 to {len(BLOCK_WIDTHS)}, the number of blocks")
+        if self.num_pre < 1:
+            raise ValueError(f"num_pre is {self.num_pre}: expected 1 to the number of the encoder's blocks")
         if self.shared_channels % self.num_heads:
             raise ValueError(f"shared_channels {self.shared_channels} is not a multiple of num_heads {self.num_heads}")
 
@@ -70,25 +71,33 @@ class Guidance:
 class SkeletonBranch(nn.Module):
     """The branch that is kept: encoder, JID, projection, and the head that gives the embedding."""
 
-    def __init__(self, encoder: InfoGCNConfig, guidance: GuidanceConfig, *, place_channels: int = 32) -> None:
+    def __init__(self, encoder: EncoderConfig, guidance: GuidanceConfig, *, place_channels: int = 32) -> None:
         super().__init__()
         self.guidance = guidance
-        self.encoder = InfoGCN(encoder)
-        channels = encoder.num_features
-        pre = encoder.width * BLOCK_WIDTHS[guidance.num_pre - 1]
+        self.encoder = encoder.make()
+        channels, num_blocks = self.encoder.num_features, self.encoder.num_blocks
+        if guidance.num_pre > num_blocks:
+            raise ValueError(f"num_pre is {guidance.num_pre}: expected 1 to {num_blocks}, the encoder's blocks")
+        pre = self.encoder.channels_after(guidance.num_pre)
         self.jid = JointImportance(pre, guidance) if guidance.global_to_local else None
         self.project: nn.Module = nn.Linear(channels, channels) if guidance.project else nn.Identity()
         self.place = nn.Linear(channels, place_channels)
 
-    def features(self, x_NMTVC: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the last block's features (B, C, T', V) and the joints' importance (B, V), if there is JID."""
+    def features(
+        self, x_NMTVC: Tensor, watch: Callable[[int, Tensor], None] = lambda number, x_BCTV: None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the last block's features (B, C, T', V) and the joints' importance (B, V), if there is JID.
+
+        `watch` gets each block's number and what it takes, (B, C, T, V).
+        """
         x = self.encoder.embed_joints(x_NMTVC)
         importance_BV = None
-        for number, block in enumerate(self.encoder.blocks):
+        for number in range(self.encoder.num_blocks):
             if number == self.guidance.num_pre and self.jid is not None:
                 importance_BV = self.jid(x)
-            x = block(x, importance_BV)
-        if self.guidance.num_pre == len(self.encoder.blocks) and self.jid is not None:
+            watch(number, x)
+            x = self.encoder.run_block(number, x, importance_BV)
+        if self.guidance.num_pre == self.encoder.num_blocks and self.jid is not None:
             # Nothing comes after the last block: the weights go on its output (Table 5, Npre = 9).
             importance_BV = self.jid(x)
             x = x * importance_BV[:, None, None, :].to(x.dtype)

@@ -9,6 +9,7 @@ Shapes: N windows, C channels, T frames, V joints, M persons, H attention heads,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -54,6 +55,16 @@ class InfoGCNConfig:
         """Channels of the last block."""
         return self.width * BLOCK_WIDTHS[-1]
 
+    def make(self) -> InfoGCN:
+        """Return the encoder with fresh weights."""
+        return InfoGCN(self)
+
+    def frames_after(self, num_frames: int) -> int:
+        """Return how many frames the last block leaves of so many."""
+        for stride in self.strides:
+            num_frames = math.ceil(num_frames / stride)
+        return num_frames
+
     def __post_init__(self) -> None:
         if len(self.strides) != len(BLOCK_WIDTHS):
             raise ValueError(f"strides are {self.strides}: expected one for each of {len(BLOCK_WIDTHS)} blocks")
@@ -67,14 +78,18 @@ class InfoGCNConfig:
 
 
 class InfoGCN(nn.Module):
-    """Classify windows x_NMTVC, float32, shape (N, M, T, V, 3)."""
+    """Classify windows x_NMTVC, float32, shape (N, M, T, V, 3); a SkeletonEncoder."""
 
     input_map_VV: Tensor
     z_prior: Tensor
+    num_blocks = len(BLOCK_WIDTHS)
+    classifier_layers: tuple[str, ...] = ("fc", "fc_mu", "fc_logvar", "decoder", "z_prior")
 
     def __init__(self, config: InfoGCNConfig) -> None:
         super().__init__()
         self.config = config
+        self.num_features = config.num_features
+        self.joints: tuple[int, ...] = tuple(range(config.num_joints))
         channels, joints, width = config.width, config.num_joints, config.num_features
         self.register_buffer("input_map_VV", _input_map(config.k), persistent=False)
         self.to_joint_embedding = nn.Linear(3 * len(config.inputs), channels)
@@ -110,6 +125,18 @@ class InfoGCN(nn.Module):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         embedded: Tensor = x.reshape(n * m, t, v, -1).permute(0, 3, 1, 2)
         return embedded
+
+    def channels_after(self, num_blocks: int) -> int:
+        return self.config.width * BLOCK_WIDTHS[num_blocks - 1]
+
+    def run_block(self, number: int, x_BCTV: Tensor, importance_BV: Tensor | None = None) -> Tensor:
+        out: Tensor = self.blocks[number](x_BCTV, importance_BV)
+        return out
+
+    def attention(self, number: int, x_BCTV: Tensor) -> Tensor:
+        """Return the size of softmax times topology, its mean over frames and heads, (B, V, V)."""
+        layer = cast(EncodingBlock, self.blocks[number]).agcn
+        return layer.attention(x_BCTV).abs().mean(dim=(1, 2))
 
     def inputs(self, x_NMTVC: Tensor) -> Tensor:
         """Return what each joint brings; see `joint_inputs`."""

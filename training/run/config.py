@@ -12,20 +12,21 @@ import msgspec
 
 from streams.errors import ConfigError
 from training.data import Augmentation
-from training.model import NUM_QUARTERS, GuidanceConfig, InfoGCNConfig, Input, SkeletonBranch
+from training.model import NUM_QUARTERS, EncoderConfig, GuidanceConfig, InfoGCNConfig, Input, SkeletonBranch
 from training.texts import ENCODER
 
 Preset = Literal["paper", "2-cores"]
+EncoderName = Literal["infogcn"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
     """Name each choice of a training run; the defaults are the paper's, with InfoGCN's optimizer (stnoah1/infogcn).
 
-    Encoder: `num_persons` 2 takes both persons of a clip as one sample, a missing one as zeros;
+    `encoder`: which one. `num_persons` 2 takes both persons of a clip as one sample, a missing one as zeros;
     `width`, `strides`, `k`, `inputs` are InfoGCNConfig's. Texts: `descriptions`, an LLM whose texts are shipped or
     a folder, and the `text_encoder` that embedded them. `classifier`, shared by both branches: "latent" is
-    InfoGCN's, of the features' mean; "cosine" (ours) takes `embedding_scale` times the cosines between the
+    the encoder's own, of the features' mean; "cosine" (ours) takes `embedding_scale` times the cosines between the
     embedding, `place_channels` for each joint in each quarter of the window, and a learned proxy of each
     class, and so trains what the device compares. Optimizer: the learning rate rises over `warmup_share` of
     the epochs; then "step" divides it by ten at each of `milestones`, shares of the epochs (5, 90 and 100
@@ -34,6 +35,7 @@ class TrainConfig:
     one. `batch` counts the windows of a step, over all processes.
     """
 
+    encoder: EncoderName = "infogcn"
     num_frames: int = 64
     num_persons: Literal[1, 2] = 1
     width: int = 64
@@ -69,12 +71,10 @@ class TrainConfig:
         for name, least in (("num_frames", 4), ("epochs", 1), ("batch", 2), ("lr", 0.0)):
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected {least} or more")
-        self.encoder(num_classes=2)  # refuses what the encoder would
+        encoder = self.encoder_config(num_classes=2)  # refuses what the encoder would
         if self.augmentation.has_twins and self.classifier != "cosine":
             raise ValueError('reversed_share and mirrored_share need classifier = "cosine"')
-        num_frames = self.num_frames
-        for stride in self.strides:
-            num_frames = math.ceil(num_frames / stride)
+        num_frames = encoder.frames_after(self.num_frames)
         if self.classifier == "cosine" and num_frames % NUM_QUARTERS:
             raise ValueError(
                 f"num_frames {self.num_frames} and strides {self.strides} leave {num_frames} frames: "
@@ -98,7 +98,7 @@ class TrainConfig:
         """Whether a guidance is on, which reads a language model's texts."""
         return self.guidance.global_to_local or self.guidance.local_to_global
 
-    def encoder(self, num_classes: int) -> InfoGCNConfig:
+    def encoder_config(self, num_classes: int) -> EncoderConfig:
         """Return the encoder's configuration. Raises ValueError."""
         return InfoGCNConfig(
             num_classes=num_classes,
@@ -111,7 +111,7 @@ class TrainConfig:
 
     def make_branch(self, num_classes: int) -> SkeletonBranch:
         """Return the skeleton branch with fresh weights."""
-        return SkeletonBranch(self.encoder(num_classes), self.guidance, place_channels=self.place_channels)
+        return SkeletonBranch(self.encoder_config(num_classes), self.guidance, place_channels=self.place_channels)
 
 
 def learning_rate(config: TrainConfig, epoch: float) -> float:

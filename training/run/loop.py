@@ -64,19 +64,21 @@ class Learner(nn.Module):
         self.scale = config.embedding_scale
         self.phi = self.proxies_AE = None
         encoder, places = self.branch.encoder, NUM_QUARTERS * config.place_channels
+        channels = encoder.num_features
         if config.guidance.local_to_global:
-            back = encoder.config.num_features if config.classifier == "latent" else places
-            channels = encoder.config.num_features
+            back = channels if config.classifier == "latent" else places
             self.phi = CrossModalInteraction(text_channels, channels, back, config.guidance)
         if config.classifier == "cosine":
-            size = places * encoder.config.num_joints
+            size = places * len(encoder.joints)
             num_proxies = num_classes * (NUM_TWINS if config.augmentation.has_twins else 1)
             self.proxies_AE = nn.Parameter(torch.randn(num_proxies, size) * size**-0.5)
-        self.imitate = nn.Linear(encoder.config.num_features, imitated_channels) if imitated_channels else None
+        self.imitate = nn.Linear(channels, imitated_channels) if imitated_channels else None
         # Without a loss they would learn nothing but the weight decay.
-        latent: list[nn.Module] = [self.branch.project, encoder.fc, encoder.fc_mu, encoder.fc_logvar, encoder.decoder]
-        for layer in [self.branch.place] if config.classifier == "latent" else latent:
-            layer.requires_grad_(False)
+        latent = ["project", *(f"encoder.{name}" for name in encoder.classifier_layers)]
+        unused = ("place",) if config.classifier == "latent" else tuple(latent)
+        for name, parameter in self.branch.named_parameters():
+            if name.startswith(tuple(f"{layer}." for layer in unused)):
+                parameter.requires_grad_(False)
 
     def forward(self, x_NMTVC: Tensor, texts_NVC: Tensor | None) -> Outputs:
         n, m = x_NMTVC.shape[:2]
@@ -100,7 +102,7 @@ class Learner(nn.Module):
         return Outputs(logits_NA, z_ND, importance_BV, cross_logits_NA, imitated_NE)
 
     def classify(self, x_NC: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return logits (N, A), and the latent z of InfoGCN's classifier: the one that both branches share."""
+        """Return logits (N, A), and the latent z of the encoder's classifier: the one that both branches share."""
         if self.proxies_AE is None:
             return self.branch.encoder.classify(x_NC)
         return self.scale * _unit(x_NC) @ _unit(self.proxies_AE).T, None
@@ -240,8 +242,9 @@ class _Training:
         labels_N, twins_N = batch.labels_N.to(device), batch.twins_N.to(device)
         texts_NVC = key_joints_NV = among_NA = None
         if self.guidance is not None:
-            texts_NVC = _mirror(self.guidance.texts_AVC[labels_N], twins_N)
-            key_joints_NV = _mirror(self.guidance.key_joints_AV[labels_N], twins_N)
+            joints = list(self.learner.branch.encoder.joints)
+            texts_NVC = _mirror(self.guidance.texts_AVC[labels_N], twins_N)[:, joints]
+            key_joints_NV = _mirror(self.guidance.key_joints_AV[labels_N], twins_N)[:, joints]
         if config.augmentation.has_twins:
             labels_N, among_NA = _among_twins(labels_N, twins_N, len(self.data.classes))
         # Another size would be compiled anew, for every size, and run at a third of the speed.

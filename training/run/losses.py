@@ -56,7 +56,7 @@ def infogcn_loss(
 def compute_losses(
     outputs: Outputs,
     labels_N: Tensor,
-    z_prior_AD: Tensor,
+    z_prior_AD: Tensor | None,
     config: TrainConfig,
     *,
     key_joints_NV: Tensor | None = None,
@@ -67,7 +67,7 @@ def compute_losses(
 
     `teacher_NE`: what a teacher makes of the windows, to be imitated: 1 - cosine.
     """
-    if outputs.z_ND is None:
+    if outputs.z_ND is None or z_prior_AD is None:
         skeleton = smoothed_cross_entropy(outputs.logits_NA, labels_N, config.label_smoothing, among_NA)
     else:
         skeleton = infogcn_loss(outputs.logits_NA, outputs.z_ND, labels_N, z_prior_AD, config, among_NA)
