@@ -24,7 +24,7 @@ from streams.archive import read_archive
 from streams.arrays import Array, Indices
 from streams.errors import BundleError, DescriptionError
 from streams.movement import Movement
-from training.texts import read_descriptions
+from training.texts import ANY_SHIPPED, chosen_texts, read_descriptions
 
 # With 20 base actions words alone fall from 43 to 22 % and cost beside an example; with 70 they gain a point.
 MIN_ACTIONS = 40
@@ -129,9 +129,10 @@ def _shown(encoder: BundleEncoder, archives: Sequence[Path], trained: set[str]) 
 def _texts(classes: Sequence[str], text_encoder: TextEncoder) -> tuple[Array, Indices]:
     """Return the features of each action's name, then of the descriptions that are shipped, and whose they are."""
     described: dict[int, str] = {}
+    llm = chosen_texts(ANY_SHIPPED, classes)
     for number, action in enumerate(classes):
         try:
-            described[number] = read_descriptions("claude", [action])[action].global_text
+            described[number] = read_descriptions(llm, [action])[action].global_text
         except DescriptionError:
             continue
     texts = [*classes, *described.values()]

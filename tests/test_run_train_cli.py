@@ -106,6 +106,32 @@ def test_a_training_killed_within_an_epoch_goes_on_to_the_same_curve_and_weights
     assert (tmp_path / "killed" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
 
 
+def test_actions_of_kinetics_find_their_texts_unasked(folder: Path, tmp_path: Path) -> None:
+    actions = ("salsa dancing", "ice skating", "lunge")
+    clips = [perform("kick", seed=seed).joints_m for seed in range(12)]
+    np.savez(
+        tmp_path / "kinetics_train.npz", frames=np.concatenate(clips), offsets=np.cumsum([0, *map(len, clips)]),
+        label=np.arange(12) % 3, class_names=np.array(actions), joint_names=np.array(KINECT25_JOINTS), fps=6.0,
+    )  # fmt: skip
+    protocol = tmp_path / "protocol.json"
+    protocol.write_text(json.dumps({"sets": ["kinetics_train"], "novel": [], "base_order": actions}))
+    args = [tmp_path / "kinetics_train.npz", "--out", tmp_path / "run", "--config", folder / "small.toml"]
+    args += ["--preset", "paper", "--epochs", 1, "--batch", 4, "--base-of", protocol]
+    add_offline_commands()
+    result = CliRunner().invoke(app, ["train", *map(str, args)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "run" / RUN).read_text())["config"]["descriptions"] == "claude-kinetics"
+
+
+def test_a_protocol_whose_actions_lack_texts_is_refused_before_archives_are_read(folder: Path, tmp_path: Path) -> None:
+    protocol = tmp_path / "protocol.json"
+    protocol.write_text(json.dumps({"sets": ["first"], "novel": [], "base_order": ["sailing", "juggling soup"]}))
+    error = refusal(tmp_path / "no_such_archive.npz", "--out", tmp_path / "run", "--base-of", protocol)
+    assert "juggling soup" in error.message
+    assert "sailing" not in error.message
+    assert "crossglg-edge describe 'juggling soup'" in error.hint
+
+
 def test_flags_go_before_the_file_and_the_file_before_the_preset(folder: Path, tmp_path: Path) -> None:
     protocol = tmp_path / "protocol.json"
     protocol.write_text(json.dumps({"sets": ["first"], "novel": ["clap"], "base_order": ["push", "swipe", "punch"]}))

@@ -20,11 +20,14 @@ import pytest
 
 from streams.errors import CrossGLGError, DescriptionError, LlmError
 from streams.layouts import KINECT25_JOINTS, LAYOUTS
+from training.data.kinetics import kinetics_protocols
 from training.texts.describe import (
+    ANY_SHIPPED,
     ORIGIN,
     PROMPT_VERSION,
     SHIPPED,
     available_llms,
+    chosen_texts,
     global_prompt,
     joint_prompt,
     read_descriptions,
@@ -576,6 +579,29 @@ def test_the_shipped_texts_describe_every_open_action() -> None:
     actions = [*protocol["novel"], *protocol["base_order"]]
     assert len(actions) == 110
     assert list(read_descriptions("claude", actions)) == actions
+
+
+def test_the_shipped_texts_describe_every_action_of_the_kinetics_protocol() -> None:
+    (protocol,) = kinetics_protocols().values()
+    actions = [*protocol["novel"], *protocol["base_order"]]
+    described = read_descriptions("claude-kinetics", actions)
+    assert len(described) == len(read_descriptions("claude-kinetics")) == 60
+    for text in described.values():
+        assert text.layout == "openpose18"
+        assert 25 <= len(text.global_text.split()) <= 60
+        assert all(6 <= len(sentence.split()) <= 22 for sentence in text.joints)
+        for joint, sentence in zip(LAYOUTS["openpose18"].joints, text.joints, strict=True):
+            assert sentence.startswith(f"The {spoken_joint(joint)}")
+    sentences = [sentence for text in described.values() for sentence in (text.global_text, *text.joints)]
+    assert len(set(sentences)) == len(sentences)
+
+
+def test_shipped_texts_are_those_that_describe_the_actions() -> None:
+    assert chosen_texts(ANY_SHIPPED, ["salsa dancing", "sailing"]) == "claude-kinetics"
+    assert chosen_texts(ANY_SHIPPED, ["drink", "walk"]) == "claude"
+    assert chosen_texts(ANY_SHIPPED, ["lunge"]) == "claude", "both have it"
+    assert chosen_texts(ANY_SHIPPED, ["no such action"]) == "claude"
+    assert chosen_texts("mine", ["salsa dancing"]) == "mine"
 
 
 def test_the_shipped_texts_keep_to_the_present_prompts() -> None:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from streams.errors import DescriptionError, TextToolError
+from streams.layouts import KINECT25_JOINTS, LAYOUTS
 from training.texts import features as text_features
-from training.texts.describe import KEY_JOINTS, ORIGIN, SHIPPED, read_descriptions
+from training.texts.describe import KEY_JOINTS, ORIGIN, SHIPPED, available_llms, read_descriptions
 from training.texts.features import ENCODER, read_text_features, write_text_features
 
 SCRIPT = Path(sys.executable).with_name("crossglg-edge")
@@ -76,12 +77,27 @@ def test_the_features_follow_the_order_that_is_asked_for() -> None:
     assert not np.array_equal(both.g_AC[0], both.g_AC[1])
 
 
-def test_the_shipped_features_belong_to_the_shipped_texts() -> None:
+@pytest.mark.parametrize("llm", available_llms())
+def test_the_shipped_features_belong_to_the_shipped_texts(llm: str) -> None:
     pytest.importorskip("safetensors", reason="needs the extra `train`")
-    actions = [*read_descriptions("claude")]
-    features = read_text_features("claude", actions)
+    actions = [*read_descriptions(llm)]
+    features = read_text_features(llm, actions)
     assert features.t_AVC.shape == (len(actions), 25, 384)
-    assert (SHIPPED / "claude" / f"{ENCODER}.safetensors").stat().st_size < 2.5e6
+    np.testing.assert_allclose(np.linalg.norm(features.t_AVC, axis=2), 1, atol=2e-3)
+    assert (SHIPPED / llm / f"{ENCODER}.safetensors").stat().st_size < 5e6
+
+
+def test_texts_of_another_layout_reach_kinect25_as_their_coordinates_do() -> None:
+    safetensors = pytest.importorskip("safetensors.numpy", reason="needs the extra `train`")
+    (t_VC,) = read_text_features("claude-kinetics", ["golf putting"]).t_AVC
+    row = sorted(read_descriptions("claude-kinetics")).index("golf putting")
+    t_JC = safetensors.load_file(SHIPPED / "claude-kinetics" / f"{ENCODER}.safetensors")["joints"][row]
+    text_of = dict(zip(LAYOUTS["openpose18"].joints, t_JC.astype(np.float32), strict=True))
+    found = dict(zip(KINECT25_JOINTS, t_VC, strict=True))
+    for joint in ("WristLeft", "HandLeft", "HandTipLeft", "ThumbLeft"):
+        np.testing.assert_allclose(found[joint], text_of["LWrist"], atol=1e-3)
+    of_hips = text_of["LHip"] + text_of["RHip"]
+    np.testing.assert_allclose(found["SpineBase"], of_hips / np.linalg.norm(of_hips), atol=1e-3)
 
 
 def test_reading_the_features_needs_no_torch_and_no_text_encoder() -> None:

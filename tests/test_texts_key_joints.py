@@ -14,7 +14,7 @@ from streams.errors import DescriptionError, TextToolError
 from streams.layouts import KINECT25_JOINTS, LAYOUTS
 from training.texts import body_parts
 from training.texts.body_parts import KeyJoints, key_joints
-from training.texts.describe import KEY_JOINTS, ORIGIN, SHIPPED, read_descriptions
+from training.texts.describe import KEY_JOINTS, ORIGIN, SHIPPED, available_llms, read_descriptions
 from training.texts.key_joints import read_key_joints, write_key_joints
 
 spacy = pytest.importorskip("spacy", reason="needs the extra `text`")
@@ -118,6 +118,12 @@ def test_other_layouts_get_the_joints_that_stand_for_the_same_parts() -> None:
     assert {name for name in LAYOUTS if not key_joints(text, name).joints} == set()
 
 
+def test_a_layout_without_a_chest_gets_its_shoulders_and_no_hips() -> None:
+    assert key_joints("The chest sinks.", "openpose18").joints == ("RShoulder", "LShoulder")
+    assert set(key_joints("The trunk bends.", "openpose18").joints) == {"RShoulder", "LShoulder", "RHip", "LHip"}
+    assert key_joints("The neck bends.", "kinect20").joints == ("ShoulderCenter", "Head")
+
+
 def test_a_trained_parser_decides_what_a_noun_phrase_is() -> None:
     def read(text: str) -> object:
         # As en_core_web_sm parses it: "hands" is the verb, "the head nod" and "a chair" are noun phrases.
@@ -198,14 +204,23 @@ def test_without_spacy_the_error_says_what_to_install(monkeypatch: pytest.Monkey
     assert "crossglg-edge[text]" in missing.value.hint
 
 
-def test_the_shipped_k_belongs_to_the_shipped_texts() -> None:
-    descriptions = read_descriptions("claude")
-    K_AV = read_key_joints("claude", [*descriptions])
+@pytest.mark.parametrize("llm", available_llms())
+def test_the_shipped_k_belongs_to_the_shipped_texts(llm: str) -> None:
+    descriptions = read_descriptions(llm)
+    K_AV = read_key_joints(llm, [*descriptions])
     assert K_AV.shape == (len(descriptions), 25)
     assert K_AV.any(axis=1).all()
-    stored = json.loads((SHIPPED / "claude" / KEY_JOINTS).read_text())
+    stored = json.loads((SHIPPED / llm / KEY_JOINTS).read_text())
+    assert set(stored["actions"]) == set(descriptions)
     if stored["extractor"] == body_parts.english()[1]:
         assert all(
-            [*key_joints(text.global_text).joints] == stored["actions"][action]["joints"]
+            [*key_joints(text.global_text, text.layout).joints] == stored["actions"][action]["joints"]
             for action, text in descriptions.items()
         )
+
+
+def test_texts_of_another_layout_tell_the_joints_of_kinect25_that_are_made_of_theirs() -> None:
+    (hands_V,) = read_key_joints("claude-kinetics", ["washing hands"])
+    named = {joint for joint, is_key in zip(KINECT25_JOINTS, hands_V, strict=True) if is_key}
+    arm_ends = ("Elbow", "Wrist", "Hand", "HandTip", "Thumb")
+    assert named == {f"{joint}{side}" for joint in arm_ends for side in ("Left", "Right")}

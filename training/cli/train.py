@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -38,7 +39,8 @@ def train(
         str | None,
         typer.Option(
             metavar="LLM",
-            help="Be guided by the texts of this language model, which ship with the program, or by a folder of texts.",
+            help="Be guided by the texts of this language model, which ship with the program, or by a folder of texts. "
+            "Default: the shipped texts of the data set.",
         ),
     ] = None,
     global_to_local: Annotated[
@@ -74,6 +76,7 @@ def train(
         from training import run
         from training.data import archive_paths, load_training_set
         from training.run import load_guidance, read_train_config
+        from training.texts import chosen_texts, read_descriptions
     except ImportError as missing:
         raise CrossGLGError(
             f"training needs a package that is not installed: {missing.name}",
@@ -88,11 +91,14 @@ def train(
     }  # fmt: skip
     given = {name: value for name, value in flags.items() if value is not None}
     chosen = read_train_config(preset.value, config, given)
-    data = load_training_set(
-        archive_paths(archives), actions=_base_actions(base_of, base), num_persons=chosen.num_persons
-    )
+    actions = _base_actions(base_of, base)
+    if chosen.needs_texts and actions is not None:
+        # Reading archives takes minutes: what has no text is told before.
+        read_descriptions(chosen_texts(chosen.descriptions, actions), actions)
+    data = load_training_set(archive_paths(archives), actions=actions, num_persons=chosen.num_persons)
     guidance = None
     if chosen.needs_texts:
+        chosen = replace(chosen, descriptions=chosen_texts(chosen.descriptions, data.classes))
         guidance = load_guidance(chosen.descriptions, data.classes, chosen.text_encoder)
     imitated = open_encoder(teacher) if teacher is not None else None
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0", soft_wrap=True, highlight=False)

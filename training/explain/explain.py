@@ -21,7 +21,7 @@ from streams.errors import ArchiveError, DescriptionError
 from streams.movement import Movement
 from training.model import SkeletonBranch
 from training.run import load_run
-from training.texts import read_key_joints
+from training.texts import chosen_texts, read_key_joints
 
 # Actions where none are named: so many, those with most clips.
 NUM_ACTIONS = 4
@@ -170,6 +170,7 @@ def _share_attention(seen_NLVV: Tensor) -> Tensor:
 
 def key_joint_shares(llm: str, actions: Sequence[str]) -> tuple[Array, list[str]]:
     """Return K / sum(K), shape (A, V), which is what JID is to find, NaN where there is none; and why there is none."""
+    llm = chosen_texts(llm, actions)
     shares_AV, notes = np.full((len(actions), _NUM_JOINTS), np.nan, np.float32), []
     for row_V, action in zip(shares_AV, actions, strict=True):
         try:
@@ -177,8 +178,8 @@ def key_joint_shares(llm: str, actions: Sequence[str]) -> tuple[Array, list[str]
         except DescriptionError as error:
             notes.append(f"no key joints of {action!r}: {error.message}")
             continue
-        if len(key_joints_V) != _NUM_JOINTS or not key_joints_V.any():
-            notes.append(f"no key joints of {action!r}: its text in {llm} names none of kinect25")
+        if not key_joints_V.any():
+            notes.append(f"no key joints of {action!r}: its text in {llm} names none")
             continue
         row_V[:] = key_joints_V / key_joints_V.sum()
     return shares_AV, notes

@@ -13,7 +13,7 @@ import msgspec
 from streams.errors import ConfigError
 from training.data import Augmentation
 from training.model import NUM_QUARTERS, EncoderConfig, GuidanceConfig, InfoGCNConfig, Input, SkeletonBranch
-from training.texts import ENCODER
+from training.texts import ANY_SHIPPED, ENCODER
 
 Preset = Literal["paper", "2-cores"]
 EncoderName = Literal["infogcn"]
@@ -23,16 +23,16 @@ EncoderName = Literal["infogcn"]
 class TrainConfig:
     """Name each choice of a training run; the defaults are the paper's, with InfoGCN's optimizer (stnoah1/infogcn).
 
-    `encoder`: which one. `num_persons` 2 takes both persons of a clip as one sample, a missing one as zeros;
-    `width`, `strides`, `k`, `inputs` are InfoGCNConfig's. Texts: `descriptions`, an LLM whose texts are shipped or
-    a folder, and the `text_encoder` that embedded them. `classifier`, shared by both branches: "latent" is
-    the encoder's own, of the features' mean; "cosine" (ours) takes `embedding_scale` times the cosines between the
-    embedding, `place_channels` for each joint in each quarter of the window, and a learned proxy of each
-    class, and so trains what the device compares. Optimizer: the learning rate rises over `warmup_share` of
-    the epochs; then "step" divides it by ten at each of `milestones`, shares of the epochs (5, 90 and 100
-    of 110), and "cosine" lets it fall to zero. `grad_clip`: the largest norm of a gradient, 0 for any.
-    `balance`: see `sampling_order`. `lambda_teacher` (ours): the weight of imitating a teacher, where there is
-    one. `batch` counts the windows of a step, over all processes.
+    `encoder`: which one. `num_persons` 2 takes both persons of a clip as one sample, a missing one as zeros; `width`,
+    `strides`, `k`, `inputs` are InfoGCNConfig's. Texts: `descriptions`, an LLM whose texts are shipped or a folder
+    ("shipped": those of the shipped ones that describe the actions), and the `text_encoder` that embedded them.
+    `classifier`, shared by both branches: "latent" is the encoder's own, of the features' mean; "cosine" (ours) takes
+    `embedding_scale` times the cosines between the embedding, `place_channels` for each joint in each quarter of the
+    window, and a learned proxy of each class, and so trains what the device compares. Optimizer: the learning rate
+    rises over `warmup_share` of the epochs; then "step" divides it by ten at each of `milestones`, shares of the
+    epochs (5, 90 and 100 of 110), and "cosine" lets it fall to zero. `grad_clip`: the largest norm of a gradient, 0
+    for any. `balance`: see `sampling_order`. `lambda_teacher` (ours): the weight of imitating a teacher, where there
+    is one. `batch` counts the windows of a step, over all processes.
     """
 
     encoder: EncoderName = "infogcn"
@@ -44,7 +44,7 @@ class TrainConfig:
     inputs: tuple[Input, ...] = ("bones",)
     place_channels: int = 32
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
-    descriptions: str = "claude"
+    descriptions: str = ANY_SHIPPED
     text_encoder: str = ENCODER
     classifier: Literal["latent", "cosine"] = "latent"
     embedding_scale: float = 20.0

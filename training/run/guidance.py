@@ -7,15 +7,16 @@ from collections.abc import Sequence
 import torch
 
 from training.model import Guidance
-from training.texts import ENCODER, read_key_joints, read_text_features
+from training.texts import ENCODER, chosen_texts, read_key_joints, read_text_features
 
 
 def load_guidance(llm: str, classes: Sequence[str], encoder: str = ENCODER) -> Guidance:
     """Read the key joints and the joint texts' embeddings of these classes, in this order.
 
-    `llm`: one whose texts are shipped, or a folder; `encoder`: what embedded them. Raises
+    `llm`: one whose texts are shipped, a folder, or ANY_SHIPPED; `encoder`: what embedded them. Raises
     DescriptionError, naming the classes without a text and the command that makes them.
     """
+    llm = chosen_texts(llm, classes)
     return Guidance(
         key_joints_AV=torch.from_numpy(read_key_joints(llm, classes)),
         texts_AVC=torch.from_numpy(read_text_features(llm, classes, encoder).t_AVC),

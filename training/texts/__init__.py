@@ -1,13 +1,15 @@
 """What a language model says of actions and joints, and what the encoder is guided by: embeddings and key joints."""
 
-from training.texts.describe import read_descriptions, slug
+from training.texts.describe import ANY_SHIPPED, chosen_texts, read_descriptions, slug
 from training.texts.features import ENCODER, read_text_features, write_text_features
 from training.texts.key_joints import read_key_joints, write_key_joints
 from training.texts.llm import Chat, describe_actions
 
 __all__ = [
+    "ANY_SHIPPED",
     "ENCODER",
     "Chat",
+    "chosen_texts",
     "describe_actions",
     "read_descriptions",
     "read_key_joints",

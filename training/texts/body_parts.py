@@ -127,7 +127,10 @@ def key_joints(text: str, layout: str = "kinect25", *, read: Callable[[str], Doc
         for name in [side.title()] if side else ["Left", "Right"]:
             joints |= {joint.replace("*", name) for joint in _JOINTS_OF[part]}
     native = layout_by_name(layout)
-    is_key_V = np.array([joint in joints for joint in KINECT25_JOINTS]) @ native.kinect25_weights > 0
+    # A native joint is meant by more than a quarter of what it stands for. So a chest has shoulders and no hips where
+    # the spine is made of all four.
+    is_named = np.array([joint in joints for joint in KINECT25_JOINTS])
+    is_key_V = is_named @ native.kinect25_weights > native.kinect25_weights.sum(axis=0) / 4
     return KeyJoints(
         nouns=tuple(dict.fromkeys(phrase.text for phrase, _ in phrases)),
         parts=tuple(f"{side} {part}".strip() for side, part in parts),

@@ -11,6 +11,7 @@ import shlex
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,9 @@ from streams.layouts import LAYOUTS
 T = TypeVar("T")
 
 SHIPPED = Path(__file__).with_name("descriptions")
+ANY_SHIPPED = "shipped"
+# A folder holds one layout, and Kinetics has joints of its own; where both describe an action, the first is taken.
+_OF_DATA_SETS = ("claude", "claude-kinetics")
 ORIGIN, KEY_JOINTS = "ORIGIN.json", "KEY_JOINTS.json"
 
 # Source: CrossGLG, Fig. 3: a global action prompt and a joint motion prompt, [...] as there.
@@ -144,6 +148,19 @@ def faults(global_text: str, joints: Mapping[str, str], expected: Sequence[str])
 def available_llms() -> tuple[str, ...]:
     """Return the LLMs whose texts are shipped."""
     return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{ORIGIN}")))
+
+
+def chosen_texts(llm: str, actions: Iterable[str]) -> str:
+    """Return `llm`, but for ANY_SHIPPED the shipped folder that describes all of these actions, or else most."""
+    if llm != ANY_SHIPPED:
+        return llm
+    wanted = {*actions}
+    return max(_OF_DATA_SETS, key=lambda folder: len(wanted & _shipped_actions(folder)))
+
+
+@cache
+def _shipped_actions(llm: str) -> frozenset[str]:
+    return frozenset(read_descriptions(llm))
 
 
 def read_descriptions(llm: str | Path, actions: Sequence[str] | None = None) -> dict[str, Description]:

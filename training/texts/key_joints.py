@@ -1,6 +1,6 @@
 """K, the key joints that an LLM's global texts name: derived once, stored beside them in words that a person can check.
 
-Shapes: A actions, V joints of a layout.
+Shapes: A actions, V = 25 joints of kinect25, which is what an encoder sees; J joints of the texts' own layout.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def write_key_joints(llm: str | Path) -> dict[str, KeyJoints]:
 def read_key_joints(llm: str | Path, actions: Sequence[str]) -> Array:
     """Read K_AV, shape (A, V), float32: 1 where joint v is a key joint of action a, else 0.
 
+    Where the texts are of another layout, a joint is a key joint if most of what it is made of is.
     Raises DescriptionError: "missing" or "stale" where `crossglg-edge embed-texts` has to run (again).
     """
     texts = read_descriptions(llm, actions)
@@ -70,7 +71,8 @@ def read_key_joints(llm: str | Path, actions: Sequence[str]) -> Array:
         raise underived(f"{path} is of layout {file.layout}{names}, its texts of {layout.name}", command, "stale")
     now = {action: text.global_text for action, text in texts.items()}
     check_fresh(path, command, now, {action: entry.text for action, entry in file.actions.items()})
-    return np.array([[j in file.actions[a].joints for j in layout.joints] for a in actions], np.float32)
+    K_AJ = np.array([[j in file.actions[a].joints for j in layout.joints] for a in actions], np.float32)
+    return (K_AJ @ layout.kinect25_weights.T > 0.5).astype(np.float32)
 
 
 def _readable(file: _File) -> bytes:
