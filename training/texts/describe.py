@@ -99,7 +99,8 @@ def both_prompts(action: str, joints: Sequence[str]) -> str:
     form = {"global": "answer to 1", "joints": {joint: spoken_joint(joint) for joint in joints}}
     return (
         f"1. {global_prompt(action)}\n2. {joint_prompt(action, joints)}\n"
-        "Answer with nothing but a JSON object of this form, in which each joint's name is replaced by its sentence:\n"
+        "Answer with nothing but a JSON object of this form, in which each joint's name is replaced by its sentence, "
+        "no two of them the same:\n"
         f"{msgspec.json.encode(form).decode()}"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import msgspec
 from streams.errors import DescriptionError, LlmError
 from streams.layouts import Layout
 from training.texts.describe import (
+    KEY_JOINTS,
     ORIGIN,
     PROMPT_VERSION,
     Description,
@@ -26,6 +28,7 @@ from training.texts.describe import (
     write_description,
     write_origin,
 )
+from training.texts.repeats import Sentences
 
 if TYPE_CHECKING:
     import httpx2
@@ -159,17 +162,20 @@ def describe_actions(
 ) -> dict[str, str]:
     """Ask for every action that has no valid file in `folder`; write each answer as soon as it is there.
 
-    Returns the actions whose answers could not be used, with the last reason. `on_progress` is told how
-    many more are done, `on_retry` an action and why it is asked again. Raises LlmError, and, before
-    anything is asked, DescriptionError.
+    A text that repeats a sentence, its own or that of another action in `folder`, is not valid. Returns the actions
+    whose answers could not be used, with the last reason. `on_progress` is told how many more are done, `on_retry` an
+    action and why it is asked again. Raises LlmError, and, before anything is asked, DescriptionError.
     """
     check_slugs(actions)
     _claim(folder, chat, date)
-    wanted, failed = _without_file(actions, folder, layout, on_retry), {}
+    said, failed = _said_by_others(actions, folder), {}
+    wanted = _without_file(actions, folder, layout, said, on_retry)
     on_progress(len(actions) - len(wanted))
     for action in wanted:
         try:
-            write_description(folder, _describe(action, chat, layout, on_retry, pause_s))
+            text = _describe(action, chat, layout, said, on_retry, pause_s)
+            write_description(folder, text)
+            said.add(text)
         except _Again as last:
             if last.answer is None:
                 raise LlmError(
@@ -209,34 +215,59 @@ def _claim(folder: Path, chat: Chat, date: str) -> None:
     )
 
 
-def _without_file(actions: Sequence[str], folder: Path, layout: Layout, on_retry: Notice) -> list[str]:
-    """Return the actions to ask for; one whose file is damaged is among them. Raises DescriptionError."""
+def _said_by_others(actions: Sequence[str], folder: Path) -> Sentences:
+    """Return the sentences of all texts in `folder` but those of `actions`."""
+    said, asked_for = Sentences(), {f"{slug(action)}.json" for action in actions}
+    for path in sorted(folder.glob("*.json")):
+        if path.name not in {ORIGIN, KEY_JOINTS, *asked_for}:
+            # A damaged file that is not asked for is reported by whoever reads it.
+            with suppress(DescriptionError):
+                said.add(read_file(path))
+    return said
+
+
+def _without_file(actions: Sequence[str], folder: Path, layout: Layout, said: Sentences, on_retry: Notice) -> list[str]:
+    """Return the actions to ask for, also those whose file is damaged or repeats what is said already.
+
+    The sentences of the others join `said`. Raises DescriptionError.
+    """
     wanted = []
     for action in actions:
         path = folder / f"{slug(action)}.json"
         try:
-            described = read_file(path, action).layout if path.exists() else None
+            text = read_file(path, action) if path.exists() else None
         except DescriptionError as error:
             if error.code == "same_file":
                 raise
             on_retry(action, error.message)
-            described = None
-        if described is None:
-            wanted.append(action)
-        elif described != layout.name:
+            text = None
+        if text is not None and text.layout != layout.name:
             raise DescriptionError(
-                f"{path} has the joints of {described}, these would be of {layout.name}",
+                f"{path} has the joints of {text.layout}, these would be of {layout.name}",
                 code="other_layout",
                 hint="Choose another folder with --out.",
             )
+        if text is not None and (repeats := said.repeats(text)):
+            on_retry(action, f"{path}: {_first_of(repeats)}")
+            text = None
+        if text is None:
+            wanted.append(action)
+        else:
+            said.add(text)
     return wanted
 
 
-def _describe(action: str, chat: Chat, layout: Layout, on_retry: Notice, pause_s: float) -> Description:
+def _describe(
+    action: str, chat: Chat, layout: Layout, said: Sentences, on_retry: Notice, pause_s: float
+) -> Description:
     messages = [{"role": "user", "content": both_prompts(action, layout.joints)}]
     for attempt in range(ATTEMPTS):
         try:
-            return _description(chat.ask(messages, _schema(layout)), action, layout)
+            answer = chat.ask(messages, _schema(layout))
+            text = _description(answer, action, layout)
+            if repeats := said.repeats(text):
+                raise _Again(_first_of(repeats), answer=answer)
+            return text
         except _Again as again:
             if attempt + 1 == ATTEMPTS:
                 raise
@@ -245,8 +276,8 @@ def _describe(action: str, chat: Chat, layout: Layout, on_retry: Notice, pause_s
                 time.sleep(max(pause_s * 2**attempt, again.pause_s))
             else:
                 complaint = f"This answer cannot be used: {again.reason}. Give the whole JSON object again."
-                said = {"role": "assistant", "content": again.answer}
-                messages = [messages[0], said, {"role": "user", "content": complaint}]
+                wrong = {"role": "assistant", "content": again.answer}
+                messages = [messages[0], wrong, {"role": "user", "content": complaint}]
     raise AssertionError
 
 
@@ -273,10 +304,14 @@ def _description(answer: str, action: str, layout: Layout) -> Description:
     global_text = " ".join(parsed.global_text.split())
     joints = {joint: " ".join(text.split()) for joint, text in parsed.joints.items()}
     if found := faults(global_text, joints, layout.joints):
-        more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
-        raise _Again("; ".join(found[:5]) + more, answer=answer)
+        raise _Again(_first_of(found), answer=answer)
     in_order = tuple(joints[joint] for joint in layout.joints)
     return Description(action=action, global_text=global_text, joints=in_order, layout=layout.name)
+
+
+def _first_of(faults: Sequence[str]) -> str:
+    more = f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
+    return "; ".join(faults[:5]) + more
 
 
 def _said(response: httpx2.Response) -> str:
