@@ -448,16 +448,17 @@ def test_every_person_that_was_seen_can_be_trained_on(ntu_archives: Path) -> Non
         assert np.isfinite(augmented_windows([clip], 8, Augmentation(), rng)[0]).all()
 
 
-def test_training_takes_the_first_base_actions_of_the_protocol(ntu_archives: Path, tmp_path: Path) -> None:
+def test_guided_training_takes_the_first_base_actions_of_the_protocol(ntu_archives: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="training needs the extra `train`")
     archives = [str(ntu_archives / f"S{setup:03}.npz") for setup in (1, 2, 18)]
     options = ["--base-of", str(ntu_archives / "ntu120_one_shot.json"), "--base", "20", "--out", str(tmp_path / "run")]
-    options += ["--epochs", "1", "--num-frames", "16", "--batch", "2", "--no-global-to-local", "--no-local-to-global"]
+    options += ["--epochs", "1", "--num-frames", "16", "--batch", "2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([str(SCRIPT), "train", *archives, *options], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     run = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert run["classes"] == ["eat meal/snack", "take off headphone"]
+    assert "guided by the texts of claude" in " ".join((done.stdout + done.stderr).split())
 
 
 def test_the_names_of_setups_and_files_are_found_below_the_folder(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from streams.errors import DescriptionError, TextToolError
 from streams.layouts import KINECT25_JOINTS, LAYOUTS
+from training.data.ntu import ntu_protocols
 from training.texts import features as text_features
 from training.texts.describe import KEY_JOINTS, ORIGIN, SHIPPED, available_llms, read_descriptions
 from training.texts.features import ENCODER, read_text_features, write_text_features
@@ -98,6 +99,17 @@ def test_texts_of_another_layout_reach_kinect25_as_their_coordinates_do() -> Non
         np.testing.assert_allclose(found[joint], text_of["LWrist"], atol=1e-3)
     of_hips = text_of["LHip"] + text_of["RHip"]
     np.testing.assert_allclose(found["SpineBase"], of_hips / np.linalg.norm(of_hips), atol=1e-3)
+
+
+def test_guided_training_finds_all_that_it_needs_for_every_action_of_ntu() -> None:
+    pytest.importorskip("torch", reason="needs the extra `train`")
+    from training.run.guidance import load_guidance
+
+    for protocol in ntu_protocols().values():
+        base = protocol["base_order"]
+        guidance = load_guidance("claude", base)
+        assert guidance.texts_AVC.shape == (len(base), 25, 384)
+        assert guidance.key_joints_AV.any(dim=1).all()
 
 
 def test_reading_the_features_needs_no_torch_and_no_text_encoder() -> None:

@@ -210,6 +210,9 @@ def test_the_shipped_k_belongs_to_the_shipped_texts(llm: str) -> None:
     K_AV = read_key_joints(llm, [*descriptions])
     assert K_AV.shape == (len(descriptions), 25)
     assert K_AV.any(axis=1).all()
+    # Nearly all texts choose: guidance to every joint is none.
+    assert (K_AV.sum(axis=1) == 25).mean() < 0.05
+    assert np.median(K_AV.sum(axis=1)) < 15
     stored = json.loads((SHIPPED / llm / KEY_JOINTS).read_text())
     assert set(stored["actions"]) == set(descriptions)
     if stored["extractor"] == body_parts.english()[1]:

@@ -51,7 +51,7 @@ def test_the_int8_encoder_says_what_transformers_said_of_the_shipped_texts(text_
     stored = load_file(SHIPPED_TEXTS / "all-MiniLM-L6-v2.safetensors")["global"].astype(np.float32)
     features = open_text_encoder(str(text_encoder)).encode([text.global_text for text in texts.values()])
     cosines = (features * stored).sum(axis=1) / np.linalg.norm(stored, axis=1)
-    assert len(cosines) == 110
+    assert len(cosines) == len(texts)
     assert cosines.min() > 0.998
 
 
