@@ -9,6 +9,7 @@ from training.model.crossglg import (
     calibration_loss,
     quarters,
 )
+from training.model.ctr_gcn import CTRGCN, CTRGCNConfig
 from training.model.encoder import EncoderConfig, SkeletonEncoder
 from training.model.infogcn import (
     NUM_HEADS,
@@ -22,8 +23,10 @@ from training.model.infogcn import (
 )
 
 __all__ = [
+    "CTRGCN",
     "NUM_HEADS",
     "NUM_QUARTERS",
+    "CTRGCNConfig",
     "CrossModalInteraction",
     "EncoderConfig",
     "EncodingBlock",
