@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,19 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from streams.errors import BundleError
+from training.cli.baselines import baselines
+from training.cli.progress import show_progress
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from edge.config import Config
     from edge.model import BundleEncoder
     from edge.words import Words
-    from training.evaluate import Report, Result, Score
+    from training.evaluate import Result, Score
     from training.evaluate.live import Enrollment
 
 evaluate = typer.Typer(
     help="Measure one-shot recognition on recordings, with plain DTW beside it.", no_args_is_help=True
 )
+
+evaluate.command("baselines")(baselines)
 
 # As training.evaluate.live.SLICES has them, which takes a second to import.
 SLICE_NAMES = (
@@ -75,7 +75,7 @@ def one_shot(
     numbers = _numbers(shots)
     onnx = _encoder(encoder, calibrated)
     said = _open_words(onnx, encoder) if words else None
-    with _progress() as report:
+    with show_progress() as report:
         found = evaluate_archives(
             archives, onnx, num_draws=draws, by=By(by), report=report, calibrated=calibrated, words=said, shots=numbers
         )
@@ -113,7 +113,7 @@ def protocol(
     onnx = _encoder(encoder, calibrated)
     said = _open_words(onnx, encoder) if words else None
     folder = data or path.parent
-    with _progress() as report:
+    with show_progress() as report:
         found = evaluate_protocol(
             path, onnx, data=folder, num_draws=draws, report=report, calibrated=calibrated, words=said, shots=numbers
         )
@@ -164,7 +164,7 @@ def stream(
         raise typer.BadParameter(f"{', '.join(unknown)}: expected some of {', '.join(known)}, or all")
     onnx = _encoder(encoder, calibrated=False)
     said = _open_words(onnx, encoder) if words else None
-    with _progress() as report:
+    with show_progress() as report:
         found = evaluate_streams(
             [read_archive(path) for path in archives],
             onnx,
@@ -225,7 +225,7 @@ def recordings(
     onnx = _encoder(encoder, calibrated=False)
     said = _open_words(onnx, encoder) if words else None
     found = {}
-    with _progress() as report:
+    with show_progress() as report:
         for number in numbers:
             build = Enrollment(seed=seed, num_labels=num_labels, num_examples=number)
             told = (lambda what, *done, n=number: report(f"{what}, {n} a label", *done)) if len(numbers) > 1 else report
@@ -247,7 +247,7 @@ def _learn_from_use(
     from training.evaluate.live import answers_json, evaluate_answers, print_answers
 
     numbers = _numbers(answers, "--answers", 0, _MAX_ANSWERS)
-    with _progress() as report:
+    with show_progress() as report:
         found = evaluate_answers(paths, encoder, config, numbers, build=build, report=report)
     if as_json:
         _print_json(answers_json(found))
@@ -290,23 +290,6 @@ def _open_words(encoder: BundleEncoder, bundle: Path | None) -> Words:
     from edge.words import open_words
 
     return open_words(WordsUse(text_encoder=read_config().words.text_encoder), encoder.info, bundle)
-
-
-@contextmanager
-def _progress() -> Iterator[Report]:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True)) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(escape(what), total=total)
-            bars.update(tasks[what], completed=done)
-
-        yield report
 
 
 def _as_dict(result: Result) -> dict[str, Any]:
