@@ -25,12 +25,13 @@ from training.data.ntu import ACTIONS, ntu_protocols
 from training.texts.describe import (
     ANY_SHIPPED,
     ORIGIN,
-    PROMPT_VERSION,
     SHIPPED,
+    Style,
     available_llms,
     chosen_texts,
     global_prompt,
     joint_prompt,
+    prompt_version,
     read_descriptions,
     read_origin,
     spoken_joint,
@@ -191,6 +192,27 @@ def test_both_prompts_of_an_action_reach_the_model(model: Model, folder: Path) -
     assert "base of the spine, middle of the spine, neck, head, left shoulder" in prompt
 
 
+def test_the_contrastive_style_asks_for_differences_and_has_a_folder_of_its_own(model: Model, tmp_path: Path) -> None:
+    finish(describe(model.url, "wave", "--out", tmp_path))
+    finish(describe(model.url, "wave", "--out", tmp_path, "--style", "contrastive"))
+    prompts = [request["messages"][0]["content"] for request in model.requests]
+    assert [global_prompt("wave") in prompt for prompt in prompts] == [True, False]
+    assert [joint_prompt("wave", KINECT25_JOINTS, "contrastive") in prompt for prompt in prompts] == [False, True]
+    assert "differs from the actions that look most like it" in prompts[1]
+    assert read_origin(tmp_path / "tiny-contrastive").prompt == prompt_version("contrastive") != prompt_version()
+    with pytest.raises(DescriptionError) as refused:
+        read_descriptions(tmp_path / "tiny-contrastive", ["bow"])
+    assert f"describe bow --llm URL --model tiny --style contrastive --out {tmp_path}" in refused.value.hint
+
+
+def test_texts_of_two_styles_are_not_mixed(model: Model, tmp_path: Path) -> None:
+    finish(describe(model.url, "wave", "--out", tmp_path))
+    (tmp_path / "tiny").rename(tmp_path / "tiny-contrastive")
+    err = finish(describe(model.url, "bow", "--out", tmp_path, "--style", "contrastive"), code=2)
+    assert f"{prompt_version('contrastive')} (contrastive)" in err
+    assert model.asked == ["wave"]
+
+
 # Asking
 
 
@@ -203,7 +225,7 @@ def test_an_answer_is_written_as_a_file_that_reads_back(model: Model, folder: Pa
     assert (folder / "sit_down_rest.json").is_file()
     origin = read_origin(folder)
     assert (origin.llm, origin.model, origin.server) == ("tiny", "tiny", "127.0.0.1")
-    assert (origin.prompt, origin.date) == (PROMPT_VERSION, "2026-11-23")
+    assert (origin.prompt, origin.date) == (prompt_version(), "2026-11-23")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -502,7 +524,7 @@ def test_texts_of_two_models_or_prompts_are_not_mixed(model: Model, folder: Path
     with pytest.raises(DescriptionError, match=r"'tiny'.*'other'"):
         ask(model.url, folder, "bow", name="other")
     origin = folder / ORIGIN
-    origin.write_text(origin.read_text(encoding="utf-8").replace(PROMPT_VERSION, "an-older-one"), encoding="utf-8")
+    origin.write_text(origin.read_text(encoding="utf-8").replace(prompt_version(), "an-older-one"), encoding="utf-8")
     with pytest.raises(DescriptionError, match="an-older-one"):
         ask(model.url, folder, "bow")
     origin.write_text("{", encoding="utf-8")
@@ -651,6 +673,17 @@ def test_the_shipped_texts_describe_every_action_of_the_kinetics_protocol() -> N
             assert sentence.startswith(f"The {spoken_joint(joint)}")
 
 
+def test_the_contrastive_texts_describe_the_open_actions_by_their_look_alikes() -> None:
+    described = read_descriptions("claude-contrastive")
+    assert len(described) == 110
+    assert set(described) < set(read_descriptions("claude"))
+    for text in described.values():
+        assert text.layout == "kinect25"
+        assert 25 <= len(text.global_text.split()) <= 60
+        assert text.global_text.startswith("Unlike ")
+        assert all(6 <= len(sentence.split()) <= 22 for sentence in text.joints)
+
+
 def test_shipped_texts_are_those_that_describe_the_actions() -> None:
     assert chosen_texts(ANY_SHIPPED, ["salsa dancing", "sailing"]) == "claude-kinetics"
     assert chosen_texts(ANY_SHIPPED, ["drink", "walk"]) == "claude"
@@ -685,6 +718,7 @@ def test_no_two_joints_and_no_two_actions_share_a_shipped_sentence(llm: str) -> 
 def test_the_shipped_texts_say_where_they_come_from() -> None:
     for llm in available_llms():
         origin = read_origin(SHIPPED / llm)
-        assert (origin.llm, origin.prompt) == (llm, PROMPT_VERSION)
+        style: Style = "contrastive" if llm.endswith("-contrastive") else "plain"
+        assert (origin.llm, origin.prompt) == (llm, prompt_version(style))
         assert origin.model
         assert origin.how

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from streams.errors import CrossGLGError, DescriptionError, LlmError
+
+
+class Style(StrEnum):
+    """Name what to ask for."""
+
+    PLAIN = "plain"
+    CONTRASTIVE = "contrastive"
 
 
 def describe(
@@ -26,6 +34,13 @@ def describe(
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Write the texts to DIR/<model>/.")] = Path("descriptions"),
     layout: Annotated[str, typer.Option(help="Describe the joints of this layout.")] = "kinect25",
+    style: Annotated[
+        Style,
+        typer.Option(
+            help="Ask how each joint moves, or how that differs from actions that look alike "
+            "(written to DIR/<model>-contrastive/)."
+        ),
+    ] = Style.PLAIN,
     timeout: Annotated[float, typer.Option(min=1.0, help="Wait this many seconds for one answer.")] = 600.0,
 ) -> None:
     """Let a language model describe actions and their joints. Needs the extra `text`.
@@ -43,7 +58,8 @@ def describe(
     wanted = list(dict.fromkeys(named))
     if not wanted:
         raise DescriptionError("no action is named", code="bad_name", hint="Name some, or a file with --actions-of.")
-    folder, console, num_retries = out / slug(model), Console(stderr=True), 0
+    suffix = "" if style is Style.PLAIN else f"-{style.value}"
+    folder, console, num_retries = out / f"{slug(model)}{suffix}", Console(stderr=True), 0
     try:
         chat = Chat(llm, model, api_key=os.environ.get("OPENAI_API_KEY", "").strip(), timeout_s=timeout)
     except ImportError as missing:
@@ -65,6 +81,7 @@ def describe(
             failed = describe_actions(
                 wanted, chat, folder, layout_by_name(layout),
                 date=datetime.now(UTC).date().isoformat(),
+                style=style.value,
                 on_progress=lambda done: progress.advance(task, done),
                 on_retry=on_retry,
             )  # fmt: skip

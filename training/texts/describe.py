@@ -1,6 +1,6 @@
 """What a language model says of an action: the two prompts, the files that hold the answers, their reader.
 
-A folder holds the texts of one LLM to one version of the prompts: ORIGIN.json and one <slug>.json an action.
+A folder holds the texts of one LLM to one version of one style's prompts: ORIGIN.json and one <slug>.json an action.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -29,16 +29,35 @@ ANY_SHIPPED = "shipped"
 _OF_DATA_SETS = ("claude", "claude-kinetics")
 ORIGIN, KEY_JOINTS = "ORIGIN.json", "KEY_JOINTS.json"
 
-# Source: CrossGLG, Fig. 3: a global action prompt and a joint motion prompt, [...] as there.
-GLOBAL_PROMPT = (
-    "Describe the action [{action}] as a motion of the human body in one sentence of 25 to 60 words. "
-    "Name the joints and body parts that take part and how they move; do not name parts that only stay still."
-)
-JOINT_PROMPT = (
-    "For the action [{action}], describe in one sentence of 6 to 22 words how each of these joints moves: {joints}. "
-    "Where one hand or one foot acts and the name gives no side, the right one does."
-)
-PROMPT_VERSION = hashlib.sha256(f"{GLOBAL_PROMPT}\n{JOINT_PROMPT}".encode()).hexdigest()[:12]
+Style = Literal["plain", "contrastive"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prompts:
+    """Hold what asks for a sentence on the whole action, and for one on each joint."""
+
+    whole: str
+    joints: str
+
+
+_SIDE = "Where one hand or one foot acts and the name gives no side, the right one does."
+_PROMPTS: dict[Style, _Prompts] = {
+    # Source: CrossGLG, Fig. 3: a global action prompt and a joint motion prompt, [...] as there.
+    "plain": _Prompts(
+        whole="Describe the action [{action}] as a motion of the human body in one sentence of 25 to 60 words. "
+        "Name the joints and body parts that take part and how they move; do not name parts that only stay still.",
+        joints="For the action [{action}], describe in one sentence of 6 to 22 words how each of these joints moves: "
+        "{joints}. " + _SIDE,
+    ),
+    # Ours.
+    "contrastive": _Prompts(
+        whole="Describe in one sentence of 25 to 60 words how the action [{action}], as a motion of the human body, "
+        "differs from the actions that look most like it. Name these actions, and the joints and body parts that tell "
+        "it from them by how they move.",
+        joints="For the action [{action}], describe in one sentence of 6 to 22 words how the motion of each of these "
+        "joints differs from that in an action that looks like it: {joints}. " + _SIDE,
+    ),
+}
 
 # Wider than what the prompts ask for: few models count their words.
 _GLOBAL_WORDS, _JOINT_WORDS = (8, 120), (3, 50)
@@ -67,7 +86,7 @@ class Description:
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Say where a folder's texts come from; `server` is a host, `prompt` a PROMPT_VERSION."""
+    """Say where a folder's texts come from; `server` is a host, `prompt` a prompt_version()."""
 
     llm: str
     model: str
@@ -84,21 +103,27 @@ class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     joints: dict[str, str]
 
 
-def global_prompt(action: str) -> str:
+def prompt_version(style: Style = "plain") -> str:
+    """Return what changes with the prompts of a style."""
+    prompts = _PROMPTS[style]
+    return hashlib.sha256(f"{prompts.whole}\n{prompts.joints}".encode()).hexdigest()[:12]
+
+
+def global_prompt(action: str, style: Style = "plain") -> str:
     """Return the prompt for a sentence on the whole action."""
-    return GLOBAL_PROMPT.format(action=action)
+    return _PROMPTS[style].whole.format(action=action)
 
 
-def joint_prompt(action: str, joints: Iterable[str]) -> str:
+def joint_prompt(action: str, joints: Iterable[str], style: Style = "plain") -> str:
     """Return the prompt for a sentence on each of these joints, named as in a layout."""
-    return JOINT_PROMPT.format(action=action, joints=", ".join(spoken_joint(joint) for joint in joints))
+    return _PROMPTS[style].joints.format(action=action, joints=", ".join(spoken_joint(joint) for joint in joints))
 
 
-def both_prompts(action: str, joints: Sequence[str]) -> str:
+def both_prompts(action: str, joints: Sequence[str], style: Style = "plain") -> str:
     """Return both prompts as one: so an answer is a whole file, and the joints fit the sentence."""
     form = {"global": "answer to 1", "joints": {joint: spoken_joint(joint) for joint in joints}}
     return (
-        f"1. {global_prompt(action)}\n2. {joint_prompt(action, joints)}\n"
+        f"1. {global_prompt(action, style)}\n2. {joint_prompt(action, joints, style)}\n"
         "Answer with nothing but a JSON object of this form, in which each joint's name is replaced by its sentence, "
         "no two of them the same:\n"
         f"{msgspec.json.encode(form).decode()}"
@@ -260,10 +285,14 @@ def _collision(where: str, action: str, other: str) -> DescriptionError:
 
 
 def _command(folder: Path, actions: Sequence[str]) -> str:
-    model, out = "NAME", ""
-    if folder.parent != SHIPPED and (folder / ORIGIN).is_file():
-        model, out = shlex.quote(read_origin(folder).model), f" --out {shlex.quote(str(folder.parent))}"
-    return f"Make them: crossglg-edge describe {shlex.join(actions)} --llm URL --model {model}{out}"
+    model, options = "NAME", ""
+    if (folder / ORIGIN).is_file():
+        origin = read_origin(folder)
+        if origin.prompt == prompt_version("contrastive"):
+            options = " --style contrastive"
+        if folder.parent != SHIPPED:
+            model, options = shlex.quote(origin.model), f"{options} --out {shlex.quote(str(folder.parent))}"
+    return f"Make them: crossglg-edge describe {shlex.join(actions)} --llm URL --model {model}{options}"
 
 
 def _decode(path: Path, kind: type[T]) -> T:

@@ -16,12 +16,13 @@ from streams.layouts import Layout
 from training.texts.describe import (
     KEY_JOINTS,
     ORIGIN,
-    PROMPT_VERSION,
     Description,
     Origin,
+    Style,
     both_prompts,
     check_slugs,
     faults,
+    prompt_version,
     read_file,
     read_origin,
     slug,
@@ -156,6 +157,7 @@ def describe_actions(
     layout: Layout,
     *,
     date: str,
+    style: Style = "plain",
     on_progress: Callable[[int], None],
     on_retry: Notice,
     pause_s: float = 1.0,
@@ -167,13 +169,13 @@ def describe_actions(
     action and why it is asked again. Raises LlmError, and, before anything is asked, DescriptionError.
     """
     check_slugs(actions)
-    _claim(folder, chat, date)
+    _claim(folder, chat, style, date)
     said, failed = _said_by_others(actions, folder), {}
     wanted = _without_file(actions, folder, layout, said, on_retry)
     on_progress(len(actions) - len(wanted))
     for action in wanted:
         try:
-            text = _describe(action, chat, layout, said, on_retry, pause_s)
+            text = _describe(action, chat, layout, said, on_retry, style=style, pause_s=pause_s)
             write_description(folder, text)
             said.add(text)
         except _Again as last:
@@ -188,15 +190,15 @@ def describe_actions(
     return failed
 
 
-def _claim(folder: Path, chat: Chat, date: str) -> None:
+def _claim(folder: Path, chat: Chat, style: Style, date: str) -> None:
     """Write ORIGIN.json, or check that the texts already there are of the same model and prompts."""
-    server = chat.url.host
+    server, prompt = chat.url.host, prompt_version(style)
     if (folder / ORIGIN).exists():
         origin = read_origin(folder)
-        if (origin.model, origin.prompt) != (chat.model, PROMPT_VERSION):
+        if (origin.model, origin.prompt) != (chat.model, prompt):
             raise DescriptionError(
                 f"{folder} holds texts of model {origin.model!r} to prompts {origin.prompt}, "
-                f"these would be of {chat.model!r} to {PROMPT_VERSION}",
+                f"these would be of {chat.model!r} to {prompt} ({style})",
                 code="other_origin",
                 hint="Choose another folder with --out.",
             )
@@ -211,7 +213,7 @@ def _claim(folder: Path, chat: Chat, date: str) -> None:
     how = "crossglg-edge describe: both prompts in one request an action, answers checked and kept as they came"
     write_origin(
         folder,
-        Origin(llm=folder.name, model=chat.model, server=server, prompt=PROMPT_VERSION, date=date, how=how),
+        Origin(llm=folder.name, model=chat.model, server=server, prompt=prompt, date=date, how=how),
     )
 
 
@@ -258,9 +260,9 @@ def _without_file(actions: Sequence[str], folder: Path, layout: Layout, said: Se
 
 
 def _describe(
-    action: str, chat: Chat, layout: Layout, said: Sentences, on_retry: Notice, pause_s: float
+    action: str, chat: Chat, layout: Layout, said: Sentences, on_retry: Notice, *, style: Style, pause_s: float
 ) -> Description:
-    messages = [{"role": "user", "content": both_prompts(action, layout.joints)}]
+    messages = [{"role": "user", "content": both_prompts(action, layout.joints, style)}]
     for attempt in range(ATTEMPTS):
         try:
             answer = chat.ask(messages, _schema(layout))
