@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from streams.layouts import KINECT25_PARENTS
+from streams.layouts import INFOGCN_PARENTS
 
 _BLOCKS = ((64, 1), (64, 1), (64, 1), (128, 2), (128, 1), (128, 1), (256, 2), (256, 1), (256, 1))
 _HEADS = 3
@@ -30,7 +30,7 @@ class PlainInfoGCN(nn.Module):
         super().__init__()
         self.noise_ratio = noise_ratio
         bones_VV = torch.eye(_JOINTS)
-        for joint, parent in enumerate(KINECT25_PARENTS):
+        for joint, parent in enumerate(INFOGCN_PARENTS):
             if joint != parent:
                 bones_VV[joint, parent] = -1
         self.register_buffer("bones_VV", bones_VV, persistent=False)

@@ -69,6 +69,11 @@ def branch_from_run(
     Raises ConfigError, or BundleError where T does not allow the embedding.
     """
     skeleton, about = load_run(run)
+    if about["config"]["windows"] != "device":
+        raise BundleError(
+            f"{run} was trained on the windows of InfoGCN's authors, which no device makes",
+            hint='Train with the preset 2-cores, or with windows = "device" and num_persons = 1 in --config.',
+        )
     branch = FrozenBranch(skeleton, embedding).eval()
     num_frames = training_windows.shape[1]
     num_left = skeleton.encoder.config.frames_after(num_frames)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -24,7 +24,7 @@ from export.fold import FoldedBranch
 from export.frozen import Embedding, FrozenBranch, embed
 from streams.errors import BundleError
 from training.model import InfoGCN
-from training.run import TrainConfig
+from training.run import TrainConfig, stored_config
 
 # Largest difference of an embedding component between torch and ONNX Runtime, both fp32.
 PARITY_TOLERANCE = 1e-4
@@ -131,7 +131,7 @@ def _note_other_names(model: onnx.ModelProto, branch: nn.Module) -> None:
 def _fresh_branch(info: BundleInfo, file: Path, weights: dict[str, Tensor]) -> FrozenBranch:
     """Return a branch as bundle.json describes it, whose projection and cohort have the shapes of the file's."""
     try:
-        config = msgspec.convert(info.training["config"], TrainConfig)
+        config = msgspec.convert(stored_config(cast("dict[str, Any]", info.training["config"])), TrainConfig)
         branch = FrozenBranch(config.make_branch(num_classes=2), cast(Embedding, info.embedding))
         branch.projection = torch.zeros(len(branch.mean_C), len(weights["project.weight"]))
     except (KeyError, msgspec.ValidationError) as error:

@@ -34,10 +34,12 @@ KINECT25_AXES = "LUF"
 # How joint names say left and right.
 _SIDES = (("Left", "Right"), ("left", "right"), ("^L", "R"), ("^l", "r"))
 
-# Parent of each kinect25 joint, rooted at SpineMid (joint 2 of NTU counts from 1), as InfoGCN has.
+# Parent of each kinect25 joint, rooted at SpineMid (joint 2 of NTU counts from 1).
 KINECT25_PARENTS = (
     1, 1, 20, 2, 20, 4, 5, 6, 20, 8, 9, 10, 0, 12, 13, 14, 0, 16, 17, 18, 1, 7, 7, 11, 11,
 )  # fmt: skip
+# The same as InfoGCN's authors have it: the tip of a hand hangs on its thumb.
+INFOGCN_PARENTS = (*KINECT25_PARENTS[:21], 22, 7, 24, 11)
 # Joints in an order in which a parent comes before its children, without the root.
 KINECT25_PARENT_FIRST = (0, 20, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 21, 22, 23, 24)
 

@@ -32,7 +32,15 @@ from training.run.loop import TrainConfig, load_run, train
 from training.texts.key_joints import read_key_joints
 
 SCRIPT = str(Path(sys.executable).with_name("crossglg-edge"))
-GUIDED = TrainConfig(num_frames=16, width=16, epochs=1, batch=4, guidance=GuidanceConfig(shared_channels=16))
+GUIDED = TrainConfig(
+    windows="device",
+    num_persons=1,
+    num_frames=16,
+    width=16,
+    epochs=1,
+    batch=4,
+    guidance=GuidanceConfig(shared_channels=16),
+)
 UNGUIDED = replace(GUIDED, guidance=GuidanceConfig(global_to_local=False, local_to_global=False))
 
 
@@ -140,8 +148,8 @@ def test_what_a_joint_looks_at_counts_by_its_k_out(num_pre: int) -> None:
         _, importance_BV = branch.features(torch.from_numpy(some_windows())[:, None])
     assert importance_BV is not None
     assert importance_BV.std() > 1e-3
-    np.testing.assert_allclose(looked.importance_NV, importance_BV, rtol=1e-5)
-    np.testing.assert_allclose(looked.weighed_NV, np.roll(importance_BV, 1, axis=1), rtol=1e-4)
+    np.testing.assert_allclose(looked.importance_NV, importance_BV, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(looked.weighed_NV, np.roll(importance_BV, 1, axis=1), rtol=1e-4, atol=1e-9)
     np.testing.assert_allclose(looked.attention_NLV, 1 / 25, rtol=1e-5)
 
 

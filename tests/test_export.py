@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 
 NUM_FRAMES = 32
+SMALL = TrainConfig(windows="device", num_persons=1, num_frames=NUM_FRAMES, width=16)
 ALONE = GuidanceConfig(global_to_local=False, local_to_global=False)
 WINDOWS = np.random.default_rng(0).normal(0, 0.5, (6, NUM_FRAMES, 25, 3)).astype(np.float32)
 ACTIONS = ["a", "b"] * (len(WINDOWS) // 2)
@@ -59,7 +61,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         archives={"performer": "synthetic"},
     )
     out = tmp_path_factory.mktemp("run")
-    train(data, TrainConfig(num_frames=NUM_FRAMES, width=16, guidance=ALONE, epochs=1, batch=4, lr=1e-3), out)
+    config = replace(SMALL, guidance=ALONE, epochs=1, batch=4, lr=1e-3)
+    train(data, config, out)
     return out
 
 
@@ -113,7 +116,7 @@ def base(archive: Path) -> tuple[Array, list[str]]:
 def frozen(embedding: Embedding, guidance: GuidanceConfig) -> FrozenBranch:
     """Return a branch of width 16 with fresh weights."""
     torch.manual_seed(0)
-    skeleton = TrainConfig(num_frames=NUM_FRAMES, width=16, guidance=guidance).make_branch(20)
+    skeleton = replace(SMALL, guidance=guidance).make_branch(20)
     return FrozenBranch(skeleton, embedding).eval()
 
 

@@ -58,7 +58,9 @@ def frozen(
     `sign`: of some scales of normalizations; `cohort`: known actions.
     """
     torch.manual_seed(0)
-    config = TrainConfig(num_frames=NUM_FRAMES, width=16, guidance=guidance, inputs=inputs)
+    config = TrainConfig(
+        windows="device", num_persons=1, num_frames=NUM_FRAMES, width=16, guidance=guidance, inputs=inputs
+    )
     branch = FrozenBranch(config.make_branch(20), embedding).eval()
     for layer in branch.modules():
         if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):

@@ -35,9 +35,10 @@ data = TrainingSet(
     labels=np.tile(np.arange(4), 8), classes=actions, archives={"performer": "synthetic"},
 )
 config = TrainConfig(
+    windows="device", num_persons=1, initial_weights="torch", warmup="batch", drop_last=False, cross_smoothing=0.1,
     width=16, num_frames=16, epochs=4, batch=14, lr=0.005, warmup_share=0.0, classifier="cosine",
-    augmentation=Augmentation(min_crop=1, max_turn_rad=0, axis_scale=0, joint_noise=0, joint_drop=0),
-    guidance=GuidanceConfig(shared_channels=16, text_self_attention=False),
+    augmentation=Augmentation(min_crop=1, min_crop_frames=0, max_turn_rad=0),
+    guidance=GuidanceConfig(key_joints="share", shared_channels=16, text_self_attention=False),
 )
 torch.manual_seed(0)
 guidance = Guidance(key_joints_AV=(torch.rand(4, 25) < 0.3).float(), texts_AVC=torch.randn(4, 25, 12))

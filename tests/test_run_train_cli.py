@@ -22,6 +22,7 @@ from streams.errors import CrossGLGError
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
 from training.run.files import CHECKPOINT, COLUMNS, CURVE, RUN, WEIGHTS
+from training.run.paper import ALWAYS, OTHER_TEXT_ENCODER
 
 SCRIPT = Path(sys.executable).with_name("crossglg-edge")
 # The performer's actions that have shipped texts.
@@ -136,7 +137,7 @@ def test_flags_go_before_the_file_and_the_file_before_the_preset(folder: Path, t
     protocol = tmp_path / "protocol.json"
     protocol.write_text(json.dumps({"sets": ["first"], "novel": ["clap"], "base_order": ["push", "swipe", "punch"]}))
     args = [folder, "--out", tmp_path / "run", "--preset", "paper", "--config", folder / "small.toml"]
-    args += ["--epochs", 1, "--batch", 4, "--num-pre", 7, "--no-local-to-global", "--seed", 3]
+    args += ["--epochs", 1, "--batch", 4, "--num-pre", 7, "--no-local-to-global", "--seed", 3, "--lr", 1e-3]
     args += ["--base-of", protocol, "--base", 2]
     add_offline_commands()
     result = CliRunner().invoke(app, ["train", *map(str, args)], catch_exceptions=False)
@@ -145,17 +146,19 @@ def test_flags_go_before_the_file_and_the_file_before_the_preset(folder: Path, t
     config = run["config"]
     assert (config["batch"], config["seed"], config["epochs"]) == (4, 3, 1)
     assert (config["width"], config["num_frames"], config["augmentation"]["min_crop"]) == (16, 16, 0.8)
-    assert (config["lr"], config["schedule"], config["augmentation"]["joint_noise"]) == (0.05, "step", 0.01)
+    assert (config["lr"], config["schedule"], config["windows"]) == (1e-3, "step", "authors")
     guidance = config["guidance"]
     assert (guidance["num_pre"], guidance["local_to_global"], guidance["global_to_local"]) == (7, False, True)
     assert guidance["shared_channels"] == 16
     assert run["classes"] == ["push", "swipe"]
+    told = " ".join(result.output.split())
+    assert all(f"not as in the paper: {each}" in told for each in (*ALWAYS, OTHER_TEXT_ENCODER, "width is 16"))
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("widht = 8", "unknown key widht: expected one of num_frames"),
+        ("widht = 8", "unknown key widht: expected one of encoder, windows, num_frames"),
         ("[guidance]\nnum_prae = 5", "unknown key guidance.num_prae"),
         ("width = 'wide'", "Expected `int`, got `str` - at `$.width`"),
         ("width = 9", "expected a multiple of 8"),

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from streams.arrays import Array
 from streams.errors import EngineError
-from streams.layouts import KINECT25_PARENTS
+from streams.layouts import INFOGCN_PARENTS
 
 Weights = Callable[[str, tuple[int, ...]], Array]
 
@@ -49,7 +49,7 @@ def plain_infogcn(num_classes: int = 60, num_frames: int = 64, weights: Weights 
             hint="Install it with `pip install onnx`.",
         ) from missing
     bones_VV = np.eye(_JOINTS, dtype=np.float32)
-    for joint, parent in enumerate(KINECT25_PARENTS):
+    for joint, parent in enumerate(INFOGCN_PARENTS):
         bones_VV[joint, parent] -= joint != parent
     x = graph.reshaped(graph.op("Transpose", "windows", perm=[0, 4, 2, 3, 1]), (-1, _JOINTS, 3))
     x = graph.linear("to_joint_embedding", graph.op("MatMul", graph.constant(bones_VV), x), 3, 64)

@@ -75,7 +75,7 @@ def train(
         from edge.model import open_encoder
         from training import run
         from training.data import archive_paths, load_training_set
-        from training.run import load_guidance, read_train_config
+        from training.run import deviations, load_guidance, read_train_config, text_encoder_at_hand
         from training.texts import chosen_texts, read_descriptions
     except ImportError as missing:
         raise CrossGLGError(
@@ -98,7 +98,8 @@ def train(
     data = load_training_set(archive_paths(archives), actions=actions, num_persons=chosen.num_persons)
     guidance = None
     if chosen.needs_texts:
-        chosen = replace(chosen, descriptions=chosen_texts(chosen.descriptions, data.classes))
+        llm = chosen_texts(chosen.descriptions, data.classes)
+        chosen = replace(chosen, descriptions=llm, text_encoder=text_encoder_at_hand(llm, chosen.text_encoder))
         guidance = load_guidance(chosen.descriptions, data.classes, chosen.text_encoder)
     imitated = open_encoder(teacher) if teacher is not None else None
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0", soft_wrap=True, highlight=False)
@@ -108,6 +109,9 @@ def train(
         f"{len(data):,} clips of {len(data.classes)} actions from {len(data.archives)} archives"
         f"{escape(guided)} -> {escape(str(out))}"
     )
+    if preset is Preset.PAPER:
+        for told in deviations(chosen):
+            console.print(f"not as in the paper: {escape(told)}")
     columns = TextColumn("training"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn()
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=None, rate="")

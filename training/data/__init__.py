@@ -1,10 +1,12 @@
 """Archives and data sets in, a training set out; what is prepared keeps its origin."""
 
 from training.data import kinetics, ntu
+from training.data.authors import SecondPerson, authors_windows, turned_at_random
 from training.data.prepare import Sample, prepare_archives
 from training.data.training_set import (
     NUM_TWINS,
     Augmentation,
+    Persons,
     TrainingSet,
     archive_paths,
     augmented_windows,
@@ -16,14 +18,18 @@ from training.data.training_set import (
 __all__ = [
     "NUM_TWINS",
     "Augmentation",
+    "Persons",
     "Sample",
+    "SecondPerson",
     "TrainingSet",
     "archive_paths",
     "augmented_windows",
+    "authors_windows",
     "kinetics",
     "load_training_set",
     "ntu",
     "prepare_archives",
     "sampling_order",
+    "turned_at_random",
     "with_twins",
 ]

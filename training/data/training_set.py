@@ -19,6 +19,7 @@ from streams.arrays import Array
 from streams.errors import ArchiveError
 from streams.layouts import mirrored_view
 from streams.movement import Movement
+from training.data.authors import turns
 
 Labels = npt.NDArray[np.int64]
 # The movement of one person or two at the same moments, without NaN.
@@ -49,16 +50,18 @@ class Augmentation:
     """Name each random change of a training window.
 
     Crop and turn are the authors' (source: stnoah1/infogcn); the others stand for what sensors and
-    people differ in. `min_crop`: the smallest part of a clip that is kept. Sizes are standard deviations.
+    people differ in. `min_crop`: the smallest part of a clip that is kept, `min_crop_frames`: and of frames. Sizes are
+    standard deviations.
     `reversed_share`, `mirrored_share`: the shares of windows that run backwards, and whose left and right are
     exchanged; such a window is of a class of its own, its class's twin (ours: more classes to learn from).
     """
 
     min_crop: float = 0.5
+    min_crop_frames: int = 64
     max_turn_rad: float = 0.3
-    axis_scale: float = 0.08
-    joint_noise: float = 0.01
-    joint_drop: float = 0.02
+    axis_scale: float = 0.0
+    joint_noise: float = 0.0
+    joint_drop: float = 0.0
     reversed_share: float = 0.0
     mirrored_share: float = 0.0
 
@@ -66,6 +69,11 @@ class Augmentation:
     def has_twins(self) -> bool:
         """Whether some windows run backwards or are mirrored, as classes of their own."""
         return self.reversed_share > 0 or self.mirrored_share > 0
+
+    @property
+    def has_more_than_theirs(self) -> bool:
+        """Whether it does more than InfoGCN's authors, who crop and turn."""
+        return self.has_twins or max(self.axis_scale, self.joint_noise, self.joint_drop) > 0
 
 
 def load_training_set(
@@ -138,7 +146,7 @@ def augmented_windows(
     """
     lengths_B = np.array([len(persons[0]) for persons in clips])
     keep_B = np.rint(lengths_B * rng.uniform(augmentation.min_crop, 1, len(clips))).astype(np.int64)
-    keep_B = np.minimum(np.maximum(keep_B, 2), lengths_B)
+    keep_B = np.minimum(np.maximum(keep_B, max(augmentation.min_crop_frames, 2)), lengths_B)
     start_B = rng.integers(0, lengths_B - keep_B + 1)
     dropped_BV = rng.random((len(clips), 25)) < augmentation.joint_drop
     joints = np.zeros((len(clips), num_persons, num_frames, 25, 3), np.float32)
@@ -162,7 +170,7 @@ def augmented_windows(
     for i, m in np.argwhere(present_BM[:, 1:]).tolist():
         windows[i, m + 1] = _in_frame_of(joints[i, 0], windows[i, 0], joints[i, m + 1])
     windows[:, 0] = stand_up(windows[:, 0])
-    turn_B33 = _turns(rng.uniform(-1, 1, (len(clips), 3)) * augmentation.max_turn_rad)
+    turn_B33 = turns(rng.uniform(-1, 1, (len(clips), 3)) * augmentation.max_turn_rad)
     scale_B13 = rng.normal(1, augmentation.axis_scale, (len(clips), 1, 3)).astype(np.float32)
     changed = (windows.reshape(len(clips), -1, 3) @ (turn_B33 * scale_B13)).reshape(windows.shape)
     changed += augmentation.joint_noise * rng.standard_normal(windows.shape, np.float32)
@@ -187,14 +195,3 @@ def _in_frame_of(first_TV3: Array, window_TV3: Array, second_TV3: Array) -> Arra
 
     moved, *_ = np.linalg.lstsq(with_one(first_TV3), window_TV3.reshape(-1, 3), rcond=None)
     return np.asarray((with_one(second_TV3) @ moved).reshape(second_TV3.shape), np.float32)
-
-
-def _turns(angles_B3: npt.NDArray[np.float64]) -> Array:
-    """Return rotations about x, then y, then z of points in rows, shape (B, 3, 3)."""
-    (cx, cy, cz), (sx, sy, sz) = np.cos(angles_B3).T, np.sin(angles_B3).T
-    one, zero = np.ones_like(cx), np.zeros_like(cx)
-    about_x = np.array([[one, zero, zero], [zero, cx, -sx], [zero, sx, cx]])
-    about_y = np.array([[cy, zero, sy], [zero, one, zero], [-sy, zero, cy]])
-    about_z = np.array([[cz, -sz, zero], [sz, cz, zero], [zero, zero, one]])
-    about_x, about_y, about_z = (np.moveaxis(turn, 2, 0) for turn in (about_x, about_y, about_z))
-    return np.asarray(about_x @ about_y @ about_z, np.float32)

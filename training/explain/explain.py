@@ -19,6 +19,7 @@ from streams.archive import read_archive
 from streams.arrays import Array
 from streams.errors import ArchiveError, DescriptionError
 from streams.movement import Movement
+from training.data import authors_windows
 from training.model import SkeletonBranch
 from training.run import load_run
 from training.texts import chosen_texts, read_key_joints
@@ -120,7 +121,7 @@ def _explain(
     shown: int,
     report: Callable[[int], None],
 ) -> Explanation:
-    looks = [_look(branch, of_action, about["config"]["num_frames"], report) for of_action in clips.values()]
+    looks = [_look(branch, of_action, about["config"], report) for of_action in clips.values()]
     importance_AV = None
     if branch.jid is not None:
         shares = [each.importance_NV / each.importance_NV.sum(axis=1, keepdims=True) for each in looks]
@@ -136,12 +137,18 @@ def _explain(
     )
 
 
-def _look(branch: SkeletonBranch, clips: Sequence[PersonClip], num_frames: int, report: Callable[[int], None]) -> Look:
+def _look(
+    branch: SkeletonBranch, clips: Sequence[PersonClip], config: dict[str, Any], report: Callable[[int], None]
+) -> Look:
     looks = []
     for start in range(0, len(clips), _BATCH):
         batch = clips[start : start + _BATCH]
-        windows = [window_from_movement(clip.movement, num_frames) for clip in batch]
-        looks.append(look(branch, np.stack(windows)))
+        num_frames = config["num_frames"]
+        if config["windows"] == "authors":
+            windows = authors_windows([(clip.movement,) for clip in batch], num_frames, 1)[:, 0]
+        else:
+            windows = np.stack([window_from_movement(clip.movement, num_frames) for clip in batch])
+        looks.append(look(branch, windows))
         report(len(batch))
     return Look(*map(np.concatenate, zip(*looks, strict=True)))
 

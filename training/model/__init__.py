@@ -13,9 +13,11 @@ from training.model.ctr_gcn import CTRGCN, CTRGCNConfig
 from training.model.encoder import EncoderConfig, SkeletonEncoder
 from training.model.infogcn import (
     NUM_HEADS,
+    BoneTree,
     EncodingBlock,
     InfoGCN,
     InfoGCNConfig,
+    InitialWeights,
     Input,
     MultiScaleTCN,
     SpatialAttentionGC,
@@ -26,6 +28,7 @@ __all__ = [
     "CTRGCN",
     "NUM_HEADS",
     "NUM_QUARTERS",
+    "BoneTree",
     "CTRGCNConfig",
     "CrossModalInteraction",
     "EncoderConfig",
@@ -34,6 +37,7 @@ __all__ = [
     "GuidanceConfig",
     "InfoGCN",
     "InfoGCNConfig",
+    "InitialWeights",
     "Input",
     "MultiScaleTCN",
     "SkeletonBranch",

@@ -41,7 +41,7 @@ class GuidanceConfig:
     num_interactions: int = 3
     alpha_calibrate: float = 0.5
     alpha_cross: float = 0.2
-    key_joints: Literal["share", "binary", "sigmoid"] = "share"
+    key_joints: Literal["share", "binary", "sigmoid"] = "binary"
     calibrate_sum: bool = False
     jid_hidden: int = 128
     project: bool = True

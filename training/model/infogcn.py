@@ -17,7 +17,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS
+from streams.layouts import INFOGCN_PARENTS, KINECT25_JOINTS, KINECT25_PARENTS
 
 # Channels out of the nine blocks, as multiples of the width.
 BLOCK_WIDTHS = (1, 1, 1, 2, 2, 2, 4, 4, 4)
@@ -25,6 +25,10 @@ NUM_HEADS = 3
 # What each joint brings: its bone (I - A^k) x, its place seen from the mid spine, how far it is from where it
 # is on average, seen from the hips, and its step from frame to frame.
 Input = Literal["bones", "places", "deviations", "steps"]
+# Fresh weights as the authors draw them, or torch's defaults, which leave attention even over the joints at first.
+InitialWeights = Literal["authors", "torch"]
+# Which tree bones follow: the authors', or kinect25's own, where the tip of a hand hangs on the hand.
+BoneTree = Literal["authors", "kinect25"]
 _SPINE_BASE, _SPINE_MID = KINECT25_JOINTS.index("SpineBase"), KINECT25_JOINTS.index("SpineMid")
 # Deviations and steps are smaller than places; so scaled they come near to them.
 _DEVIATION_SCALE, _STEP_SCALE = 2.0, 4.0
@@ -38,17 +42,20 @@ class InfoGCNConfig:
     8 plain joints, 0 would be all zero and is refused. `noise_ratio` scales the exponent of the
     sampling noise in training. `width`: channels of the first three blocks. `strides`: each block's
     step in time. `inputs`: what each joint brings, concatenated.
+    `initial_weights`, `bone_tree`: see InitialWeights, BoneTree.
     """
 
     num_classes: int
     num_persons: int = 1
     num_joints: int = 25
     k: int = 1
-    noise_ratio: float = 0.1
+    noise_ratio: float = 0.5
     z_prior_gain: float = 3.0
     width: int = 64
     strides: tuple[int, ...] = (1, 1, 1, 2, 1, 1, 2, 1, 1)
     inputs: tuple[Input, ...] = ("bones",)
+    initial_weights: InitialWeights = "authors"
+    bone_tree: BoneTree = "authors"
 
     @property
     def num_features(self) -> int:
@@ -91,13 +98,13 @@ class InfoGCN(nn.Module):
         self.num_features = config.num_features
         self.joints: tuple[int, ...] = tuple(range(config.num_joints))
         channels, joints, width = config.width, config.num_joints, config.num_features
-        self.register_buffer("input_map_VV", _input_map(config.k), persistent=False)
+        self.register_buffer("input_map_VV", _input_map(config.k, config.bone_tree), persistent=False)
         self.to_joint_embedding = nn.Linear(3 * len(config.inputs), channels)
         self.pos_embedding = nn.Parameter(torch.randn(1, joints, channels))
         self.data_bn = nn.BatchNorm1d(config.num_persons * joints * channels)
         blocks = []
         for multiple, stride in zip(BLOCK_WIDTHS, config.strides, strict=True):
-            blocks.append(EncodingBlock(channels, multiple * config.width, stride, joints))
+            blocks.append(EncodingBlock(channels, multiple * config.width, stride, joints, config.initial_weights))
             channels = multiple * config.width
         self.blocks = nn.ModuleList(blocks)
         self.fc = nn.Linear(width, width)
@@ -185,15 +192,19 @@ def joint_inputs(x_NMTVC: Tensor, names: Sequence[Input], input_map_VV: Tensor) 
 class EncodingBlock(nn.Module):
     """One block: relu(MS_TCN(SA_GC(x)) + residual(x)), x of shape (B, C, T, V)."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int, num_joints: int) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, stride: int, num_joints: int, initial: InitialWeights = "authors"
+    ) -> None:
         super().__init__()
-        self.agcn = SpatialAttentionGC(channels_in, channels_out, num_joints)
+        self.agcn = SpatialAttentionGC(channels_in, channels_out, num_joints, initial)
         self.tcn = MultiScaleTCN(channels_out, stride)
         self.residual: nn.Module = nn.Identity()
         if channels_in != channels_out or stride != 1:
             self.residual = nn.Sequential(
                 nn.Conv2d(channels_in, channels_out, 1, stride=(stride, 1)), nn.BatchNorm2d(channels_out)
             )
+            if initial == "authors":
+                _kaiming_fan_out(self.residual[0])
 
     def forward(self, x_NCTV: Tensor, importance_NV: Tensor | None = None) -> Tensor:
         """Return the block's output; `importance_NV` weighs the spatially mixed features (CrossGLG, Eq. 1).
@@ -210,15 +221,18 @@ class EncodingBlock(nn.Module):
 class SpatialAttentionGC(nn.Module):
     """Self-attention over the joints of each frame, times a learned topology shared by all frames."""
 
-    def __init__(self, channels_in: int, channels_out: int, num_joints: int) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, num_joints: int, initial: InitialWeights = "authors"
+    ) -> None:
         super().__init__()
         self.head_channels = channels_in // 8
         self.norm = nn.LayerNorm(channels_in)
         self.to_qk = nn.Linear(channels_in, 2 * NUM_HEADS * self.head_channels)
         self.shared_topology = nn.Parameter(torch.eye(num_joints).repeat(NUM_HEADS, 1, 1))
         heads = [nn.Conv2d(channels_in, channels_out, 1) for _ in range(NUM_HEADS)]
+        fan_in = channels_in if initial == "authors" else 1
         for head in heads:
-            nn.init.normal_(head.weight, 0, (2.0 / (channels_out * NUM_HEADS)) ** 0.5)
+            nn.init.normal_(head.weight, 0, (2.0 / (channels_out * fan_in * NUM_HEADS)) ** 0.5)
             nn.init.zeros_(cast(Tensor, head.bias))
         self.conv_d = nn.ModuleList(heads)
         self.bn = nn.BatchNorm2d(channels_out)
@@ -226,6 +240,10 @@ class SpatialAttentionGC(nn.Module):
         self.down: nn.Module = nn.Identity()
         if channels_in != channels_out:
             self.down = nn.Sequential(nn.Conv2d(channels_in, channels_out, 1), nn.BatchNorm2d(channels_out))
+        if initial == "authors":
+            nn.init.normal_(self.to_qk.weight)
+            if isinstance(self.down, nn.Sequential):
+                _kaiming_fan_out(self.down[0])
 
     def attention(self, x_NCTV: Tensor) -> Tensor:
         """Return how much each joint (fourth axis) takes of each (last axis), topology and all: (N, T, H, V, V)."""
@@ -341,11 +359,17 @@ def _shortcut(layer: nn.Module, x_NCTV: Tensor) -> Tensor:
     return _normalize([norm], _project([conv], x_NCTV))
 
 
-def _input_map(k: int) -> Tensor:
+def _input_map(k: int, tree: BoneTree) -> Tensor:
     """Return I - A^k, shape (25, 25): row v takes joint v minus its k-th ancestor; past the root, 0."""
     parent = torch.zeros(25, 25)
-    for joint, above in enumerate(KINECT25_PARENTS):
+    for joint, above in enumerate(INFOGCN_PARENTS if tree == "authors" else KINECT25_PARENTS):
         if joint != above:
             parent[joint, above] = 1
     ancestor: Tensor = torch.linalg.matrix_power(parent, k)
     return torch.eye(25) - ancestor
+
+
+def _kaiming_fan_out(layer: nn.Module) -> None:
+    conv = cast(nn.Conv2d, layer)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out")
+    nn.init.zeros_(cast(Tensor, conv.bias))

@@ -5,14 +5,23 @@ Shapes: N windows of a batch, M persons, T frames, V = 25, C = 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from training.data import TrainingSet, augmented_windows, sampling_order, with_twins
+from streams.arrays import Array
+from training.data import (
+    Persons,
+    TrainingSet,
+    augmented_windows,
+    authors_windows,
+    sampling_order,
+    turned_at_random,
+    with_twins,
+)
 from training.run.config import TrainConfig
 
 
@@ -29,17 +38,36 @@ def batches(data: TrainingSet, config: TrainConfig, epoch: int, rank: int = 0, n
     """Yield an epoch's batches, the same for the same seed and epoch; of `num_ranks` processes, each its share.
 
     The last batch is cut to a multiple of `num_ranks`, so that all weigh the same; one of fewer than two
-    windows a process is left out: batch normalization needs two.
+    windows a process is left out: batch normalization needs two. So is one that is not whole with `drop_last`.
     """
     order = sampling_order(data.labels, config.balance, np.random.default_rng((config.seed, epoch)))
     rng = np.random.default_rng((config.seed, epoch, rank))
     for start in range(0, len(order), config.batch):
         chosen = order[start : start + config.batch]
+        if config.drop_last and start and len(chosen) < config.batch:
+            continue
         chosen = chosen[rank : len(chosen) // num_ranks * num_ranks : num_ranks]
         if len(chosen) < 2:
             continue
         clips = [data.clips[i] for i in chosen]
-        views = augmented_windows(clips, config.num_frames, config.augmentation, rng, config.num_persons)
+        views = _views(clips, config, rng)
         both, twins = with_twins(np.concatenate(views, axis=1), config.augmentation, rng)
         x_NMTVC, undistorted_NMTVC = torch.from_numpy(both).split(config.num_persons, dim=1)
         yield Batch(x_NMTVC, undistorted_NMTVC, torch.from_numpy(data.labels[chosen]), torch.from_numpy(twins))
+
+
+def _views(clips: Sequence[Persons], config: TrainConfig, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return one random view of each clip, (B, M, T, 25, 3), and the same before it was distorted."""
+    augmentation = config.augmentation
+    if config.windows == "device":
+        return augmented_windows(clips, config.num_frames, augmentation, rng, config.num_persons)
+    windows = authors_windows(
+        clips,
+        config.num_frames,
+        config.num_persons,
+        second=config.second_person,
+        rng=rng,
+        min_crop=augmentation.min_crop,
+        min_crop_frames=augmentation.min_crop_frames,
+    )
+    return turned_at_random(windows, augmentation.max_turn_rad, rng), windows

@@ -11,9 +11,18 @@ from typing import Any, Literal
 import msgspec
 
 from streams.errors import ConfigError
-from training.data import Augmentation
-from training.model import NUM_QUARTERS, EncoderConfig, GuidanceConfig, InfoGCNConfig, Input, SkeletonBranch
-from training.texts import ANY_SHIPPED, ENCODER
+from training.data import Augmentation, SecondPerson
+from training.model import (
+    NUM_QUARTERS,
+    BoneTree,
+    EncoderConfig,
+    GuidanceConfig,
+    InfoGCNConfig,
+    InitialWeights,
+    Input,
+    SkeletonBranch,
+)
+from training.texts import ANY_SHIPPED, ENCODER, PAPER_ENCODER
 
 Preset = Literal["paper", "2-cores"]
 EncoderName = Literal["infogcn"]
@@ -36,19 +45,25 @@ class TrainConfig:
     """
 
     encoder: EncoderName = "infogcn"
+    windows: Literal["authors", "device"] = "authors"
     num_frames: int = 64
-    num_persons: Literal[1, 2] = 1
+    num_persons: Literal[1, 2] = 2
+    second_person: SecondPerson = "first"
     width: int = 64
     strides: tuple[int, ...] = (1, 1, 1, 2, 1, 1, 2, 1, 1)
     k: int = 1
     inputs: tuple[Input, ...] = ("bones",)
+    noise_ratio: float = 0.5
+    initial_weights: InitialWeights = "authors"
+    bone_tree: BoneTree = "authors"
     place_channels: int = 32
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     descriptions: str = ANY_SHIPPED
-    text_encoder: str = ENCODER
+    text_encoder: str = PAPER_ENCODER
     classifier: Literal["latent", "cosine"] = "latent"
     embedding_scale: float = 20.0
     label_smoothing: float = 0.1
+    cross_smoothing: float = 0.0
     lambda_class_mean: float = 0.1
     lambda_mean_norm: float = 1e-4
     lambda_teacher: float = 10.0
@@ -57,11 +72,13 @@ class TrainConfig:
     lr: float = 0.05
     schedule: Literal["step", "cosine"] = "step"
     warmup_share: float = 5 / 110
+    warmup: Literal["epoch", "batch"] = "epoch"
     milestones: tuple[float, ...] = (90 / 110, 100 / 110)
     momentum: float = 0.9
     weight_decay: float = 5e-4
     grad_clip: float = 0.0
     balance: float = 0.0
+    drop_last: bool = True
     seed: int = 0
     bf16: bool = False
     compile: bool = False
@@ -72,6 +89,11 @@ class TrainConfig:
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected {least} or more")
         encoder = self.encoder_config(num_classes=2)  # refuses what the encoder would
+        if self.windows == "authors" and self.augmentation.has_more_than_theirs:
+            raise ValueError(
+                'windows = "authors" are cropped and turned only: expected no augmentation but min_crop, '
+                "min_crop_frames and max_turn_rad"
+            )
         if self.augmentation.has_twins and self.classifier != "cosine":
             raise ValueError('reversed_share and mirrored_share need classifier = "cosine"')
         num_frames = encoder.frames_after(self.num_frames)
@@ -87,10 +109,15 @@ class TrainConfig:
         if name == "paper":
             return cls()
         return cls(
-            num_frames=32, width=48, strides=(2, 1, 1, 2, 1, 1, 1, 1, 1), inputs=("places", "deviations", "steps"),
-            place_channels=16, classifier="cosine", guidance=GuidanceConfig(calibrate_sum=True), epochs=10, batch=64,
-            schedule="cosine", grad_clip=5.0, balance=0.5, bf16=True,
-            augmentation=Augmentation(min_crop=0.7, reversed_share=0.2, mirrored_share=0.5),
+            windows="device", num_frames=32, num_persons=1, width=48, strides=(2, 1, 1, 2, 1, 1, 1, 1, 1),
+            inputs=("places", "deviations", "steps"), initial_weights="torch", place_channels=16, text_encoder=ENCODER,
+            classifier="cosine", cross_smoothing=0.1, guidance=GuidanceConfig(key_joints="share", calibrate_sum=True),
+            epochs=10, batch=64, schedule="cosine", warmup="batch", grad_clip=5.0, balance=0.5, drop_last=False,
+            bf16=True,
+            augmentation=Augmentation(
+                min_crop=0.7, min_crop_frames=0, axis_scale=0.08, joint_noise=0.01, joint_drop=0.02,
+                reversed_share=0.2, mirrored_share=0.5,
+            ),
         )  # fmt: skip
 
     @property
@@ -107,6 +134,9 @@ class TrainConfig:
             width=self.width,
             strides=self.strides,
             inputs=self.inputs,
+            noise_ratio=self.noise_ratio,
+            initial_weights=self.initial_weights,
+            bone_tree=self.bone_tree,
         )
 
     def make_branch(self, num_classes: int) -> SkeletonBranch:
@@ -114,11 +144,28 @@ class TrainConfig:
         return SkeletonBranch(self.encoder_config(num_classes), self.guidance, place_channels=self.place_channels)
 
 
+# What runs did that do not name it: those before it could be chosen.
+_BEFORE: dict[str, Any] = {
+    "windows": "device", "noise_ratio": 0.1, "initial_weights": "torch", "bone_tree": "kinect25", "warmup": "batch",
+    "drop_last": False,
+}  # fmt: skip
+
+
+def stored_config(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's stored configuration with what runs of its time did and could not name yet."""
+    if "windows" in content:
+        return content
+    augmentation = {"min_crop_frames": 0} | dict(content.get("augmentation", {}))
+    before = _BEFORE | {"cross_smoothing": content.get("label_smoothing", 0.1)}
+    return before | content | {"augmentation": augmentation}
+
+
 def learning_rate(config: TrainConfig, epoch: float) -> float:
     """Return the learning rate at a (fractional) epoch."""
     warmup = config.warmup_share * config.epochs
     if epoch < warmup:
-        return config.lr * epoch / warmup
+        risen = math.floor(epoch) + 1 if config.warmup == "epoch" else epoch
+        return config.lr * min(risen / warmup, 1.0)
     if config.schedule == "cosine":
         return config.lr * 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (config.epochs - warmup)))
     return config.lr * 0.1 ** sum(epoch >= share * config.epochs for share in config.milestones)

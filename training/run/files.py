@@ -27,7 +27,7 @@ from streams.errors import ConfigError
 from streams.files import replacing
 from training.data import TrainingSet
 from training.model import Guidance, SkeletonBranch
-from training.run.config import TrainConfig
+from training.run.config import TrainConfig, stored_config
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "encoder.safetensors"
@@ -159,6 +159,8 @@ def _read_run(out: Path) -> dict[str, Any]:
         raise ConfigError(f"{out / RUN} cannot be read as JSON: {error}", hint="Choose another --out.") from error
     if not isinstance(run, dict):
         raise ConfigError(f"{out / RUN} is not a training run's", hint="Choose another --out.")
+    if isinstance(run.get("config"), dict):
+        run["config"] = stored_config(run["config"])
     return run
 
 

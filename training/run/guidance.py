@@ -7,7 +7,14 @@ from collections.abc import Sequence
 import torch
 
 from training.model import Guidance
-from training.texts import ENCODER, chosen_texts, read_key_joints, read_text_features
+from training.texts import (
+    ENCODER,
+    PAPER_ENCODER,
+    chosen_texts,
+    has_text_features,
+    read_key_joints,
+    read_text_features,
+)
 
 
 def load_guidance(llm: str, classes: Sequence[str], encoder: str = ENCODER) -> Guidance:
@@ -21,3 +28,8 @@ def load_guidance(llm: str, classes: Sequence[str], encoder: str = ENCODER) -> G
         key_joints_AV=torch.from_numpy(read_key_joints(llm, classes)),
         texts_AVC=torch.from_numpy(read_text_features(llm, classes, encoder).t_AVC),
     )
+
+
+def text_encoder_at_hand(llm: str, encoder: str) -> str:
+    """Return what embedded an LLM's texts: `encoder`, or ENCODER where that is the paper's and nobody ran it."""
+    return ENCODER if encoder == PAPER_ENCODER and not has_text_features(llm, encoder) else encoder

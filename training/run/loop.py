@@ -169,6 +169,10 @@ def _check_shares(data: TrainingSet, config: TrainConfig, ranks: Ranks) -> None:
 
 
 def _check_teacher(info: BundleInfo, config: TrainConfig) -> None:
+    if config.windows != "device":
+        raise ConfigError(
+            f"a teacher looks at the windows of a device: expected windows = 'device', not {config.windows!r}"
+        )
     wanted = {"embedding": "joints", "num_frames": config.num_frames}
     found = {"embedding": info.embedding, "num_frames": info.num_frames}
     if found != wanted or config.num_persons != 1:

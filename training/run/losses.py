@@ -77,7 +77,7 @@ def compute_losses(
         key_joints_BV = key_joints_NV.repeat_interleave(num_persons, dim=0)
         calibrate = calibration_loss(outputs.importance_BV, key_joints_BV, config.guidance)
     if outputs.cross_logits_NA is not None:
-        cross = smoothed_cross_entropy(outputs.cross_logits_NA, labels_N, config.label_smoothing, among_NA)
+        cross = smoothed_cross_entropy(outputs.cross_logits_NA, labels_N, config.cross_smoothing, among_NA)
     if outputs.imitated_NE is not None and teacher_NE is not None:
         imitation = 1 - nn.functional.cosine_similarity(outputs.imitated_NE, teacher_NE).mean()
     guided = config.guidance.alpha_calibrate * calibrate + config.guidance.alpha_cross * cross

