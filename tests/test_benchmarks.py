@@ -13,6 +13,7 @@ import pytest
 
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
+from training.texts.describe import read_descriptions
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -102,3 +103,36 @@ def test_the_measurements_run_one_by_one_under_pytest_benchmark(tiny_bundle: Pat
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stdout
     assert "passed" in done.stdout
+
+
+def test_texts_that_embeddings_follow_name_unseen_actions_and_permuted_ones_do_not() -> None:
+    pytest.importorskip("safetensors", reason="text features need the extra `train`")
+    import text_styles
+
+    actions = sorted(read_descriptions("claude-contrastive"))
+    texts_C = text_styles.features("claude-contrastive", "both", actions)
+    rng = np.random.default_rng(0)
+    seen = rng.normal(size=(len(texts_C[actions[0]]), 64))
+    clips = {
+        action: text_styles.unit(text_C @ seen + rng.normal(size=(4, 64)) / 4) for action, text_C in texts_C.items()
+    }
+    found = text_styles.recall(texts_C, clips, actions[:90], actions[90:])
+    assert found[0].mean() > 0.5
+    assert found[1:].mean() < 0.15
+
+
+def test_the_styles_of_text_are_compared_on_a_protocol(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors", reason="text features need the extra `train`")
+    actions = sorted(read_descriptions("claude-contrastive"))[:35]
+    clips = [perform("wave", seed=seed).joints_m for seed in range(len(actions))]
+    np.savez(
+        tmp_path / "few.npz", frames=np.concatenate(clips), offsets=np.cumsum([0, *map(len, clips)]),
+        label=np.arange(len(actions)), class_names=np.array(actions), joint_names=np.array(KINECT25_JOINTS), fps=30.0,
+    )  # fmt: skip
+    protocol = {"sets": ["few"], "novel": actions[:5], "base_order": actions[5:]}
+    (tmp_path / "protocol.json").write_text(json.dumps(protocol))
+    command = [sys.executable, "benchmarks/text_styles.py", "--data", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert [row[1] for row in rows(done.stdout, "claude ")] == ["global", "joints", "both"]
+    assert len(rows(done.stdout, "claude-contrastive ")) == 6
