@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -72,32 +72,23 @@ def evaluate_baselines(
         begin_run(out, _describe([protocol, *paths], setup), is_first=True)
     work = _Work(clips=clips, draws=draws, texts=texts, size=setup.size, report=report)
     dtw = keep(out, DTW, 0, 0, work.align)
-    cells = {}
-    for num_base in bases:
-        read = _Once(partial(load_training_set, paths, actions=order[:num_base]))
-        for row in rows:
-            runs = [
-                keep(out, row.name, num_base, seed, partial(work.train, row, read, num_base, seed))
-                for seed in setup.seeds
-            ]
-            cells[row.name, num_base] = make_cell(runs, row.notes)
+
+    @lru_cache(maxsize=1)
+    def read(num_base: int) -> TrainingSet:
+        return load_training_set(paths, actions=order[:num_base])
+
+    todo = [(num_base, row, seed) for num_base in bases for row in rows for seed in setup.seeds]
+    runs: dict[tuple[str, int], list[Run]] = {}
+    for num_done, (num_base, row, seed) in enumerate(todo):
+        report("all runs", num_done, len(todo))
+        run = keep(out, row.name, num_base, seed, partial(work.train, row, read, num_base, seed))
+        runs.setdefault((row.name, num_base), []).append(run)
+    report("all runs", len(todo), len(todo))
+    said = {row.name: row.notes for row in rows}
     return Comparison(
         protocol=clips.name, ways=len(clips.classes), clips=len(clips), draws=len(draws), notes=notes,
-        dtw=make_cell([dtw], ()), cells=cells,
+        dtw=make_cell([dtw], ()), cells={key: make_cell(found, said[key[0]]) for key, found in runs.items()},
     )  # fmt: skip
-
-
-class _Once:
-    """Read a training set when the first run needs it, and only then."""
-
-    def __init__(self, read: Callable[[], TrainingSet]) -> None:
-        self._read = read
-        self._data: TrainingSet | None = None
-
-    def __call__(self) -> TrainingSet:
-        if self._data is None:
-            self._data = self._read()
-        return self._data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,9 +111,9 @@ class _Work:
             balanced=balanced, plain=plain,
         )  # fmt: skip
 
-    def train(self, row: Row, read: Callable[[], TrainingSet], num_base: int, seed: int) -> Run:
+    def train(self, row: Row, read: Callable[[int], TrainingSet], num_base: int, seed: int) -> Run:
         """Train one row and measure it."""
-        data, started, clips = read(), time.monotonic(), self.clips
+        data, started, clips = read(num_base), time.monotonic(), self.clips
 
         def tell(what: str) -> Callable[[int, int], None]:
             return partial(self.report, f"{row.name}, {num_base} base actions, seed {seed}: {what}")

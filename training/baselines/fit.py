@@ -101,7 +101,9 @@ def embed(
     with torch.inference_mode():
         for start in range(0, len(movements), _EMBED_BATCH):
             x = view_movements(movements[start : start + _EMBED_BATCH], row.view, size.num_frames)
-            parts.append(method.embed(method.encode(x.to(device))))
+            with torch.autocast(device.type, torch.bfloat16, enabled=size.bf16):
+                encoded = method.encode(x.to(device))
+            parts.append(method.embed(encoded))
             report(start + len(x), len(movements))
     return torch.cat(parts)
 
