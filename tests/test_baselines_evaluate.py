@@ -235,5 +235,5 @@ def test_a_base_action_without_texts_is_refused_before_the_first_row_trains(data
 
 
 def test_the_presets_are_the_papers_and_one_for_two_cores() -> None:
-    assert PRESETS["paper"] == Size(num_frames=64)
+    assert PRESETS["paper"] == Size(num_frames=64, steps=None, batch=None, bf16=False, grad_clip=0.0)
     assert PRESETS["2-cores"].steps is not None

@@ -278,6 +278,18 @@ def test_gap_learns_from_texts_and_keeps_only_the_encoder() -> None:
     assert num_parameters(plain) == num_parameters(method) == _num_parameters(plain)
 
 
+def test_large_noise_of_infogcns_latent_has_a_finite_gradient() -> None:
+    torch.manual_seed(0)
+    encoder = InfoGCNConfig(num_classes=2, width=16, noise_ratio=0.5).make()
+    layers = {name: parameter for name, parameter in encoder.named_parameters() if name.startswith("fc_logvar")}
+    # Its exponential is infinite in float32.
+    nn.init.constant_(layers["fc_logvar.bias"], 1e4)
+    logits, _ = encoder.classify(torch.rand(4, encoder.num_features))
+    logits.square().sum().backward()
+    for name, parameter in encoder.named_parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
+
+
 # Parts of the body
 
 
@@ -303,6 +315,9 @@ def test_local_components_are_weighed_by_the_exemplar() -> None:
             cosines = (a[i, :, :-1] * b[j, :, :-1]).sum(dim=1)
             assert float(found[i, j]) == pytest.approx(1 - float((a[i, :, -1] * cosines).sum()), abs=1e-5)
     torch.testing.assert_close(a[..., -1].sum(dim=1), torch.ones(2))
+    # The encoder's classifier and the scale of the logits are for training alone.
+    unused = sum(_num_parameters(getattr(method.encoder, name)) for name in ("fc", "fc_mu", "fc_logvar", "decoder"))
+    assert num_parameters(method) == _num_parameters(method) - unused - 1
 
 
 def test_parts_count_by_their_relevance_to_the_exemplars_name() -> None:

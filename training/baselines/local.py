@@ -29,12 +29,10 @@ PART_NAMES = tuple(GAP_PARTS)
 class LocalComponents(nn.Module):
     """Compare windows by 24 local embeddings, weighed by the exemplar."""
 
-    # The encoder's own classifier is not used; the scale turns similarities into logits.
-    training_only: tuple[str, ...] = ("scale",)
-
     def __init__(self, encoder: SkeletonEncoder) -> None:
         super().__init__()
         self.encoder = encoder
+        self.training_only = _dropped(encoder)
         self.local = nn.Linear(encoder.num_features, _CHANNELS)
         self.weight = nn.Linear(_CHANNELS, 1)
         self.scale = nn.Parameter(torch.tensor(_FIRST_SCALE))
@@ -68,12 +66,12 @@ class PartRelevance(nn.Module):
     `relevance_KP`: of the base classes, as `part_relevance` has it.
     """
 
-    training_only: tuple[str, ...] = ("scale",)
     relevance_KP: Tensor
 
     def __init__(self, encoder: SkeletonEncoder, relevance_KP: Tensor) -> None:
         super().__init__()
         self.encoder = encoder
+        self.training_only = _dropped(encoder)
         self.part = nn.Linear(encoder.num_features, _CHANNELS)
         self.scale = nn.Parameter(torch.tensor(_FIRST_SCALE))
         self.register_buffer("relevance_KP", relevance_KP, persistent=False)
@@ -116,3 +114,8 @@ def part_relevance(actions_KE: Tensor, parts_PE: Tensor) -> Tensor:
     """Return how much each part matters to each action, the softmax of the cosines of their names, shape (K, P)."""
     cosines = nn.functional.normalize(actions_KE, dim=1) @ nn.functional.normalize(parts_PE, dim=1).T
     return (cosines / _TEMPERATURE).softmax(dim=1)
+
+
+def _dropped(encoder: SkeletonEncoder) -> tuple[str, ...]:
+    """Return what a device would not have: the encoder's own classifier, never used, and what makes logits."""
+    return ("scale", *(f"encoder.{name}" for name in encoder.classifier_layers))

@@ -96,7 +96,7 @@ _ALONE = "GAP's recipe without texts, so that the texts alone are the difference
 
 def _infogcn(num_classes: int) -> SkeletonEncoder:
     # GAP's k: from 8 on the input is the plain joints.
-    return InfoGCNConfig(num_classes=num_classes, k=8, noise_ratio=0.5).make()
+    return InfoGCNConfig(num_classes=num_classes, k=8).make()
 
 
 def _ctr_gcn(num_classes: int) -> SkeletonEncoder:
@@ -116,7 +116,7 @@ _ROWS = (
         recipe=_EPISODES,
         needs=frozenset({"relevance"}),
         notes=(
-            "an approximation: the paper's relevance of parts to an action's name, on InfoGCN in the place of a "
+            "only the idea: the paper's relevance of parts to an action's name, on InfoGCN in the place of a "
             "spatio-temporal LSTM, with sentence embeddings for word embeddings",
         ),
     ),
@@ -151,7 +151,7 @@ _ROWS = (
         make=lambda given: LocalComponents(_infogcn(given.num_classes)),
         recipe=_EPISODES,
         notes=(
-            "an approximation: similarities of parts and segments, weighed by the exemplar, on InfoGCN; no code of "
+            "only the idea: similarities of parts and segments, weighed by the exemplar, on InfoGCN; no code of "
             "the authors is public",
         ),
     ),

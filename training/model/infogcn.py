@@ -161,7 +161,8 @@ class InfoGCN(nn.Module):
         h = torch.relu(self.fc(pooled_NC))
         z = self.fc_mu(h)
         if self.training:
-            std = (self.config.noise_ratio * self.fc_logvar(h)).exp().clamp(max=100.0)
+            # At most 100, by the exponent: an infinite one would have no gradient.
+            std = (self.config.noise_ratio * self.fc_logvar(h)).clamp(max=math.log(100.0)).exp()
             z = z + torch.randn_like(std) * std
         return self.decoder(z), z
 
