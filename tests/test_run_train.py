@@ -39,9 +39,10 @@ from training.model.infogcn import InfoGCN, InfoGCNConfig, SpatialAttentionGC
 from training.run.batches import batches
 from training.run.config import stored_config
 from training.run.files import CHECKPOINT, COLUMNS, EVENTS, LOSSES
-from training.run.loop import CURVE, RUN, WEIGHTS, Row, TrainConfig, learning_rate, load_run, train
+from training.run.loop import CURVE, RUN, WEIGHTS, Row, TrainConfig, _Training, learning_rate, load_run, train
 from training.run.losses import smoothed_cross_entropy
 from training.run.paper import ALWAYS, OTHER_TEXT_ENCODER, deviations
+from training.run.ranks import join_ranks
 from training.texts.features import ENCODER
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -440,7 +441,7 @@ def test_a_student_learns_its_teachers_embedding_of_undistorted_windows(tmp_path
         SMALL, num_frames=32, epochs=6, classifier="cosine", guidance=UNGUIDED, lr=0.02, augmentation=NOISY
     )
     rows: list[Row] = []
-    train(performed(), config, tmp_path, teacher=teacher, on_epoch=rows.append)
+    train(performed(), config, tmp_path, teachers=[teacher], on_epoch=rows.append)
     assert rows[-1]["loss_teacher"] < 0.85 * rows[0]["loss_teacher"]
     assert rows[0]["loss"] == pytest.approx(rows[0]["loss_skeleton"] + 10 * rows[0]["loss_teacher"], rel=1e-5)
     assert not any("imitate" in name for name in load_file(tmp_path / WEIGHTS))
@@ -448,6 +449,21 @@ def test_a_student_learns_its_teachers_embedding_of_undistorted_windows(tmp_path
     assert run["teacher_sha256"] == teacher.info.onnx_sha256
     with pytest.raises(ConfigError, match="another teacher_sha256"):
         train(performed(), config, tmp_path)
+
+
+def test_two_teachers_are_imitated_side_by_side_at_each_place(tmp_path: Path) -> None:
+    teacher = open_encoder()
+    config = replace(SMALL, num_frames=32, epochs=1, classifier="cosine", guidance=UNGUIDED, lr=0.0)
+    with join_ranks() as ranks:
+        training = _Training(performed(), config, None, [teacher, teacher], ranks)
+    batch = next(batches(performed(), config, 0))
+    both_NE = training.taught(batch.undistorted_NMTVC)
+    one_NE = teacher.encode(batch.undistorted_NMTVC[:, 0].numpy())[:, : teacher.info.num_learned]
+    one_NPC = torch.from_numpy(one_NE).unflatten(1, (100, -1))
+    assert both_NE is not None
+    torch.testing.assert_close(both_NE.unflatten(1, (100, -1)), torch.cat((one_NPC, one_NPC), dim=2))
+    assert training.learner.imitate is not None
+    assert training.learner.imitate.out_features == 2 * one_NPC.shape[2]
 
 
 def test_the_teacher_sees_the_same_crop_and_the_same_twin_without_noise() -> None:
@@ -461,9 +477,9 @@ def test_the_teacher_sees_the_same_crop_and_the_same_twin_without_noise() -> Non
 
 def test_a_teacher_that_does_not_fit_is_refused(tmp_path: Path, tiny_bundle: Path) -> None:
     with pytest.raises(ConfigError, match="'num_frames': 16"):
-        train(performed(), replace(SMALL, guidance=UNGUIDED), tmp_path, teacher=open_encoder())
+        train(performed(), replace(SMALL, guidance=UNGUIDED), tmp_path, teachers=[open_encoder()])
     with pytest.raises(ConfigError, match="'embedding': 'projection'"):
-        train(performed(), replace(SMALL, guidance=UNGUIDED), tmp_path, teacher=open_encoder(tiny_bundle))
+        train(performed(), replace(SMALL, guidance=UNGUIDED), tmp_path, teachers=[open_encoder(tiny_bundle)])
     assert not any(tmp_path.iterdir())
 
 

@@ -57,7 +57,8 @@ def train(
     lr: Annotated[float | None, typer.Option(min=0.0, help="The highest learning rate.")] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of the weights and of the clips' order.")] = None,
     teacher: Annotated[
-        Path | None, typer.Option(metavar="BUNDLE", help="Also imitate the embeddings of this bundle.")
+        list[Path] | None,
+        typer.Option(metavar="BUNDLE", help="Also imitate the embeddings of this bundle. Repeat it for more."),
     ] = None,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile first, which takes minutes, then train faster.")
@@ -101,10 +102,10 @@ def train(
         llm = chosen_texts(chosen.descriptions, data.classes)
         chosen = replace(chosen, descriptions=llm, text_encoder=text_encoder_at_hand(llm, chosen.text_encoder))
         guidance = load_guidance(chosen.descriptions, data.classes, chosen.text_encoder)
-    imitated = open_encoder(teacher) if teacher is not None else None
+    teachers = [open_encoder(bundle) for bundle in teacher or ()]
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0", soft_wrap=True, highlight=False)
     guided = f", guided by the texts of {chosen.descriptions}" if guidance else ""
-    guided += f", taught by {imitated.info.name}" if imitated else ""
+    guided += f", taught by {' and '.join(each.info.name for each in teachers)}" if teachers else ""
     console.print(
         f"{len(data):,} clips of {len(data.classes)} actions from {len(data.archives)} archives"
         f"{escape(guided)} -> {escape(str(out))}"
@@ -129,7 +130,7 @@ def train(
             parts = ", ".join(f"{name} {row[name]:.4f}" for name in run.LOSSES if row[name])
             progress.console.print(f"epoch {row['epoch']:.0f}: {parts}, accuracy {row['accuracy']:.3f}")
 
-        run.train(data, chosen, out, guidance=guidance, teacher=imitated, on_epoch=on_epoch, on_batch=on_batch)
+        run.train(data, chosen, out, guidance=guidance, teachers=teachers, on_epoch=on_epoch, on_batch=on_batch)
     weights = escape(str(out / run.WEIGHTS))
     console.print(f"done: {weights}; `crossglg-edge export {escape(str(out))} --out BUNDLE` makes a bundle of it")
 

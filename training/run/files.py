@@ -42,7 +42,7 @@ Row = dict[str, float]
 
 
 def describe_run(
-    config: TrainConfig, data: TrainingSet, guidance: Guidance | None, teacher: Encoder | None = None
+    config: TrainConfig, data: TrainingSet, guidance: Guidance | None, teachers: Sequence[Encoder] = ()
 ) -> dict[str, Any]:
     """Return what run.json says, and what must be the same for a run to go on."""
     texts = b"" if guidance is None else guidance.key_joints_AV.numpy().tobytes() + guidance.texts_AVC.numpy().tobytes()
@@ -52,7 +52,7 @@ def describe_run(
         "clips": len(data),
         "archives": data.archives,
         "texts_sha256": hashlib.sha256(texts).hexdigest() if texts else None,
-        "teacher_sha256": teacher.info.onnx_sha256 if teacher is not None else None,
+        "teacher_sha256": " ".join(teacher.info.onnx_sha256 for teacher in teachers) or None,
         "torch": torch.__version__,
     }
     return dict(json.loads(json.dumps(run)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -52,10 +52,13 @@ from training.run.ranks import Ranks, join_ranks
 __all__ = ["CURVE", "LOSSES", "RUN", "WEIGHTS", "Row", "TrainConfig", "learning_rate", "load_run", "train"]
 
 
+_NUM_PLACES = NUM_QUARTERS * len(KINECT25_JOINTS)
+
+
 class Learner(nn.Module):
     """The skeleton branch with what is dropped after training: phi, each class's proxy, what imitates a teacher.
 
-    `imitated_channels`: how many a teacher's embedding has for each joint in each quarter, 0 without one.
+    `imitated_channels`: how many the teachers' embeddings have for each joint in each quarter, 0 without one.
     """
 
     def __init__(self, config: TrainConfig, num_classes: int, text_channels: int, imitated_channels: int = 0) -> None:
@@ -114,15 +117,15 @@ def train(
     out: Path,
     *,
     guidance: Guidance | None = None,
-    teacher: Encoder | None = None,
+    teachers: Sequence[Encoder] = (),
     on_epoch: Callable[[Row], None] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> SkeletonBranch:
     """Train, or go on from the checkpoint in `out`, and write what run_files names; return the branch that is kept.
 
-    `guidance` has a row for each of `data.classes`. `teacher`: the encoder of a bundle, whose embedding of undistorted
-    windows is imitated beside all else, so that a small encoder learns what a large one found. A run that was
-    killed goes on from its last whole epoch with the same batches and noise. Started by torchrun, each process
+    `guidance` has a row for each of `data.classes`. `teachers`: the encoders of bundles, whose embeddings of
+    undistorted windows are imitated beside all else, so that a small encoder learns what large ones found. A run that
+    was killed goes on from its last whole epoch with the same batches and noise. Started by torchrun, each process
     takes its share of every batch, and all must see the same `out`; only the first writes. `on_batch` gets the
     number of windows done, and of all.
     Raises ConfigError if `out` holds another run, texts are missing, the teacher does not fit, or the loss is
@@ -133,15 +136,15 @@ def train(
             f"training with guidance needs the texts of its {len(data.classes)} classes",
             hint="Give them, or switch both ways of guidance off.",
         )
-    if teacher is not None:
+    for teacher in teachers:
         _check_teacher(teacher.info, config)
     with join_ranks() as ranks:
         _check_shares(data, config, ranks)
-        begin_run(out, describe_run(config, data, guidance, teacher), is_first=ranks.rank == 0)
+        begin_run(out, describe_run(config, data, guidance, teachers), is_first=ranks.rank == 0)
         # A fresh InfoGCN is full of denormals, twenty times slower than zeros; the caller keeps its own setting.
         torch.set_flush_denormal(True)
         try:
-            training = _Training(data, config, guidance, teacher, ranks)
+            training = _Training(data, config, guidance, teachers, ranks)
             curve = load_checkpoint(out, training.learner, training.optimizer)
             with open_curve(out, curve) if ranks.rank == 0 else nullcontext() as add_to_curve:
                 for epoch in range(len(curve), config.epochs):
@@ -175,9 +178,10 @@ def _check_teacher(info: BundleInfo, config: TrainConfig) -> None:
         )
     wanted = {"embedding": "joints", "num_frames": config.num_frames}
     found = {"embedding": info.embedding, "num_frames": info.num_frames}
-    if found != wanted or config.num_persons != 1:
+    if found != wanted or config.num_persons != 1 or info.num_learned % _NUM_PLACES:
         raise ConfigError(
-            f"the teacher {info.name!r} has {found}: expected {wanted}, and num_persons 1, not {config.num_persons}",
+            f"the teacher {info.name!r} has {found}: expected {wanted} of 25 joints, and num_persons 1, "
+            f"not {config.num_persons}",
             hint="Choose a bundle that was exported with --embedding joints, and its number of frames.",
         )
 
@@ -190,12 +194,11 @@ class _Training:
         data: TrainingSet,
         config: TrainConfig,
         guidance: Guidance | None,
-        teacher: Encoder | None,
+        teachers: Sequence[Encoder],
         ranks: Ranks,
     ) -> None:
-        self.data, self.config, self.teacher, self.ranks = data, config, teacher, ranks
-        places = NUM_QUARTERS * len(KINECT25_JOINTS)
-        imitated_channels = teacher.info.num_learned // places if teacher is not None else 0
+        self.data, self.config, self.teachers, self.ranks = data, config, teachers, ranks
+        imitated_channels = sum(teacher.info.num_learned // _NUM_PLACES for teacher in teachers)
         self.guidance = guidance.to(ranks.device) if guidance is not None and config.needs_texts else None
         torch.manual_seed(config.seed)
         text_channels = self.guidance.texts_AVC.shape[2] if self.guidance else 0
@@ -256,7 +259,7 @@ class _Training:
         with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
             outputs: Outputs = (self.compiled if is_whole else self.model)(batch.x_NMTVC.to(device), texts_NVC)
         z_prior_AD = self.learner.branch.encoder.z_prior
-        teacher_NE = self._taught(batch.undistorted_NMTVC)
+        teacher_NE = self.taught(batch.undistorted_NMTVC)
         parts = compute_losses(
             outputs, labels_N, z_prior_AD, config,
             key_joints_NV=key_joints_NV, among_NA=among_NA, teacher_NE=teacher_NE,
@@ -273,15 +276,18 @@ class _Training:
         sums = [part.detach() * len(labels_N) for part in parts.values()]
         return torch.stack([*sums, num_right, num_right.new_tensor(len(labels_N))]).double()
 
-    def _taught(self, windows_NMTVC: Tensor) -> Tensor | None:
-        """Return the learned part of the teacher's embeddings, (N, E)."""
-        if self.teacher is None:
+    def taught(self, windows_NMTVC: Tensor) -> Tensor | None:
+        """Return the learned part of the teachers' embeddings, side by side at each place, (N, E)."""
+        if not self.teachers:
             return None
         windows_NTVC = windows_NMTVC[:, 0].numpy()
-        # A few at once fit the processor's cache: 64 take twice the time for each.
-        parts = [self.teacher.encode(windows_NTVC[i : i + 8]) for i in range(0, len(windows_NTVC), 8)]
-        learned_NE = np.concatenate(parts)[:, : self.teacher.info.num_learned]
-        return torch.from_numpy(learned_NE).to(self.ranks.device)
+        by_place = []
+        for teacher in self.teachers:
+            # A few at once fit the processor's cache: 64 take twice the time for each.
+            parts = [teacher.encode(windows_NTVC[i : i + 8]) for i in range(0, len(windows_NTVC), 8)]
+            learned_NE = np.concatenate(parts)[:, : teacher.info.num_learned]
+            by_place.append(learned_NE.reshape(len(windows_NTVC), _NUM_PLACES, -1))
+        return torch.from_numpy(np.concatenate(by_place, axis=2)).flatten(1).to(self.ranks.device)
 
 
 def _among_twins(labels_N: Tensor, twins_N: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
