@@ -28,6 +28,7 @@ from training.cli.evaluate import evaluate
 from training.evaluate.draws import (
     Draw,
     accuracies,
+    accuracies_of,
     balanced_accuracy,
     clip_distances,
     leave_out_draws,
@@ -320,20 +321,30 @@ def test_several_numbers_of_examples_stand_beside_one(tiny_bundle: Path, tmp_pat
     assert "whole numbers from 1 to 20" in refused.output
 
 
+def test_plain_accuracy_counts_all_queries_alike() -> None:
+    labels = np.array([0, 1, 0, 0, 0, 1], np.int64)
+    draw = Draw(exemplars=np.array([0, 1]), queries=np.array([2, 3, 4, 5]))
+    named_DN = np.array([[-1, -1, 0, 0, 0, 0]], np.int32)
+    assert accuracies_of(named_DN, labels, [draw]) == pytest.approx([0.5])
+    assert accuracies_of(named_DN, labels, [draw], plain_accuracy) == pytest.approx([0.75])
+
+
 def test_json_holds_every_archive_and_their_mean(tmp_path: Path, tiny_bundle: Path) -> None:
     a = _write_archive(tmp_path / "a.npz", _grid())
     b = _write_archive(tmp_path / "b.npz", _grid(num_subjects=2))
     content = _json("one-shot", a, b, "--encoder", tiny_bundle, "--draws", 4)
     assert set(content) == {"archives", "mean"}
     assert list(content["archives"]) == ["a", "b"]
+    perfect = {"accuracy": 1.0, "ci95": [1.0, 1.0]}
     assert content["archives"]["a"] == {
         "ways": 4,
         "ways_used": 4.0,
         "draws": 4,
         "clips": 24,
-        "encoder": {"accuracy": 1.0, "ci95": [1.0, 1.0]},
-        "cosine": {"accuracy": 1.0, "ci95": [1.0, 1.0]},
-        "dtw": {"accuracy": 1.0, "ci95": [1.0, 1.0]},
+        "encoder": perfect,
+        "cosine": perfect,
+        "dtw": perfect,
+        "plain": dict.fromkeys(("encoder", "cosine", "dtw"), perfect),
         "notes": [],
     }
     assert content["mean"] == {"encoder": 1.0, "cosine": 1.0, "dtw": 1.0}

@@ -296,8 +296,8 @@ def _as_dict(result: Result) -> dict[str, Any]:
     """Return what scripts read: each method beside the counts."""
     content = asdict(result)
     del content["name"]
-    scores, gains, notes = (content.pop(key) for key in ("scores", "gains", "notes"))
-    return {**content, **scores, **({"gains": gains} if gains else {}), "notes": notes}
+    scores, plain, gains, notes = (content.pop(key) for key in ("scores", "plain", "gains", "notes"))
+    return {**content, **scores, "plain": plain, **({"gains": gains} if gains else {}), "notes": notes}
 
 
 def _print_json(content: dict[str, Any]) -> None:
@@ -311,25 +311,27 @@ def _print_table(encoder: str, kind: str, results: list[Result], mean: dict[str,
 
     enrolled = "one example" if num_exemplars == 1 else f"up to {num_exemplars} examples"
     table = Table(
-        title=f"Balanced accuracy in %, {enrolled} a class, with its 95 % interval",
+        title=f"Accuracy in %, {enrolled} a class, with its 95 % interval",
         caption=f"encoder: {escape(encoder)}",
     )
     table.add_column(kind, overflow="fold")
     for column in ("ways", "draws", "clips"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("method", no_wrap=True)
-    table.add_column("accuracy", justify="right", no_wrap=True)
+    table.add_column("balanced", justify="right", no_wrap=True)
+    table.add_column("plain", justify="right", no_wrap=True)
 
-    def add(head: tuple[str, str, str, str], numbers: dict[str, str]) -> None:
+    def add(head: tuple[str, str, str, str], numbers: dict[str, str], plain: dict[str, Score]) -> None:
         for row, (method, number) in enumerate(numbers.items()):
-            table.add_row(*(("", "", "", "") if row else head), method.replace("dtw", "DTW"), number)
+            of_all = f"{100 * plain[method].accuracy:.1f}" if method in plain else ""
+            table.add_row(*(("", "", "", "") if row else head), method.replace("dtw", "DTW"), number, of_all)
         table.add_section()
 
     for result in results:
         head = (escape(result.name), f"{result.ways}", f"{result.draws}", f"{result.clips}")
-        add(head, {method: _percent(score) for method, score in result.scores.items()})
+        add(head, {method: _percent(score) for method, score in result.scores.items()}, result.plain)
     if len(results) > 1:
-        add(("mean", "", "", ""), {method: f"{100 * accuracy:.1f}" for method, accuracy in mean.items()})
+        add(("mean", "", "", ""), {method: f"{100 * accuracy:.1f}" for method, accuracy in mean.items()}, {})
     console = Console()
     console.print(table)
     for result in results:

@@ -158,8 +158,18 @@ def accuracies(
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> npt.NDArray[np.float64]:
     """Name each draw's queries by the nearest exemplar; return each draw's balanced accuracy, 0 to 1."""
-    named = name_queries(labels, draws, distances, report)
-    return np.array([balanced_accuracy(labels[draw.queries], named[d, draw.queries]) for d, draw in enumerate(draws)])
+    return accuracies_of(name_queries(labels, draws, distances, report), labels, draws)
+
+
+def accuracies_of(
+    named_DN: npt.NDArray[np.int32],
+    labels: Indices,
+    draws: Sequence[Draw],
+    accuracy: Callable[[Indices, npt.NDArray[np.integer]], float] | None = None,
+) -> npt.NDArray[np.float64]:
+    """Return each draw's accuracy, 0 to 1, of what `name_queries` returned; balanced unless told."""
+    measure = accuracy or balanced_accuracy
+    return np.array([measure(labels[draw.queries], named_DN[d, draw.queries]) for d, draw in enumerate(draws)])
 
 
 def name_queries(

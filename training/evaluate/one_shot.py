@@ -28,11 +28,12 @@ from training.evaluate.draws import (
     Distances,
     Draw,
     Score,
-    accuracies,
-    balanced_accuracy,
+    accuracies_of,
     clip_distances,
     leave_out_draws,
+    name_queries,
     named_draw,
+    plain_accuracy,
     protocol_draws,
     score,
 )
@@ -78,7 +79,8 @@ class Result:
     """Hold what one archive or protocol gave; `ways_used` is the mean number of classes enrolled in a draw.
 
     `scores`: "encoder" is the nearest exemplar by the device's distance, "cosine" by the learned part of it,
-    "calibrated" by the distribution classifier (where it was asked for), "dtw" by DTW. With words, "words" and what
+    "calibrated" by the distribution classifier (where it was asked for), "dtw" by DTW; balanced, so that each class
+    counts the same. `plain`: those of all queries alike, as the paper has them. With words, "words" and what
     begins with it, and `gains`: how much better each is than "encoder", draw by draw.
     """
 
@@ -88,6 +90,7 @@ class Result:
     draws: int
     clips: int
     scores: dict[str, Score]
+    plain: dict[str, Score]
     gains: dict[str, Score]
     notes: tuple[str, ...]
 
@@ -312,19 +315,32 @@ def distribution_accuracies(
 ) -> npt.NDArray[np.float64]:
     """Name each draw's queries by the distribution classifier; return each draw's balanced accuracy, 0 to 1.
 
+    See `name_by_distribution`.
+    """
+    return accuracies_of(name_by_distribution(clips, draws, features_WF, statistics, report), clips.labels, draws)
+
+
+def name_by_distribution(
+    clips: ClipSet,
+    draws: Sequence[Draw],
+    features_WF: Array,
+    statistics: BaseStatistics,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> npt.NDArray[np.int32]:
+    """Return the label that the distribution classifier gives each draw's queries, shape (D, N), -1 for other clips.
+
     `features_WF`: the encoder's features of every window, not negative; a clip's are the mean over its
     persons, as InfoGCN has it. The samples of draw d have seed d. Raises BundleError.
     """
     features_NF = features_WF[clips.persons].mean(axis=1)
-    found = []
+    named_DN = np.full((len(draws), len(clips)), -1, np.int32)
     for d, draw in enumerate(draws):
         names = [clips.classes[label] for label in clips.labels[draw.exemplars]]
         classifier = fit(features_NF[draw.exemplars], names, statistics, np.random.default_rng(d))
         best = classifier.probabilities(features_NF[draw.queries]).argmax(axis=1)
-        named = np.array([clips.classes.index(name) for name in classifier.labels])[best]
-        found.append(balanced_accuracy(clips.labels[draw.queries], named))
+        named_DN[d, draw.queries] = np.array([clips.classes.index(name) for name in classifier.labels])[best]
         report(d + 1, len(draws))
-    return np.array(found)
+    return named_DN
 
 
 def _check(clips: ClipSet, draws: Sequence[Draw]) -> None:
@@ -374,22 +390,24 @@ def _evaluate(
     by_cosine = between(embeddings, encoder_distances(encoder.info, cosine_only=True))
     by_dtw = between(dtw_features(clips), dtw_distances)
     asked = [draw for plan in plans.values() for draw in plan.asked]
-    found = {
-        "encoder": accuracies(clips.labels, asked, by_encoder),
-        "cosine": accuracies(clips.labels, asked, by_cosine),
+    named = {
+        "encoder": name_queries(clips.labels, asked, by_encoder),
+        "cosine": name_queries(clips.labels, asked, by_cosine),
     }
+    if calibrated:
+        assert encoder.statistics is not None
+        told = partial(report, f"{clips.name}: calibrated")
+        # Each plan from its first draw on, whose seed is 0.
+        parts = [name_by_distribution(clips, p.asked, features, encoder.statistics, told) for p in plans.values()]
+        named["calibrated"] = np.concatenate(parts)
+    named["dtw"] = name_queries(clips.labels, asked, by_dtw, partial(report, f"{clips.name}: DTW"))
+    found = {method: accuracies_of(named_DN, clips.labels, asked) for method, named_DN in named.items()}
+    plain = {method: accuracies_of(named_DN, clips.labels, asked, plain_accuracy) for method, named_DN in named.items()}
     if words is not None:
         compare = encoder_distances(encoder.info)
         found |= word_accuracies(
             clips.labels, clips.classes, clips.persons, asked, embeddings, compare=compare, words=words
         )
-    if calibrated:
-        assert encoder.statistics is not None
-        told = partial(report, f"{clips.name}: calibrated")
-        # Each plan from its first draw on, whose seed is 0.
-        parts = [distribution_accuracies(clips, p.asked, features, encoder.statistics, told) for p in plans.values()]
-        found["calibrated"] = np.concatenate(parts)
-    found["dtw"] = accuracies(clips.labels, asked, by_dtw, partial(report, f"{clips.name}: DTW"))
     ends = np.cumsum([len(plan.asked) for plan in plans.values()])
     return {
         number: Result(
@@ -399,6 +417,7 @@ def _evaluate(
             draws=plan.num_draws,
             clips=len(clips),
             scores={method: score(values[end - len(plan.asked) : end]) for method, values in found.items()},
+            plain={method: score(values[end - len(plan.asked) : end]) for method, values in plain.items()},
             gains={
                 method: score((values - found["encoder"])[end - len(plan.asked) : end])
                 for method, values in found.items()
