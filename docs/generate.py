@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import typer.main
@@ -173,6 +173,20 @@ def train_config() -> str:
     return table(["key", "`paper`", "`2-cores`"], rows)
 
 
+def train_encoders() -> str:
+    """Return the choices in which the paper's preset differs by encoder."""
+    from training.run import EncoderName, TrainConfig
+
+    names = get_args(EncoderName)
+    presets = [_flat(asdict(TrainConfig.preset("paper", name))) for name in names]
+    rows = [
+        [f"`{key}`", *(f"`{preset[key]}`" for preset in presets)]
+        for key in presets[0]
+        if key != "encoder" and len({str(preset[key]) for preset in presets}) > 1
+    ]
+    return table(["key", *(f"`{name}`" for name in names)], rows)
+
+
 def _flat(content: Mapping[str, Any], lead: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in content.items():
@@ -188,6 +202,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "layout-axes": layout_axes,
     "rooms": rooms,
     "train-config": train_config,
+    "train-encoders": train_encoders,
 }
 
 if __name__ == "__main__":

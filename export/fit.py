@@ -83,7 +83,7 @@ def branch_from_run(
             f"`joints`, that the encoder leaves a multiple of {NUM_QUARTERS} of them; it leaves {num_left}",
             hint="Train with --num-frames 32 or 64.",
         )
-    channels = skeleton.encoder.num_features
+    channels = len(branch.mean_C)
     total, products, count = torch.zeros(channels).double(), torch.zeros(channels, channels).double(), 0
     for start in range(0, len(training_windows), 64):
         batch = torch.from_numpy(training_windows[start : start + 64])

@@ -32,10 +32,11 @@ class FrozenBranch(nn.Module):
     An embedding is a learned part of length 1, then ALIGNED_FRAMES frames of joints as SpineBase sees
     them, then, where there are any, the distance of the learned part to the nearest of `cohort_KE`, the mean ones of
     trained actions. Learned part: with `joints` the last block's features averaged over each quarter of the time,
-    for each joint; with `pooled` the paper's f_out. `mean_C` and `projection` (C, channels) make those of
+    for each joint; with `pooled` the paper's f_out, or, of an encoder that was trained by SupCon, the embedding of its
+    head. `mean_C` and `projection` (C, channels) make those of
     training clips zero-mean, and with `joints` uncorrelated and of like variance, so that the cosine
-    compares what differs between actions. `features`: the last block's mean over time and joints, not
-    negative, for the distribution classifier.
+    compares what differs between actions. `features`: the last block's mean over time and joints, raised so that none
+    can be negative, for the distribution classifier.
     """
 
     mean_C: Tensor
@@ -46,9 +47,10 @@ class FrozenBranch(nn.Module):
         super().__init__()
         self.branch = branch
         self.embedding = embedding
-        channels = branch.encoder.num_features
+        self.by_head = embedding == "pooled" and branch.encoder.embedding_size > 0
+        channels = branch.encoder.embedding_size if self.by_head else branch.encoder.num_features
         self.register_buffer("mean_C", torch.zeros(channels))
-        self.register_buffer("projection", torch.eye(channels))
+        self.register_buffer("projection", torch.zeros(channels, 0) if self.by_head else torch.eye(channels))
         self.register_buffer("cohort_KE", torch.zeros(0, 0))
 
     @property
@@ -59,25 +61,30 @@ class FrozenBranch(nn.Module):
 
     def is_used(self, name: str) -> bool:
         """Say whether inference uses a parameter or buffer of that name."""
-        dropped = ["place", *(f"encoder.{layer}" for layer in self.branch.encoder.classifier_layers)]
+        layers = [layer for layer in self.branch.encoder.classifier_layers if not (self.by_head and layer == "head")]
+        dropped = ["place", *(f"encoder.{layer}" for layer in layers)]
         if self.embedding == "joints":
             dropped.append("project")
         return not f"{name}.".startswith(tuple(f"branch.{part}." for part in dropped))
 
     def places(self, features_NCTV: Tensor) -> Tensor:
         """Return (N, places, C): one place for `pooled`, quarter x joint for `joints`."""
+        if self.by_head:
+            return self.branch.encoder.classify(self.branch.to_classify(features_NCTV))[0][:, None]
         if self.embedding == "pooled":
             return self.branch.pool(features_NCTV)[:, None]
         return quarters(features_NCTV)
 
     def forward(self, windows_NTVC: Tensor) -> tuple[Tensor, Tensor]:
         features_NCTV, _ = self.branch.features(windows_NTVC[:, None])
-        projected = (self.places(features_NCTV) - self.mean_C) @ self.projection
+        projected = self.places(features_NCTV) - self.mean_C
+        if self.projection.numel():
+            projected = projected @ self.projection
         learned = nn.functional.normalize(projected.flatten(1), dim=1)
         parts = [learned, self.aligned_joints(windows_NTVC)]
         if len(self.cohort_KE):
             parts.append(self.cohort_distance(learned @ self.cohort_KE.T))
-        return torch.cat(parts, dim=1), features_NCTV.mean(dim=(2, 3))
+        return torch.cat(parts, dim=1), features_NCTV.mean(dim=(2, 3)) - self.branch.encoder.lowest_feature
 
     @staticmethod
     def cohort_distance(cosines_NK: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ Shapes: N windows, M persons, T frames, J joints of the encoder, C channels, D e
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +15,11 @@ torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 
 from torch import Tensor, nn
 
+from edge.motion import fill_missing, window_from_movement
 from streams.errors import ConfigError
 from streams.layouts import KINECT25_JOINTS
+from streams.performer import perform
+from training.data import authors_windows
 from training.model.motionbert import Attention, DSTBlock, MotionBERT, MotionBERTConfig
 from training.model.pretrained import load_pretrained
 
@@ -78,11 +80,11 @@ def test_lite_has_the_authors_parameters_to_the_digit() -> None:
 def test_the_class_head_has_the_authors_parameters(num_classes: int, h36m: int, kinect25: int) -> None:
     config = replace(FULL, head="class", num_classes=num_classes)
     assert parameters(on_meta(config)) == h36m
-    assert parameters(on_meta(replace(config, joints="kinect25"))) == kinect25
+    assert parameters(on_meta(replace(config, layout="kinect25"))) == kinect25
 
 
 def test_all_25_joints_can_be_taken() -> None:
-    assert parameters(on_meta(replace(FULL, joints="kinect25"))) == 68_686_861
+    assert parameters(on_meta(replace(FULL, layout="kinect25"))) == 68_686_861
 
 
 def test_fresh_weights_are_spread_as_the_authors_draw_them() -> None:
@@ -103,7 +105,7 @@ def test_each_joint_of_human36m_has_a_kinect_joint_of_its_own() -> None:
     assert named[1:4] == ["HipRight", "KneeRight", "AnkleRight"]
     assert named[7:11] == ["SpineMid", "SpineShoulder", "Neck", "Head"]
     assert named[14:] == ["ShoulderRight", "ElbowRight", "WristRight"]
-    assert small(replace(SMALL, joints="kinect25")).joints == tuple(range(25))
+    assert small(replace(SMALL, layout="kinect25")).joints == tuple(range(25))
 
 
 def test_a_window_is_seen_as_in_an_image_in_a_square_twice_its_size() -> None:
@@ -118,6 +120,20 @@ def test_a_window_is_seen_as_in_an_image_in_a_square_twice_its_size() -> None:
     extent = (seen[..., :2].amax(dim=(1, 2, 3)) - seen[..., :2].amin(dim=(1, 2, 3))).amax(dim=1)
     torch.testing.assert_close(extent, torch.ones(2))
     torch.testing.assert_close(model.see(3 * x_NMTVC + 1), seen, atol=1e-5, rtol=1e-5)
+
+
+def test_the_authors_windows_are_seen_from_the_front_as_the_devices_are() -> None:
+    movement = fill_missing(perform("wave", seed=0))
+    views = (
+        (SMALL, window_from_movement(movement, 12)),
+        (replace(SMALL, up="z"), authors_windows([(movement,)], 12, 1)[0, 0]),
+    )
+    for config, window_TVC in views:
+        seen = small(config).see(torch.from_numpy(window_TVC)[None, None])[0, 0].mean(dim=0)
+        # As in an image: the head (10) above the ankles (3, 6), the left shoulder (11) to the right of the right one.
+        assert seen[10, 1] < seen[8, 1] < seen[0, 1] < seen[[3, 6], 1].min()
+        assert seen[11, 0] - seen[14, 0] > 0.1
+        assert seen[4, 0] > seen[1, 0]
 
 
 def test_both_persons_are_seen_in_one_square_and_a_missing_one_is_all_zero() -> None:
@@ -238,7 +254,7 @@ def test_the_gradient_of_the_loss_reaches_the_importance_and_every_weight_but_th
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        ({"joints": "coco"}, "joints is 'coco': expected h36m or kinect25"),
+        ({"layout": "coco"}, "layout is 'coco': expected h36m or kinect25"),
         ({"head": "logits"}, "head is 'logits': expected embed or class"),
         ({"dim": 30, "num_heads": 4}, "dim 30 is not a multiple of num_heads 4"),
         ({"depth": 0}, "depth is 0: expected 1 or more"),
@@ -249,23 +265,6 @@ def test_the_gradient_of_the_loss_reaches_the_importance_and_every_weight_but_th
 def test_a_choice_that_there_is_not_is_refused(wrong: dict[str, object], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         MotionBERTConfig(num_classes=3, **wrong)  # type: ignore[arg-type]
-
-
-def test_onnx_gives_what_torch_gives(tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript", reason="export needs the extra `train`")
-    model, x_NMTVC = small(), windows(5, 2)
-    sizes = ({0: torch.export.Dim("N", min=1, max=64)},)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch's exporter warns about its own internals
-        torch.onnx.export(
-            model, (x_NMTVC[:2],), tmp_path / "m.onnx", opset_version=18, dynamic_shapes=sizes, dynamo=True,
-            verbose=False,
-        )  # fmt: skip
-    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
-    (theirs,) = session.run(None, {session.get_inputs()[0].name: x_NMTVC.numpy()})
-    with torch.no_grad():
-        np.testing.assert_allclose(theirs, model(x_NMTVC), atol=1e-5)
 
 
 # The authors' weights
@@ -305,7 +304,7 @@ def test_published_weights_are_read(kind: str, tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_are_refused_by_name_and_none_is_taken(tmp_path: Path) -> None:
     ours, file = small(), tmp_path / "best_epoch.bin"
     before = {name: weight.clone() for name, weight in ours.backbone.state_dict().items()}
-    other = as_published(MotionBERT(replace(SMALL, joints="kinect25")))
+    other = as_published(MotionBERT(replace(SMALL, layout="kinect25")))
     other.pop("module.blocks_st.0.norm1_s.weight")
     torch.save({"model_pos": other}, file)
     with pytest.raises(ConfigError) as refused:

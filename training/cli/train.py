@@ -21,12 +21,24 @@ class Preset(StrEnum):
     TWO_CORES = "2-cores"
 
 
+class EncoderName(StrEnum):
+    """Name an encoder; as in TrainConfig, which a command line that only speaks does not import."""
+
+    INFOGCN = "infogcn"
+    HD_GCN = "hd-gcn"
+    MOTIONBERT = "motionbert"
+    MOTIONBERT_LITE = "motionbert-lite"
+
+
 def train(
     archives: Annotated[
         list[Path], typer.Argument(metavar="ARCHIVE", help="Skeleton archives, .npz, or folders of them.")
     ],
     out: Annotated[Path, typer.Option(help="The folder of the run. A run that was stopped continues.")],
     preset: Annotated[Preset, typer.Option(help="Settings as in the paper, or for two CPU cores.")] = Preset.TWO_CORES,
+    encoder: Annotated[
+        EncoderName | None, typer.Option(help="Train this encoder, with its authors' recipe. Default: infogcn.")
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Read any key of TrainConfig from this TOML file. Flags override it."),
@@ -50,7 +62,7 @@ def train(
         bool | None,
         typer.Option("--local-to-global/--no-local-to-global", help="Compare joint texts with joint features."),
     ] = None,
-    num_pre: Annotated[int | None, typer.Option(min=1, max=9, help="Weigh the joints after this many blocks.")] = None,
+    num_pre: Annotated[int | None, typer.Option(min=1, max=10, help="Weigh the joints after this many blocks.")] = None,
     num_frames: Annotated[int | None, typer.Option(min=4, help="Frames per window, T.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Train for this many epochs.")] = None,
     batch: Annotated[int | None, typer.Option(min=2, help="Clips per batch.")] = None,
@@ -59,6 +71,10 @@ def train(
     teacher: Annotated[
         list[Path] | None,
         typer.Option(metavar="BUNDLE", help="Also imitate the embeddings of this bundle. Repeat it for more."),
+    ] = None,
+    pretrained: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With MotionBERT: begin with its authors' weights, such as best_epoch.bin."),
     ] = None,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile first, which takes minutes, then train faster.")
@@ -86,6 +102,7 @@ def train(
         ) from missing
     guiding = {"global_to_local": global_to_local, "local_to_global": local_to_global, "num_pre": num_pre}
     flags = {
+        "encoder": encoder.value if encoder is not None else None,
         "descriptions": descriptions, "num_frames": num_frames, "epochs": epochs, "batch": batch, "lr": lr,
         "seed": seed, "compile": compiled or None,
         "guidance": {name: value for name, value in guiding.items() if value is not None},
@@ -107,7 +124,7 @@ def train(
     guided = f", guided by the texts of {chosen.descriptions}" if guidance else ""
     guided += f", taught by {' and '.join(each.info.name for each in teachers)}" if teachers else ""
     console.print(
-        f"{len(data):,} clips of {len(data.classes)} actions from {len(data.archives)} archives"
+        f"{chosen.encoder}: {len(data):,} clips of {len(data.classes)} actions from {len(data.archives)} archives"
         f"{escape(guided)} -> {escape(str(out))}"
     )
     if preset is Preset.PAPER:
@@ -130,7 +147,10 @@ def train(
             parts = ", ".join(f"{name} {row[name]:.4f}" for name in run.LOSSES if row[name])
             progress.console.print(f"epoch {row['epoch']:.0f}: {parts}, accuracy {row['accuracy']:.3f}")
 
-        run.train(data, chosen, out, guidance=guidance, teachers=teachers, on_epoch=on_epoch, on_batch=on_batch)
+        run.train(
+            data, chosen, out,
+            guidance=guidance, teachers=teachers, pretrained=pretrained, on_epoch=on_epoch, on_batch=on_batch,
+        )  # fmt: skip
     weights = escape(str(out / run.WEIGHTS))
     console.print(f"done: {weights}; `crossglg-edge export {escape(str(out))} --out BUNDLE` makes a bundle of it")
 

@@ -11,6 +11,7 @@ from training.data.training_set import (
     archive_paths,
     augmented_windows,
     load_training_set,
+    paired_order,
     sampling_order,
     with_twins,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "kinetics",
     "load_training_set",
     "ntu",
+    "paired_order",
     "prepare_archives",
     "sampling_order",
     "turned_at_random",

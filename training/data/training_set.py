@@ -132,6 +132,24 @@ def sampling_order(labels: Labels, balance: float, rng: np.random.Generator) -> 
     return rng.choice(len(labels), len(labels), p=weight / weight.sum())
 
 
+def paired_order(labels: Labels, batch: int, num_samples: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return an epoch's clip numbers, in batches of a few classes with at least `num_samples` clips of each.
+
+    Of a class with fewer, clips come twice, each time as another view. In a batch each class comes once before any
+    comes again, so that processes which share its classes have pairs.
+    """
+    of_class = [np.flatnonzero(labels == number) for number in np.unique(labels)]
+    num_classes = max(1, min(batch // num_samples, len(of_class)))
+    num_each = max(1, batch // num_classes)
+
+    def one_batch() -> npt.NDArray[np.int64]:
+        chosen = [of_class[number] for number in rng.permutation(len(of_class))[:num_classes]]
+        drawn = [rng.choice(clips, num_each, replace=len(clips) < num_each) for clips in chosen]
+        return np.stack(drawn, axis=1).ravel()
+
+    return np.concatenate([one_batch() for _ in range(max(1, len(labels) // batch))])
+
+
 def augmented_windows(
     clips: Sequence[Persons],
     num_frames: int,

@@ -168,7 +168,16 @@ def look(branch: SkeletonBranch, windows_NTVC: Array) -> Look:
     # Where JID comes last, it weighs what the last block has looked at.
     after_NLVV = seen_NLVV[:, min(branch.guidance.num_pre, encoder.num_blocks - 1) :]
     weighed_NV = _share_attention(after_NLVV * importance_NV[:, None, :, None]).mean(dim=1)
-    return Look(_share_attention(seen_NLVV).numpy(), weighed_NV.numpy(), importance_NV.numpy())
+    return Look(
+        *(_on_kinect25(each, encoder.joints) for each in (_share_attention(seen_NLVV), weighed_NV, importance_NV))
+    )
+
+
+def _on_kinect25(shares: Tensor, joints: Sequence[int]) -> Array:
+    """Return what each of an encoder's joints (last axis) has as kinect25's; 0 for those that it does not see."""
+    all_joints = shares.new_zeros(*shares.shape[:-1], _NUM_JOINTS)
+    all_joints[..., list(joints)] = shares
+    return np.asarray(all_joints.numpy(), np.float32)
 
 
 def _share_attention(seen_NLVV: Tensor) -> Tensor:

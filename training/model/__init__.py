@@ -7,10 +7,12 @@ from training.model.crossglg import (
     GuidanceConfig,
     SkeletonBranch,
     calibration_loss,
+    merge_key_joints,
     quarters,
 )
 from training.model.ctr_gcn import CTRGCN, CTRGCNConfig
 from training.model.encoder import EncoderConfig, SkeletonEncoder
+from training.model.hd_gcn import HDGCN, HDGCNChoices, HDGCNConfig
 from training.model.infogcn import (
     NUM_HEADS,
     BoneTree,
@@ -23,9 +25,12 @@ from training.model.infogcn import (
     SpatialAttentionGC,
     joint_inputs,
 )
+from training.model.motionbert import MotionBERT, MotionBERTChoices, MotionBERTConfig
+from training.model.pretrained import load_pretrained
 
 __all__ = [
     "CTRGCN",
+    "HDGCN",
     "NUM_HEADS",
     "NUM_QUARTERS",
     "BoneTree",
@@ -35,15 +40,22 @@ __all__ = [
     "EncodingBlock",
     "Guidance",
     "GuidanceConfig",
+    "HDGCNChoices",
+    "HDGCNConfig",
     "InfoGCN",
     "InfoGCNConfig",
     "InitialWeights",
     "Input",
+    "MotionBERT",
+    "MotionBERTChoices",
+    "MotionBERTConfig",
     "MultiScaleTCN",
     "SkeletonBranch",
     "SkeletonEncoder",
     "SpatialAttentionGC",
     "calibration_loss",
     "joint_inputs",
+    "load_pretrained",
+    "merge_key_joints",
     "quarters",
 ]

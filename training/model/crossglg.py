@@ -10,13 +10,14 @@ texts and joints share, A classes, Q quarters of a window, E channels of a place
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from streams.layouts import KINECT25_PARENTS
 from training.model.encoder import EncoderConfig
 
 NUM_QUARTERS = 4
@@ -108,6 +109,13 @@ class SkeletonBranch(nn.Module):
         pooled: Tensor = self.project(features_BCTV.mean(dim=(2, 3)))
         return pooled
 
+    def to_classify(self, features_BCTV: Tensor) -> Tensor:
+        """Return what the encoder's own classifier takes, before persons are averaged: (B, C), or (B, V * C)."""
+        if self.encoder.averages_joints:
+            return self.pool(features_BCTV)
+        joints_BVC: Tensor = self.project(features_BCTV.mean(dim=2).transpose(1, 2))
+        return joints_BVC.flatten(1)
+
     def places(self, features_BCTV: Tensor) -> Tensor:
         """Return each joint's features in each quarter of the window, shape (B, Q * V, E)."""
         places: Tensor = self.place(quarters(features_BCTV))
@@ -133,6 +141,22 @@ class JointImportance(nn.Module):
         """Return k_out, shape (B, V), float32, 0 to 1."""
         scores_BV: Tensor = self.layers(x_BCTV.mean(dim=2).transpose(1, 2))[..., 0].float()
         return scores_BV.sigmoid() if self.sigmoid else scores_BV.softmax(dim=1)
+
+
+def merge_key_joints(key_joints_N25: Tensor, joints: Sequence[int]) -> Tensor:
+    """Return kinect25's key joints as an encoder's own, shape (N, V): hands that it does not see count as wrists.
+
+    A joint that the encoder does not see goes to the nearest one towards the spine that it does.
+    """
+    own_25 = []
+    for joint in range(len(KINECT25_PARENTS)):
+        seen = joint
+        while seen not in joints:
+            seen = KINECT25_PARENTS[seen]
+        own_25.append(list(joints).index(seen))
+    merged_NV = key_joints_N25.new_zeros(len(key_joints_N25), len(joints))
+    merged_NV.index_add_(1, torch.tensor(own_25, device=merged_NV.device), key_joints_N25)
+    return merged_NV.clamp(max=1)
 
 
 def calibration_loss(importance_BV: Tensor, key_joints_BV: Tensor, config: GuidanceConfig) -> Tensor:

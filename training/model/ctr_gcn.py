@@ -35,6 +35,16 @@ class CTRGCNConfig:
     num_classes: int
     num_persons: int = 1
 
+    @property
+    def num_blocks(self) -> int:
+        """After how many blocks JID may come, at most."""
+        return len(_WIDTHS)
+
+    @property
+    def joints(self) -> tuple[int, ...]:
+        """The kinect25 joints that the encoder sees: all."""
+        return tuple(range(25))
+
     def make(self) -> CTRGCN:
         """Return the encoder with fresh weights."""
         return CTRGCN(self)
@@ -54,6 +64,10 @@ class CTRGCN(nn.Module):
     joints: tuple[int, ...] = tuple(range(25))
     z_prior: Tensor | None = None
     classifier_layers: tuple[str, ...] = ("fc",)
+    averages_joints = True
+    embedding_size = 0
+    lowest_feature = 0.0
+    chooses_neighbors = False
 
     def __init__(self, config: CTRGCNConfig) -> None:
         super().__init__()

@@ -15,13 +15,20 @@ class SkeletonEncoder(Protocol):
 
     `num_blocks`: JID may come after 1 to so many. `num_features`: channels of the last block. `joints`: the kinect25
     joint that each of its own V joints stands for. `classifier_layers`: names of the layers and buffers that
-    only `classify` uses; a device has none of them.
+    only `classify` uses; a device has none of them. `averages_joints`: `classify` takes the joints' mean, or else the
+    channels of each joint side by side. `embedding_size`: of what `classify` gives in place of logits, for SupCon; 0
+    where it gives logits. `lowest_feature`: nothing in the last block's features is below. `chooses_neighbors`: what is
+    nearest is looked up, so that rounding may rarely choose another.
     """
 
     num_blocks: int
     num_features: int
     joints: tuple[int, ...]
     classifier_layers: tuple[str, ...]
+    averages_joints: bool
+    embedding_size: int
+    lowest_feature: float
+    chooses_neighbors: bool
 
     @property
     def config(self) -> EncoderConfig:
@@ -50,7 +57,10 @@ class SkeletonEncoder(Protocol):
         ...
 
     def classify(self, pooled_NC: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return logits (N, A) of features averaged over time, joints, then persons, and the latent z, if any."""
+        """Return logits (N, A), or an embedding, of features averaged over time and persons, and z, if there is one.
+
+        `pooled_NC`: see `averages_joints`.
+        """
         ...
 
 
@@ -60,6 +70,16 @@ class EncoderConfig(Protocol):
     @property
     def num_persons(self) -> int:
         """How many persons a window holds, M."""
+        ...
+
+    @property
+    def num_blocks(self) -> int:
+        """After how many blocks JID may come, at most."""
+        ...
+
+    @property
+    def joints(self) -> tuple[int, ...]:
+        """The kinect25 joints that the encoder sees, in its own order."""
         ...
 
     def make(self) -> SkeletonEncoder:

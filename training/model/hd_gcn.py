@@ -79,6 +79,16 @@ class HDGCNConfig(HDGCNChoices):
         """Channels of the last block."""
         return self.width * BLOCK_WIDTHS[-1]
 
+    @property
+    def num_blocks(self) -> int:
+        """After how many blocks JID may come, at most."""
+        return len(BLOCK_WIDTHS)
+
+    @property
+    def joints(self) -> tuple[int, ...]:
+        """The kinect25 joints that the encoder sees: all."""
+        return tuple(range(_NUM_JOINTS))
+
     def make(self) -> HDGCN:
         """Return the encoder with fresh weights."""
         return HDGCN(self)
@@ -94,18 +104,18 @@ class HDGCN(nn.Module):
     """Classify windows x_NMTVC, float32, shape (N, M, T, V, 3): a SkeletonEncoder."""
 
     num_blocks = len(BLOCK_WIDTHS)
-    joints: tuple[int, ...] = tuple(range(_NUM_JOINTS))
     classifier_layers: tuple[str, ...] = ("fc",)
     averages_joints = True
     embedding_size = 0
     lowest_feature = 0.0
+    chooses_neighbors = True
     z_prior: None = None
     stream_VV: Tensor
 
     def __init__(self, config: HDGCNConfig) -> None:
         super().__init__()
         self.config = config
-        self.num_features = config.num_features
+        self.num_features, self.joints = config.num_features, config.joints
         stream_VV = torch.eye(_NUM_JOINTS) - (_towards_spine() if config.stream == "bone" else 0)
         self.register_buffer("stream_VV", stream_VV, persistent=False)
         self.data_bn = nn.BatchNorm1d(config.num_persons * _NUM_JOINTS * 3)

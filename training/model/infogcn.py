@@ -62,6 +62,16 @@ class InfoGCNConfig:
         """Channels of the last block."""
         return self.width * BLOCK_WIDTHS[-1]
 
+    @property
+    def num_blocks(self) -> int:
+        """After how many blocks JID may come, at most."""
+        return len(BLOCK_WIDTHS)
+
+    @property
+    def joints(self) -> tuple[int, ...]:
+        """The kinect25 joints that the encoder sees: all."""
+        return tuple(range(self.num_joints))
+
     def make(self) -> InfoGCN:
         """Return the encoder with fresh weights."""
         return InfoGCN(self)
@@ -91,12 +101,16 @@ class InfoGCN(nn.Module):
     z_prior: Tensor
     num_blocks = len(BLOCK_WIDTHS)
     classifier_layers: tuple[str, ...] = ("fc", "fc_mu", "fc_logvar", "decoder", "z_prior")
+    averages_joints = True
+    embedding_size = 0
+    lowest_feature = 0.0
+    chooses_neighbors = False
 
     def __init__(self, config: InfoGCNConfig) -> None:
         super().__init__()
         self.config = config
         self.num_features = config.num_features
-        self.joints: tuple[int, ...] = tuple(range(config.num_joints))
+        self.joints = config.joints
         channels, joints, width = config.width, config.num_joints, config.num_features
         self.register_buffer("input_map_VV", _input_map(config.k, config.bone_tree), persistent=False)
         self.to_joint_embedding = nn.Linear(3 * len(config.inputs), channels)

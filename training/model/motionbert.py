@@ -37,7 +37,7 @@ _STD = 0.02
 # of an image, in which a person fills about a third: 0.4 of a window's units.
 _TURN_RAD, _SCALE, _SHIFT = torch.pi / 18, 0.1, 0.4
 
-Joints = Literal["h36m", "kinect25"]
+SeenJoints = Literal["h36m", "kinect25"]
 Head = Literal["embed", "class"]
 
 
@@ -46,7 +46,7 @@ class MotionBERTChoices:
     """Name each choice of MotionBERT; the defaults are the authors' for one-shot recognition.
 
     `dim`, `depth`, `num_heads`, `mlp_ratio`, `dim_features`: of the DSTformer, whose smaller one, Lite, has `dim` 256
-    and `mlp_ratio` 4. `joints`: Human3.6M's 17 joints, or all 25. `hidden`: channels of the head, and of
+    and `mlp_ratio` 4. `layout`: Human3.6M's 17 joints, or all 25. `hidden`: channels of the head, and of
     the embedding that it gives. `dropout`: of the representation, in training. `scale_range`: the side
     of the square that x and y are seen in, as a multiple of what the window's joints span; drawn from it in training,
     its middle otherwise. `random_move`: turn, scale and shift each window a little in training. `relative_importance`
@@ -59,7 +59,7 @@ class MotionBERTChoices:
     num_heads: int = 8
     mlp_ratio: int = 2
     dim_features: int = 512
-    joints: Joints = "h36m"
+    layout: SeenJoints = "h36m"
     hidden: int = 2048
     dropout: float = 0.1
     scale_range: tuple[float, float] = (1.0, 3.0)
@@ -67,8 +67,8 @@ class MotionBERTChoices:
     relative_importance: bool = True
 
     def __post_init__(self) -> None:
-        if self.joints not in ("h36m", "kinect25"):
-            raise ValueError(f"joints is {self.joints!r}: expected h36m or kinect25")
+        if self.layout not in ("h36m", "kinect25"):
+            raise ValueError(f"layout is {self.layout!r}: expected h36m or kinect25")
         for name in ("dim", "depth", "num_heads", "mlp_ratio", "dim_features", "hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
@@ -84,17 +84,30 @@ class MotionBERTChoices:
 class MotionBERTConfig(MotionBERTChoices):
     """Say what a MotionBERT is made by: an EncoderConfig.
 
-    `head`: "embed" gives an embedding, for SupCon; "class" gives logits.
+    `head`: "embed" gives an embedding, for SupCon; "class" gives logits. `up`: the axis of windows that is up, y as a
+    device makes them, x to the body's right; z in those of InfoGCN's authors, x to its left.
     """
 
     num_classes: int
     num_persons: int = 1
     head: Head = "embed"
+    up: Literal["y", "z"] = "y"
 
     def __post_init__(self) -> None:
         MotionBERTChoices.__post_init__(self)
         if self.head not in ("embed", "class"):
             raise ValueError(f"head is {self.head!r}: expected embed or class")
+
+    @property
+    def num_blocks(self) -> int:
+        """After how many blocks JID may come, at most."""
+        return self.depth
+
+    @property
+    def joints(self) -> tuple[int, ...]:
+        """The kinect25 joints that the encoder sees, in Human3.6M's order, or all."""
+        names = H36M_JOINTS.values() if self.layout == "h36m" else KINECT25_JOINTS
+        return tuple(KINECT25_JOINTS.index(name) for name in names)
 
     def make(self) -> MotionBERT:
         """Return the encoder with fresh weights."""
@@ -114,16 +127,18 @@ class MotionBERT(nn.Module):
     classifier_layers: tuple[str, ...] = ("head", "backbone.head")
     averages_joints = False
     lowest_feature = -1.0
+    chooses_neighbors = False
     z_prior: None = None
+    to_image_2: Tensor
 
     def __init__(self, config: MotionBERTConfig) -> None:
         super().__init__()
         self.config = config
+        self.register_buffer("to_image_2", torch.tensor([1.0, -1.0]), persistent=False)
         self.num_blocks = config.depth
         self.num_features = config.dim_features
         self.embedding_size = config.hidden if config.head == "embed" else 0
-        names = H36M_JOINTS.values() if config.joints == "h36m" else KINECT25_JOINTS
-        self.joints = tuple(KINECT25_JOINTS.index(name) for name in names)
+        self.joints = config.joints
         self.backbone = DSTformer(config)
         self.dropout = nn.Dropout(config.dropout)
         self.head = ActionHead(config)
@@ -148,7 +163,8 @@ class MotionBERT(nn.Module):
         window do; see `scale_range`. A missing person is all zero.
         """
         present_NM = (x_NMTVC != 0).flatten(2).any(dim=2)[..., None, None, None]
-        seen = -x_NMTVC[..., list(self.joints), :2]
+        joints_NMTJC = x_NMTVC[..., list(self.joints), :]
+        seen = -joints_NMTJC[..., :2] if self.config.up == "y" else joints_NMTJC[..., ::2] * self.to_image_2
         scale_N = torch.full_like(seen[:, 0, 0, 0, 0], sum(self.config.scale_range) / 2)
         if self.training:
             scale_N = scale_N.uniform_(*self.config.scale_range)
@@ -202,7 +218,7 @@ class DSTformer(nn.Module):
 
     def __init__(self, config: MotionBERTConfig) -> None:
         super().__init__()
-        dim, num_joints = config.dim, len(H36M_JOINTS) if config.joints == "h36m" else len(KINECT25_JOINTS)
+        dim, num_joints = config.dim, len(config.joints)
         self.joints_embed = nn.Linear(3, dim)
         self.blocks_st = nn.ModuleList(DSTBlock(config, joints_first=True) for _ in range(config.depth))
         self.blocks_ts = nn.ModuleList(DSTBlock(config, joints_first=False) for _ in range(config.depth))
@@ -335,8 +351,7 @@ class ActionHead(nn.Module):
 
     def __init__(self, config: MotionBERTConfig) -> None:
         super().__init__()
-        num_joints = len(H36M_JOINTS) if config.joints == "h36m" else len(KINECT25_JOINTS)
-        self.fc1 = nn.Linear(num_joints * config.dim_features, config.hidden)
+        self.fc1 = nn.Linear(len(config.joints) * config.dim_features, config.hidden)
         self.bn = nn.BatchNorm1d(config.hidden) if config.head == "class" else None
         self.fc2 = nn.Linear(config.hidden, config.num_classes) if config.head == "class" else None
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from training.data import (
     TrainingSet,
     augmented_windows,
     authors_windows,
+    paired_order,
     sampling_order,
     turned_at_random,
     with_twins,
@@ -40,11 +42,11 @@ def batches(data: TrainingSet, config: TrainConfig, epoch: int, rank: int = 0, n
     The last batch is cut to a multiple of `num_ranks`, so that all weigh the same; one of fewer than two
     windows a process is left out: batch normalization needs two. So is one that is not whole with `drop_last`.
     """
-    order = sampling_order(data.labels, config.balance, np.random.default_rng((config.seed, epoch)))
+    order, size = _order(data, config, np.random.default_rng((config.seed, epoch)))
     rng = np.random.default_rng((config.seed, epoch, rank))
-    for start in range(0, len(order), config.batch):
-        chosen = order[start : start + config.batch]
-        if config.drop_last and start and len(chosen) < config.batch:
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        if config.drop_last and start and len(chosen) < size:
             continue
         chosen = chosen[rank : len(chosen) // num_ranks * num_ranks : num_ranks]
         if len(chosen) < 2:
@@ -54,6 +56,14 @@ def batches(data: TrainingSet, config: TrainConfig, epoch: int, rank: int = 0, n
         both, twins = with_twins(np.concatenate(views, axis=1), config.augmentation, rng)
         x_NMTVC, undistorted_NMTVC = torch.from_numpy(both).split(config.num_persons, dim=1)
         yield Batch(x_NMTVC, undistorted_NMTVC, torch.from_numpy(data.labels[chosen]), torch.from_numpy(twins))
+
+
+def _order(data: TrainingSet, config: TrainConfig, rng: np.random.Generator) -> tuple[npt.NDArray[np.int64], int]:
+    """Return an epoch's clip numbers, and how many of them are a batch."""
+    if config.classifier != "supcon":
+        return sampling_order(data.labels, config.balance, rng), config.batch
+    order = paired_order(data.labels, config.batch, config.samples_per_class, rng)
+    return order, len(order) // max(1, len(data) // config.batch)
 
 
 def _views(clips: Sequence[Persons], config: TrainConfig, rng: np.random.Generator) -> tuple[Array, Array]:

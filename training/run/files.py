@@ -42,7 +42,11 @@ Row = dict[str, float]
 
 
 def describe_run(
-    config: TrainConfig, data: TrainingSet, guidance: Guidance | None, teachers: Sequence[Encoder] = ()
+    config: TrainConfig,
+    data: TrainingSet,
+    guidance: Guidance | None,
+    teachers: Sequence[Encoder] = (),
+    pretrained: Path | None = None,
 ) -> dict[str, Any]:
     """Return what run.json says, and what must be the same for a run to go on."""
     texts = b"" if guidance is None else guidance.key_joints_AV.numpy().tobytes() + guidance.texts_AVC.numpy().tobytes()
@@ -53,6 +57,7 @@ def describe_run(
         "archives": data.archives,
         "texts_sha256": hashlib.sha256(texts).hexdigest() if texts else None,
         "teacher_sha256": " ".join(teacher.info.onnx_sha256 for teacher in teachers) or None,
+        "pretrained_sha256": hashlib.sha256(pretrained.read_bytes()).hexdigest() if pretrained is not None else None,
         "torch": torch.__version__,
     }
     return dict(json.loads(json.dumps(run)))

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,11 @@ from training.model import (
     NUM_QUARTERS,
     CrossModalInteraction,
     Guidance,
+    MotionBERT,
     SkeletonBranch,
+    SkeletonEncoder,
+    load_pretrained,
+    merge_key_joints,
     quarters,
 )
 from training.run.batches import Batch, batches
@@ -69,7 +74,7 @@ class Learner(nn.Module):
         encoder, places = self.branch.encoder, NUM_QUARTERS * config.place_channels
         channels = encoder.num_features
         if config.guidance.local_to_global:
-            back = channels if config.classifier == "latent" else places
+            back = places if config.classifier == "cosine" else channels
             self.phi = CrossModalInteraction(text_channels, channels, back, config.guidance)
         if config.classifier == "cosine":
             size = places * len(encoder.joints)
@@ -78,7 +83,7 @@ class Learner(nn.Module):
         self.imitate = nn.Linear(channels, imitated_channels) if imitated_channels else None
         # Without a loss they would learn nothing but the weight decay.
         latent = ["project", *(f"encoder.{name}" for name in encoder.classifier_layers)]
-        unused = ("place",) if config.classifier == "latent" else tuple(latent)
+        unused = tuple(latent) if config.classifier == "cosine" else ("place",)
         for name, parameter in self.branch.named_parameters():
             if name.startswith(tuple(f"{layer}." for layer in unused)):
                 parameter.requires_grad_(False)
@@ -91,8 +96,10 @@ class Learner(nn.Module):
             joints_BVC = features_BCTV.mean(dim=2).transpose(1, 2)
             cross_NVC = self.phi(joints_BVC.unflatten(0, (n, m)).mean(dim=1), texts_NVC)
         if self.proxies_AE is None:
-            skeleton = self.branch.pool(features_BCTV)
-            cross = None if cross_NVC is None else cross_NVC.mean(dim=1)
+            skeleton = self.branch.to_classify(features_BCTV)
+            cross = None
+            if cross_NVC is not None:
+                cross = cross_NVC.mean(dim=1) if self.branch.encoder.averages_joints else cross_NVC.flatten(1)
         else:
             skeleton = self.branch.places(features_BCTV).flatten(1)
             # As `places` are ordered: quarter, joint, channel.
@@ -105,7 +112,10 @@ class Learner(nn.Module):
         return Outputs(logits_NA, z_ND, importance_BV, cross_logits_NA, imitated_NE)
 
     def classify(self, x_NC: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return logits (N, A), and the latent z of the encoder's classifier: the one that both branches share."""
+        """Return logits (N, A), and z of the encoder's classifier, if any: the one classifier that both branches share.
+
+        With SupCon it is an embedding (N, E) of length 1.
+        """
         if self.proxies_AE is None:
             return self.branch.encoder.classify(x_NC)
         return self.scale * _unit(x_NC) @ _unit(self.proxies_AE).T, None
@@ -118,18 +128,20 @@ def train(
     *,
     guidance: Guidance | None = None,
     teachers: Sequence[Encoder] = (),
+    pretrained: Path | None = None,
     on_epoch: Callable[[Row], None] | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> SkeletonBranch:
     """Train, or go on from the checkpoint in `out`, and write what run_files names; return the branch that is kept.
 
     `guidance` has a row for each of `data.classes`. `teachers`: the encoders of bundles, whose embeddings of
-    undistorted windows are imitated beside all else, so that a small encoder learns what large ones found. A run that
+    undistorted windows are imitated beside all else, so that a small encoder learns what large ones found.
+    `pretrained`: a file of weights of MotionBERT's authors, to begin with. A run that
     was killed goes on from its last whole epoch with the same batches and noise. Started by torchrun, each process
     takes its share of every batch, and all must see the same `out`; only the first writes. `on_batch` gets the
     number of windows done, and of all.
-    Raises ConfigError if `out` holds another run, texts are missing, the teacher does not fit, or the loss is
-    not finite.
+    Raises ConfigError if `out` holds another run, texts are missing, the teacher or the weights do not fit, or the
+    loss is not finite.
     """
     if config.needs_texts and (guidance is None or len(guidance.key_joints_AV) != len(data.classes)):
         raise ConfigError(
@@ -140,11 +152,11 @@ def train(
         _check_teacher(teacher.info, config)
     with join_ranks() as ranks:
         _check_shares(data, config, ranks)
-        begin_run(out, describe_run(config, data, guidance, teachers), is_first=ranks.rank == 0)
         # A fresh InfoGCN is full of denormals, twenty times slower than zeros; the caller keeps its own setting.
         torch.set_flush_denormal(True)
         try:
-            training = _Training(data, config, guidance, teachers, ranks)
+            training = _Training(data, config, guidance, teachers, ranks, pretrained)
+            begin_run(out, describe_run(config, data, guidance, teachers, pretrained), is_first=ranks.rank == 0)
             curve = load_checkpoint(out, training.learner, training.optimizer)
             with open_curve(out, curve) if ranks.rank == 0 else nullcontext() as add_to_curve:
                 for epoch in range(len(curve), config.epochs):
@@ -184,6 +196,21 @@ def _check_teacher(info: BundleInfo, config: TrainConfig) -> None:
             f"not {config.num_persons}",
             hint="Choose a bundle that was exported with --embedding joints, and its number of frames.",
         )
+    num_joints = len(config.encoder_config(num_classes=2).joints)
+    if num_joints != len(KINECT25_JOINTS):
+        raise ConfigError(
+            f"{config.encoder} sees {num_joints} joints, which no teacher has: expected all {len(KINECT25_JOINTS)}",
+            hint='With MotionBERT, that is layout = "kinect25" under [motionbert] in --config.',
+        )
+
+
+def _load_pretrained(encoder: SkeletonEncoder, file: Path) -> None:
+    if not isinstance(encoder, MotionBERT):
+        raise ConfigError(
+            f"{file}: pretrained weights are read into MotionBERT alone, not {type(encoder).__name__}",
+            hint="Add --encoder motionbert or motionbert-lite, or leave --pretrained out.",
+        )
+    load_pretrained(encoder.backbone, file)
 
 
 class _Training:
@@ -196,6 +223,7 @@ class _Training:
         guidance: Guidance | None,
         teachers: Sequence[Encoder],
         ranks: Ranks,
+        pretrained: Path | None = None,
     ) -> None:
         self.data, self.config, self.teachers, self.ranks = data, config, teachers, ranks
         imitated_channels = sum(teacher.info.num_learned // _NUM_PLACES for teacher in teachers)
@@ -203,14 +231,14 @@ class _Training:
         torch.manual_seed(config.seed)
         text_channels = self.guidance.texts_AVC.shape[2] if self.guidance else 0
         self.learner = Learner(config, len(data.classes), text_channels, imitated_channels)
+        if pretrained is not None:
+            _load_pretrained(self.learner.branch.encoder, pretrained)
         if ranks.num_ranks > 1 and ranks.device.type == "cuda":
             # It exists for CUDA only: elsewhere each process normalizes by its own share of a batch.
             nn.SyncBatchNorm.convert_sync_batchnorm(self.learner)
         self.learner.to(ranks.device)
         self.parameters = [parameter for parameter in self.learner.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.SGD(
-            self.parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, nesterov=True
-        )
+        self.optimizer = _make_optimizer(self.learner, config)
         # Each process loads the same checkpoint into it before the first step.
         self.model: nn.Module = self.learner
         if ranks.num_ranks > 1:
@@ -229,7 +257,7 @@ class _Training:
         for i, batch in enumerate(batches(self.data, config, epoch, ranks.rank, ranks.num_ranks)):
             lr = learning_rate(config, epoch + min(i / num_batches, 1.0))
             for group in self.optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group.get("lr_factor", 1.0)
             totals += self.step(batch)
             if on_batch is not None:
                 in_epoch = min((i + 1) * config.batch, len(self.data))
@@ -251,7 +279,7 @@ class _Training:
         if self.guidance is not None:
             joints = list(self.learner.branch.encoder.joints)
             texts_NVC = _mirror(self.guidance.texts_AVC[labels_N], twins_N)[:, joints]
-            key_joints_NV = _mirror(self.guidance.key_joints_AV[labels_N], twins_N)[:, joints]
+            key_joints_NV = merge_key_joints(_mirror(self.guidance.key_joints_AV[labels_N], twins_N), joints)
         if config.augmentation.has_twins:
             labels_N, among_NA = _among_twins(labels_N, twins_N, len(self.data.classes))
         # Another size would be compiled anew, for every size, and run at a third of the speed.
@@ -269,10 +297,7 @@ class _Training:
         if config.grad_clip:
             nn.utils.clip_grad_norm_(self.parameters, config.grad_clip)
         self.optimizer.step()
-        logits_NA = outputs.logits_NA.detach()
-        if among_NA is not None:
-            logits_NA = logits_NA.masked_fill(~among_NA, -torch.inf)
-        num_right = (logits_NA.argmax(dim=1) == labels_N).sum()
+        num_right = _count_right(outputs.logits_NA.detach(), labels_N, config, among_NA)
         sums = [part.detach() * len(labels_N) for part in parts.values()]
         return torch.stack([*sums, num_right, num_right.new_tensor(len(labels_N))]).double()
 
@@ -288,6 +313,35 @@ class _Training:
             learned_NE = np.concatenate(parts)[:, : teacher.info.num_learned]
             by_place.append(learned_NE.reshape(len(windows_NTVC), _NUM_PLACES, -1))
         return torch.from_numpy(np.concatenate(by_place, axis=2)).flatten(1).to(self.ranks.device)
+
+
+def _make_optimizer(learner: Learner, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of what learns, at two rates where the encoder's own blocks have one of their own."""
+    classifying = tuple(f"branch.encoder.{layer}" for layer in learner.branch.encoder.classifier_layers)
+    own: list[nn.Parameter] = []
+    other: list[nn.Parameter] = []
+    for name, parameter in learner.named_parameters():
+        if parameter.requires_grad:
+            is_own = not config.lr_head or (name.startswith("branch.encoder.") and not name.startswith(classifying))
+            (own if is_own else other).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": own, "lr_factor": 1.0}]
+    if other:
+        groups.append({"params": other, "lr_factor": config.lr_head / config.lr if config.lr else 1.0})
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(
+        groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, nesterov=True
+    )
+
+
+def _count_right(answers_NA: Tensor, labels_N: Tensor, config: TrainConfig, among_NA: Tensor | None) -> Tensor:
+    """Count windows whose highest logit is their label's; with SupCon those whose nearest other one has their label."""
+    if config.classifier == "supcon":
+        nearest_N = (answers_NA @ answers_NA.T).fill_diagonal_(-torch.inf).argmax(dim=1)
+        return (labels_N[nearest_N] == labels_N).sum()
+    if among_NA is not None:
+        answers_NA = answers_NA.masked_fill(~among_NA, -torch.inf)
+    return (answers_NA.argmax(dim=1) == labels_N).sum()
 
 
 def _among_twins(labels_N: Tensor, twins_N: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from pytorch_metric_learning.losses import SupConLoss
 from torch import Tensor, nn
 
 from training.model import calibration_loss
@@ -16,7 +17,7 @@ from training.run import LOSSES, TrainConfig
 
 
 class Outputs(NamedTuple):
-    """Hold what the losses compare; None for a part that is off."""
+    """Hold what the losses compare; None for a part that is off. With SupCon embeddings (N, E) stand for logits."""
 
     logits_NA: Tensor
     z_ND: Tensor | None
@@ -33,6 +34,15 @@ def smoothed_cross_entropy(logits_NA: Tensor, labels_N: Tensor, smoothing: float
     right_N = log_share_NA.gather(1, labels_N[:, None])[:, 0]
     mean_N = log_share_NA.sum(dim=1) / among_NA.sum(dim=1)
     return -((1 - smoothing) * right_N + smoothing * mean_N).mean()
+
+
+def supcon_loss(embeddings_NE: Tensor, labels_N: Tensor, temperature: float) -> Tensor:
+    """Return the supervised contrastive loss (Khosla et al., NeurIPS 2020, L_out): each window against all others.
+
+    MotionBERT's authors have it times temperature / 0.07, which AdamW undoes.
+    """
+    loss: Tensor = SupConLoss(temperature=temperature)(embeddings_NE, labels_N)
+    return loss
 
 
 def infogcn_loss(
@@ -67,7 +77,9 @@ def compute_losses(
 
     `teacher_NE`: what a teacher makes of the windows, to be imitated: 1 - cosine.
     """
-    if outputs.z_ND is None or z_prior_AD is None:
+    if config.classifier == "supcon":
+        skeleton = supcon_loss(outputs.logits_NA, labels_N, config.temperature)
+    elif outputs.z_ND is None or z_prior_AD is None:
         skeleton = smoothed_cross_entropy(outputs.logits_NA, labels_N, config.label_smoothing, among_NA)
     else:
         skeleton = infogcn_loss(outputs.logits_NA, outputs.z_ND, labels_N, z_prior_AD, config, among_NA)
@@ -76,7 +88,9 @@ def compute_losses(
         num_persons = len(outputs.importance_BV) // len(labels_N)
         key_joints_BV = key_joints_NV.repeat_interleave(num_persons, dim=0)
         calibrate = calibration_loss(outputs.importance_BV, key_joints_BV, config.guidance)
-    if outputs.cross_logits_NA is not None:
+    if outputs.cross_logits_NA is not None and config.classifier == "supcon":
+        cross = supcon_loss(outputs.cross_logits_NA, labels_N, config.temperature)
+    elif outputs.cross_logits_NA is not None:
         cross = smoothed_cross_entropy(outputs.cross_logits_NA, labels_N, config.cross_smoothing, among_NA)
     if outputs.imitated_NE is not None and teacher_NE is not None:
         imitation = 1 - nn.functional.cosine_similarity(outputs.imitated_NE, teacher_NE).mean()

@@ -16,13 +16,28 @@ ALWAYS = (
     "Frames in which a person or joint is missing are interpolated; the authors have zeros there.",
     "Weights and products are float32; the authors use mixed precision (apex O1).",
 )
+_OPEN_NUM_PRE = "The paper says for InfoGCN alone after which block JID comes; here it is {0}."
+_OF_MOTIONBERT = (
+    "Windows have 96 frames, MotionBERT's authors have 100: an embedding is made of sixteenths of a window.",
+    "Joints are a sensor's, seen from the front with a confidence of 1; MotionBERT's authors have HRNet's, in images.",
+    "JID's weights multiply MotionBERT's spatial attention, relative to their mean; the paper does not say where.",
+    "No epoch is chosen on test clips, as MotionBERT's authors do.",
+)
+OF_ENCODER = {
+    "infogcn": (),
+    "hd-gcn": ("One stream of HD-GCN, from one center of mass; its authors add up the scores of six.",),
+    "motionbert": _OF_MOTIONBERT,
+    "motionbert-lite": _OF_MOTIONBERT,
+}
 OTHER_TEXT_ENCODER = "DeBERTa's features of the texts were not found: all-MiniLM-L6-v2 embeds them instead."
 
 
 def deviations(config: TrainConfig) -> list[str]:
     """Return a sentence for each way in which a configuration is not the paper's, those that always hold first."""
-    paper, own = (_flat(asdict(each)) for each in (TrainConfig(), config))
-    told = [*ALWAYS]
+    paper, own = (_flat(asdict(each)) for each in (TrainConfig.preset("paper", config.encoder), config))
+    told = [*ALWAYS, *OF_ENCODER[config.encoder]]
+    if config.encoder != "infogcn" and config.guidance.global_to_local:
+        told.append(_OPEN_NUM_PRE.format(config.guidance.num_pre))
     if config.text_encoder != PAPER_ENCODER and config.needs_texts:
         told.append(OTHER_TEXT_ENCODER)
     # Which of the paper's own settings a run is of, and where it runs, is no deviation.
