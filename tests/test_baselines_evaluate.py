@@ -57,6 +57,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subject=np.array([subject for _, subject, _ in grid], np.int16),
         class_names=np.array(classes),
         joint_names=np.array(KINECT25_JOINTS),
+        source=np.array([f"{classes[kind]} {subject} {seed}" for kind, subject, seed in grid]),
         fps=30.0,
     )
     protocol = {"sets": ["a"], "novel": NOVEL, "base_order": BASE, "settings": [2, 3]}
@@ -128,6 +129,16 @@ def test_udtw_learns_the_base_actions(data: Path) -> None:
     assert cell.balanced.accuracy == pytest.approx(np.mean(cell.by_seed))
     assert cell.balanced.accuracy > 0.9
     assert len(cell.by_seed) == 2
+
+
+def test_exemplars_that_a_protocol_names_are_the_only_draw(data: Path, tmp_path: Path) -> None:
+    protocol = json.loads((data / "protocol.json").read_text())
+    protocol["exemplars"] = ["wave one hand 0 0", "drink 1 1"]
+    path = tmp_path / "named.json"
+    path.write_text(json.dumps(protocol))
+    content = _json("--data", data, "--protocol", path, "--rows", "udtw", "--steps", 1)
+    assert (content["draws"], content["clips"]) == (1, 8)
+    assert any("one draw, no interval" in note for note in content["notes"])
 
 
 def test_what_is_done_is_not_done_again(data: Path, tmp_path: Path) -> None:

@@ -407,10 +407,20 @@ def test_part_texts_are_read_in_gaps_form(tmp_path: Path) -> None:
     with pytest.raises(DescriptionError, match="no texts of 1 of 2 actions: bow"):
         read_part_texts(["drink", "bow"], "claude", path)
     path.write_text("drink;head;hand\n")
-    with pytest.raises(DescriptionError, match="line 1: 3 texts, expected 7"):
+    with pytest.raises(DescriptionError, match="text 1: 3 parts, expected 7"):
         read_part_texts(["drink"], "claude", path)
     with pytest.raises(DescriptionError, match="cannot be read"):
         read_part_texts(["drink"], "claude", tmp_path / "none.txt")
+
+
+def test_gaps_own_file_is_read_by_the_numbers_of_ntus_actions(tmp_path: Path) -> None:
+    # As there: "brush teeth" where NTU has "brushing teeth".
+    names = [f"name {number}" for number in range(1, 121)]
+    names[2] = "brush teeth"
+    (tmp_path / "ntu.txt").write_text("\n".join(f"{name};head; hand;arm;hip;leg;foot." for name in names))
+    (first, third), _ = read_part_texts(["drink water", "brushing teeth"], ANY_SHIPPED, tmp_path / "ntu.txt")
+    assert (first.names, third.names) == (("name 1",), ("brush teeth",))
+    assert third.parts[3] == "brush teeth, leg, foot."
 
 
 def test_each_row_says_what_is_not_its_papers() -> None:

@@ -18,6 +18,7 @@ from streams.errors import DescriptionError
 from streams.layouts import KINECT25_JOINTS, LAYOUTS
 from training.baselines.body import GAP_PARTS
 from training.baselines.gap import ClassTexts
+from training.data import ntu
 from training.texts import Description, chosen_texts, embed_sentences, read_descriptions
 
 # Whose sentences make a part's text: few, since a text encoder reads 77 to 256 tokens.
@@ -90,25 +91,30 @@ def _from_joints(description: Description) -> PartTexts:
 
 
 def _read_file(path: Path, classes: Sequence[str]) -> list[PartTexts]:
+    """Return the texts of these classes: by name, but by the numbers of NTU's actions in a file of 120 lines.
+
+    GAP's own file has other names for many of NTU's actions. Raises DescriptionError.
+    """
     form = ";".join(_FIELDS)
-    found: dict[str, PartTexts] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DescriptionError(f"{path} cannot be read: {error}", hint=f"Expected lines of {form}.") from error
+    texts = []
     for number, line in enumerate(lines, start=1):
         values = [value.strip() for value in line.split(";")]
-        if not line.strip():
-            continue
         if len(values) != len(_FIELDS) or not all(values):
             raise DescriptionError(
-                f"{path}, line {number}: {len([v for v in values if v])} texts, expected {len(_FIELDS)}",
+                f"{path}, text {number}: {len(list(filter(None, values)))} parts, expected {len(_FIELDS)}",
                 hint=f"A line is {form}.",
             )
-        by_field = dict(zip(_FIELDS, values, strict=True))
-        name = by_field["name"]
-        texts = (", ".join(by_field[field] for field in _FIELDS_OF[part]) for part in GAP_PARTS)
-        found[name.lower()] = PartTexts(names=wordings(name), parts=tuple(f"{name}, {text}" for text in texts))
+        said = dict(zip(_FIELDS, values, strict=True))
+        name = said["name"]
+        parts = tuple(f"{name}, {', '.join(said[field] for field in _FIELDS_OF[part])}" for part in GAP_PARTS)
+        texts.append(PartTexts(names=wordings(name), parts=parts))
+    found = {text.names[0].lower(): text for text in texts}
+    if len(texts) == len(ntu.ACTIONS):
+        found |= {name.lower(): text for name, text in zip(ntu.ACTIONS, texts, strict=True)}
     missing = [name for name in classes if name.lower() not in found]
     if missing:
         raise DescriptionError(
