@@ -13,24 +13,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edge.match import distances_between, take_apart
 from edge.model import ScoreCurve
 from edge.motion import window_from_movement
-from export.frozen import ALIGNED_FRAMES, NUM_CHANNELS, Embedding, FrozenBranch, embed
+from export.frozen import ALIGNED_FRAMES, Embedding, FrozenBranch, embed
 from streams.archive import read_archive
 from streams.arrays import Array
 from streams.errors import BundleError
-from training.model import NUM_QUARTERS
+from training.model import NUM_QUARTERS, whitening
 from training.run import load_run
 
 # So much of it counts, of each of two windows.
 COHORT_WEIGHT = 0.75
 # The alignment's cost spreads so far as a share of the cosine's spread.
 _ALIGNMENT_SHARE = 0.6
-# Channels weaker than this share of the strongest one's variance are not raised to equal weight.
-_WHITENING_FLOOR = 0.05
 
 # Share of pairs of different actions that may match. A live second makes five decisions about several
 # windows, so what is rare for a pair of clips is not rare in a stream.
@@ -99,19 +97,6 @@ def branch_from_run(
     is_of_KN = torch.tensor([[action == name for action in actions] for name in sorted(set(actions))])
     branch.cohort_KE = nn.functional.normalize(is_of_KN.float() @ learned_NE, dim=1)
     return branch, about
-
-
-def whitening(covariance_CC: Tensor) -> Tensor:
-    """Return the NUM_CHANNELS strongest directions of a covariance, scaled to like variance, shape (C, channels).
-
-    An eigenvector's sign is LAPACK's choice, which differs between machines: here its largest component is positive.
-    """
-    variances, directions = torch.linalg.eigh(covariance_CC)
-    strongest = variances.argsort(descending=True)[:NUM_CHANNELS]
-    directions, variances = directions[:, strongest], variances[strongest]
-    largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
-    scale = largest.sign() / (variances + _WHITENING_FLOOR * variances.max()).sqrt()
-    return torch.mul(directions, scale)
 
 
 def read_clips(paths: Sequence[Path], num_frames: int) -> Clips:

@@ -16,8 +16,6 @@ from training.model import SkeletonBranch, quarters
 
 Embedding = Literal["joints", "pooled"]
 
-# `joints` compares where and when: each joint in each quarter of the window, in its 32 strongest channels.
-NUM_CHANNELS = 32
 # What alignment compares: the joints in so many frames of a window.
 ALIGNED_FRAMES = 16
 # A window's distance to what is known is the mean of those to the nearest so many of the trained actions, by share.

@@ -6,7 +6,6 @@ Shapes: N windows, T frames, V = 25, C = 3, E values of an embedding, D features
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import shutil
 from dataclasses import replace
@@ -27,7 +26,7 @@ from edge.match.distances import distances_between, take_apart
 from edge.model.bundle import DEFAULT_BUNDLE, read_bundle
 from edge.model.choose import open_encoder
 from export.cli import export as export_command
-from export.fit import branch_from_run, fit_alignment_weight, fit_score_curve, read_clips, some_of_each, whitening
+from export.fit import branch_from_run, fit_alignment_weight, fit_score_curve, read_clips, some_of_each
 from export.fold import FoldedBranch
 from export.frozen import Embedding, FrozenBranch, embed
 from export.onnx import export_onnx, load_branch, load_weights, weights_of
@@ -36,8 +35,9 @@ from streams.arrays import Array
 from streams.errors import ArchiveError, BundleError, ConfigError
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
-from training.data.training_set import TrainingSet, load_training_set
+from training.data.training_set import TrainingSet
 from training.model.crossglg import GuidanceConfig
+from training.model.whitening import whitening
 from training.run.config import TrainConfig
 from training.run.loop import train
 
@@ -491,23 +491,6 @@ def test_the_cohort_is_each_trained_actions_mean_and_the_distance_to_it_the_last
     cosines = learned @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
     # Two fifths of two actions are the nearest one.
     np.testing.assert_allclose(embeddings[:, -1], 1 - cosines.max(axis=1), atol=1e-5)
-
-
-def test_the_table_of_arms_still_compares_what_a_run_gives(
-    run: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
-    one_shot_table = importlib.import_module("one_shot_table")
-    monkeypatch.setattr(one_shot_table, "DRAWS", 3)
-    monkeypatch.setattr(one_shot_table, "CALIBRATED_DRAWS", 1)
-    base = load_training_set([archive], actions=("wave", "squat"))
-    found = one_shot_table.evaluate(run, base, ("bow", "clap"), archive.parent, [archive])
-    assert {name: len(accuracies) for name, accuracies in found.items()} == {
-        "cosine": 3,
-        "cosine + alignment": 3,
-        "calibrated": 1,
-    }
-    assert all(0 <= accuracy <= 1 for accuracies in found.values() for accuracy in accuracies)
 
 
 # What cannot be exported

@@ -27,6 +27,7 @@ from training.model.infogcn import (
 )
 from training.model.motionbert import MotionBERT, MotionBERTChoices, MotionBERTConfig
 from training.model.pretrained import load_pretrained
+from training.model.whitening import whitening
 
 __all__ = [
     "CTRGCN",
@@ -58,4 +59,5 @@ __all__ = [
     "load_pretrained",
     "merge_key_joints",
     "quarters",
+    "whitening",
 ]
