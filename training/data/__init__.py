@@ -13,6 +13,7 @@ from training.data.training_set import (
     load_training_set,
     paired_order,
     sampling_order,
+    take_actions,
     with_twins,
 )
 
@@ -32,6 +33,7 @@ __all__ = [
     "paired_order",
     "prepare_archives",
     "sampling_order",
+    "take_actions",
     "turned_at_random",
     "with_twins",
 ]

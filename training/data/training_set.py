@@ -110,6 +110,21 @@ def load_training_set(
     )
 
 
+def take_actions(data: TrainingSet, actions: Sequence[str]) -> TrainingSet:
+    """Return the clips of these actions, as `load_training_set` with these would. Raises ArchiveError without any."""
+    classes = tuple(name for name in data.classes if name in actions)
+    kept = [i for i, label in enumerate(data.labels) if data.classes[label] in classes]
+    if not kept:
+        raise ArchiveError(f"no clip of the wanted actions in {', '.join(data.archives)}")
+    order = {name: i for i, name in enumerate(classes)}
+    return TrainingSet(
+        clips=tuple(data.clips[i] for i in kept),
+        labels=np.array([order[data.classes[data.labels[i]]] for i in kept], np.int64),
+        classes=classes,
+        archives=data.archives,
+    )
+
+
 def archive_paths(paths: Sequence[Path]) -> list[Path]:
     """Return the archives named, and those in the folders named. Raises ArchiveError."""
     found = []

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from streams.arrays import Array
 from training.data import (
+    Augmentation,
     Persons,
     TrainingSet,
     augmented_windows,
@@ -25,6 +26,8 @@ from training.data import (
     with_twins,
 )
 from training.run.config import TrainConfig
+
+_WHOLE = Augmentation(min_crop=1.0, max_turn_rad=0.0, axis_scale=0.0, joint_noise=0.0, joint_drop=0.0)
 
 
 class Batch(NamedTuple):
@@ -81,3 +84,14 @@ def _views(clips: Sequence[Persons], config: TrainConfig, rng: np.random.Generat
         min_crop_frames=augmentation.min_crop_frames,
     )
     return turned_at_random(windows, augmentation.max_turn_rad, rng), windows
+
+
+def whole_windows(clips: Sequence[Persons], config: TrainConfig) -> Array:
+    """Return a run's window of each clip as a test has it, shape (B, M, T, 25, 3), float32: nothing is random.
+
+    A person who is missing is as in training.
+    """
+    if config.windows == "authors":
+        return authors_windows(clips, config.num_frames, config.num_persons, second=config.second_person)
+    nothing = np.random.default_rng(0)
+    return augmented_windows(clips, config.num_frames, _WHOLE, nothing, config.num_persons)[1]

@@ -74,7 +74,7 @@ def begin_run(out: Path, run: dict[str, Any], *, is_first: bool) -> None:
             return
     except OSError as error:
         raise ConfigError(f"{out} cannot be written: {error.strerror}", hint="Choose another --out.") from error
-    changed = _find_changes(_read_run(out), run)
+    changed = find_changes(_read_run(out), run)
     if changed:
         raise ConfigError(
             f"{out} holds a training run with another {', '.join(changed)}",
@@ -169,17 +169,15 @@ def _read_run(out: Path) -> dict[str, Any]:
     return run
 
 
-def _find_changes(before: Any, now: Any, name: str = "") -> list[str]:
-    """Return the names of what differs, such as config.lr."""
+def find_changes(before: Any, now: Any, name: str = "") -> list[str]:
+    """Return the names of what differs between two contents of run.json, such as config.lr."""
     if before == now:
         return []
     if not isinstance(before, dict) or not isinstance(now, dict):
         return [name]
     keys = sorted({*before, *now})
     return [
-        found
-        for key in keys
-        for found in _find_changes(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+        found for key in keys for found in find_changes(before.get(key), now.get(key), f"{name}.{key}" if name else key)
     ]
 
 
