@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from streams.errors import ArchiveError, ConfigError, CrossGLGError
 
-if TYPE_CHECKING:
-    from training.explain import Clips, Explanation
-
 # Each is a row of matrices, four inches high.
 _MAX_ACTIONS = 12
-_MAX_LETTERS = 36
 
 
 def explain(
@@ -39,7 +34,7 @@ def explain(
 
     try:
         from training.data import archive_paths
-        from training.explain import draw_figures, explain_runs, key_joint_shares, most_moving, read_clips
+        from training.explain import draw_figures, explain_runs, headings, key_joint_shares, most_moving, read_clips
     except ImportError as missing:
         raise CrossGLGError(
             f"the figures need a package that is not installed: {missing.name}",
@@ -70,17 +65,7 @@ def explain(
     key_joints_AV, notes = key_joint_shares(llm, [*clips])
     of = f"runs: {', '.join(e.run for e in explanations)}; texts: {llm}\narchives: {', '.join(f.stem for f in files)}"
     poses = [(of_action[clip].name, most_moving(of_action[clip])) for of_action in clips.values()]
-    for path in draw_figures(out, of, _headings(clips, explanations), explanations, key_joints_AV, poses):
+    for path in draw_figures(out, of, headings(clips, explanations), explanations, key_joints_AV, poses):
         console.print(escape(str(path)))
     for note in notes:
         console.print(escape(note))
-
-
-def _headings(clips: Clips, explanations: Sequence[Explanation]) -> list[str]:
-    headings = []
-    for action, of_action in clips.items():
-        trained = {action in explanation.classes for explanation in explanations}
-        kind = "trained on by some" if len(trained) == 2 else "trained on" if trained == {True} else "never trained on"
-        name = action if len(action) <= _MAX_LETTERS else action[:_MAX_LETTERS] + "…"
-        headings.append(f"{name} ({kind}, {len(of_action)} clip{'s' * (len(of_action) > 1)})")
-    return headings

@@ -6,9 +6,9 @@ Shapes: A actions, L blocks, S strips, V = 25 joints, C = 3 coordinates.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -20,9 +20,16 @@ from streams.arrays import Array
 from streams.errors import ConfigError
 from streams.files import replacing
 from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS
-from training.explain.explain import Explanation
+from training.explain.explain import Clips, Explanation
 
+Kind = Literal["joint importance", "spatial attention", "skeletons"]
+
+FILES: dict[Kind, str] = {
+    "joint importance": "joint_importance.png", "spatial attention": "spatial_attention.png",
+    "skeletons": "skeletons.png",
+}  # fmt: skip
 _DPI = 150
+_MAX_LETTERS = 36
 # Height of a strip; width and height of a skeleton; area, in square points, of a sphere with all the attention.
 _STRIP, _PANEL, _POINTS2 = 0.23, (2.2, 2.7), 1500.0
 # One hue from light to dark, and colors of Okabe and Ito: the color-blind tell them apart.
@@ -46,23 +53,36 @@ def draw_figures(
     explanations: Sequence[Explanation],
     key_joints_AV: Array,
     poses: Sequence[tuple[str, Array]],
+    *,
+    files: Mapping[Kind, str] = FILES,
 ) -> list[Path]:
-    """Write the three figures as PNG and return their paths.
+    """Write the three figures as PNG, or those that `files` names, and return their paths.
 
     `of`: what they are drawn of; `actions`: the headings; `key_joints_AV`: shares, NaN where unknown;
     `poses`: of each action a clip's name and a pose (V, C). Raises ConfigError where `out` cannot be written.
     """
+    draw: dict[Kind, Callable[[], Figure]] = {
+        "joint importance": lambda: joint_importance(of, actions, explanations, key_joints_AV),
+        "spatial attention": lambda: spatial_attention(of, actions, explanations),
+        "skeletons": lambda: skeletons(of, actions, explanations, poses),
+    }
     with matplotlib.rc_context(
         {"font.family": "DejaVu Sans", "font.size": 8.0, "text.parse_math": False, "axes.linewidth": 0.6}
     ):
-        figures = {
-            "joint_importance.png": joint_importance(of, actions, explanations, key_joints_AV),
-            "spatial_attention.png": spatial_attention(of, actions, explanations),
-            "skeletons.png": skeletons(of, actions, explanations, poses),
-        }
-        for name, figure in figures.items():
-            _save(figure, out / name)
-    return [out / name for name in figures]
+        for kind, name in files.items():
+            _save(draw[kind](), out / name)
+    return [out / name for name in files.values()]
+
+
+def headings(clips: Clips, explanations: Sequence[Explanation]) -> list[str]:
+    """Return what stands over each action: its name, whether the runs were trained on it, and its number of clips."""
+    found = []
+    for action, of_action in clips.items():
+        trained = {action in explanation.classes for explanation in explanations}
+        kind = "trained on by some" if len(trained) == 2 else "trained on" if trained == {True} else "never trained on"
+        name = action if len(action) <= _MAX_LETTERS else action[:_MAX_LETTERS] + "…"
+        found.append(f"{name} ({kind}, {len(of_action)} clip{'s' * (len(of_action) > 1)})")
+    return found
 
 
 def joint_importance(
