@@ -3,7 +3,7 @@
 from training.baselines.compare import Setup, evaluate_baselines
 from training.baselines.fit import PRESETS, Size
 from training.baselines.ingredients import Sources
-from training.baselines.results import Cell, Comparison
+from training.baselines.results import Cell, Comparison, Run
 from training.baselines.rows import ROWS, Row, choose_rows
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Cell",
     "Comparison",
     "Row",
+    "Run",
     "Setup",
     "Size",
     "Sources",

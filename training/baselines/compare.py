@@ -88,6 +88,7 @@ def evaluate_baselines(
     return Comparison(
         protocol=clips.name, ways=len(clips.classes), clips=len(clips), draws=len(draws), notes=notes,
         dtw=make_cell([dtw], ()), cells={key: make_cell(found, said[key[0]]) for key, found in runs.items()},
+        runs=runs,
     )  # fmt: skip
 
 

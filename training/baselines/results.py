@@ -49,7 +49,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Hold the table: `cells` by row and number of base actions."""
+    """Hold the table: `cells` by row and number of base actions, `runs` are its seeds'."""
 
     protocol: str
     ways: int
@@ -58,6 +58,7 @@ class Comparison:
     notes: tuple[str, ...]
     dtw: Cell
     cells: dict[tuple[str, int], Cell]
+    runs: dict[tuple[str, int], list[Run]]
 
     @property
     def chance(self) -> float:

@@ -1,6 +1,6 @@
 """What a language model says of actions and joints, and what the encoder is guided by: embeddings and key joints."""
 
-from training.texts.describe import ANY_SHIPPED, Description, chosen_texts, read_descriptions, slug
+from training.texts.describe import ANY_SHIPPED, Description, available_llms, chosen_texts, read_descriptions, slug
 from training.texts.features import (
     ENCODER,
     PAPER_ENCODER,
@@ -18,6 +18,7 @@ __all__ = [
     "PAPER_ENCODER",
     "Chat",
     "Description",
+    "available_llms",
     "chosen_texts",
     "describe_actions",
     "embed_sentences",
