@@ -24,12 +24,15 @@ from streams.movement import Movement, frames_of
 
 _KEYS = ("frames", "offsets", "label", "class_names", "joint_names", "fps")
 _OPTIONAL_KEYS = ("subject", "source")
+# How sure a 2D pose estimator is of each joint; read on demand.
+_SCORES = "scores"
 # Kinds of dtype, and dimensions.
 _KINDS = {
     "frames": ("fiu", 3), "offsets": ("iu", 1), "label": ("iu", 1), "class_names": ("U", 1),
     "joint_names": ("U", 1), "fps": ("fiu", 0), "subject": ("iu", 1), "source": ("U", 1),
     "timestamps_s": ("f", 1), "truth_stream": ("iu", 1), "truth_label": ("iu", 1), "truth_start_s": ("f", 1),
     "truth_end_s": ("f", 1), "truth_point_s": ("f", 1), "truth_correct": ("iu", 1), "truth_onset_present": ("b", 1),
+    "scores": ("f", 2),
 }  # fmt: skip
 _KIND_NAMES = {"fiu": "numbers", "f": "floating-point numbers", "iu": "whole numbers", "U": "text", "b": "booleans"}
 
@@ -65,7 +68,7 @@ class Clip:
 class Archive:
     """Hold one data set, mapped to kinect25 on reading; clips are cut from it on demand.
 
-    `persons`: one array per person, shape (sum L, 25, 3), float32, meters.
+    `persons`: one array per person, shape (sum L, 25, 3), float32, meters. `has_scores`: z is the score of a joint.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Archive:
     class_names: tuple[str, ...]
     actions: tuple[str, ...]
     sources: tuple[str, ...]
+    has_scores: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -110,18 +114,21 @@ class Archive:
         )
 
 
-def read_archive(path: Path | str) -> Archive:
+def read_archive(path: Path | str, *, scores: bool = False) -> Archive:
     """Read an archive and map it to kinect25.
 
     The map is the entry of that name in joint_maps.json beside the archive, or, where there is
     none, the known layout that has the same joint names, or has them twice: first all as P1_NAME,
     then all as P2_NAME, for two persons. A joint at exactly (0, 0, 0) is a sensor's
-    mark for "not tracked" and becomes NaN. Raises ArchiveError.
+    mark for "not tracked" and becomes NaN. `scores`: where the archive has them, a joint's score stands in the place of
+    its z, as papers train on 2D poses. Raises ArchiveError.
     """
     path = Path(path)
     name = path.name.removesuffix(".npz")
-    data = read_arrays(path, _KEYS, _OPTIONAL_KEYS)
+    data = read_arrays(path, _KEYS, (*_OPTIONAL_KEYS, *((_SCORES,) if scores else ())))
     check_arrays(path, data)
+    if _SCORES in data:
+        data["frames"] = _with_scores(path, data["frames"], data[_SCORES])
     labels, num_clips = data["label"], len(data["offsets"]) - 1
     if len(labels) != num_clips:
         raise ArchiveError(f"{path}: {len(labels)} entries in label, expected one for each of {num_clips} clips")
@@ -141,7 +148,14 @@ def read_archive(path: Path | str) -> Archive:
         class_names=class_names,
         actions=actions_of(path, class_names),
         sources=tuple(str(s) for s in data.get("source", np.arange(num_clips))),
+        has_scores=_SCORES in data,
     )
+
+
+def _with_scores(path: Path, frames: npt.NDArray[Any], scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if scores.shape != frames.shape[:2]:
+        raise ArchiveError(f"{path}: scores are {scores.shape}, expected {frames.shape[:2]}, one for each joint")
+    return np.concatenate((frames[..., :2], scores[..., None]), axis=2)
 
 
 def joints_of_persons(path: Path, data: Mapping[str, npt.NDArray[Any]]) -> tuple[Array, ...]:

@@ -22,6 +22,7 @@ from streams.errors import ArchiveError
 from streams.layouts import KINECT25_JOINTS, LAYOUTS
 from streams.movement import Movement
 from training.cli.prepare import prepare
+from training.data.authors import authors_windows, turned_at_random
 from training.data.kinetics import kinetics_protocols, read_sample
 from training.data.training_set import Augmentation, augmented_windows, load_training_set
 from training.evaluate.one_shot import evaluate_protocol, read_protocol
@@ -243,6 +244,43 @@ def test_prepared_clips_are_read_as_two_persons_of_kinect25(kinetics_archives: P
         np.testing.assert_array_equal(
             clip.persons[0].joints_m[:, joint], expected.joints[:, 0, JOINTS.index(native)].astype(np.float32)
         )
+
+
+def test_scores_stand_in_the_place_of_z_on_demand_alone(kinetics_archives: Path) -> None:
+    path = kinetics_archives / "kinetics_val.npz"
+    plain, scored = read_archive(path).find("novel05"), read_archive(path, scores=True).find("novel05")
+    wrist = KINECT25_JOINTS.index("WristLeft")
+    sample = read_sample(kinetics_archives.parent / "kinetics_val" / "novel05.json")
+    assert sample is not None
+    assert sample.scores is not None
+    seen = np.isfinite(plain.persons[0].joints_m[:, wrist, 0])
+    assert not plain.persons[0].joints_m[seen, wrist, 2].any()
+    found = scored.persons[0].joints_m
+    np.testing.assert_array_equal(found[seen, wrist, 2], sample.scores[seen, 0, JOINTS.index("LWrist")])
+    np.testing.assert_array_equal(found[..., :2], plain.persons[0].joints_m[..., :2])
+
+
+def test_the_authors_windows_keep_scores_as_they_are(kinetics_archives: Path) -> None:
+    data = load_training_set([kinetics_archives / "kinetics_train.npz"], num_persons=2, scores=True)
+    assert data.has_scores
+    rng = np.random.default_rng(0)
+    windows = authors_windows(data.clips[:4], 64, 2, second="zeros", has_scores=True)
+    turned = turned_at_random(windows, 0.3, rng, has_scores=True)
+    np.testing.assert_allclose(turned[..., 2], windows[..., 2], atol=1e-6)
+    assert 0 <= windows[:, 0, ..., 2].min() < windows[:, 0, ..., 2].max() <= 1
+    assert np.abs(turned[..., :2] - windows[..., :2]).max() > 0.01
+
+
+def test_archives_with_scores_and_without_are_not_mixed(kinetics_archives: Path, tmp_path: Path) -> None:
+    path = kinetics_archives / "kinetics_val.npz"
+    with np.load(path) as arrays:
+        np.savez(tmp_path / "bare.npz", **{name: array for name, array in arrays.items() if name != "scores"})
+        np.savez(tmp_path / "wrong.npz", **{**arrays, "scores": arrays["scores"][:, :5]})
+    with pytest.raises(ArchiveError, match="some archives have scores"):
+        load_training_set([path, tmp_path / "bare.npz"], scores=True)
+    with pytest.raises(ArchiveError, match="one for each joint"):
+        load_training_set([tmp_path / "wrong.npz"], scores=True)
+    assert not load_training_set([path, tmp_path / "bare.npz"]).has_scores
 
 
 def test_the_protocol_is_that_of_the_paper(kinetics_archives: Path, tiny_bundle: Path) -> None:

@@ -113,7 +113,9 @@ def train(
     if chosen.needs_texts and actions is not None:
         # Reading archives takes minutes: what has no text is told before.
         read_descriptions(chosen_texts(chosen.descriptions, actions), actions)
-    data = load_training_set(archive_paths(archives), actions=actions, num_persons=chosen.num_persons)
+    data = load_training_set(
+        archive_paths(archives), actions=actions, num_persons=chosen.num_persons, scores=chosen.takes_scores
+    )
     guidance = None
     if chosen.needs_texts:
         llm = chosen_texts(chosen.descriptions, data.classes)

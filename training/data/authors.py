@@ -33,13 +33,15 @@ def authors_windows(
     rng: np.random.Generator | None = None,
     min_crop: float = 0.5,
     min_crop_frames: int = 64,
+    has_scores: bool = False,
 ) -> Array:
     """Return one window of each clip, shape (B, M, T, 25, 3), float32, meters.
 
     Origin: the first person's SpineMid in the first frame. Each person is turned once, by the first frame: the spine
     becomes z, the line from right to left hip x. `rng`: crop a random part of `min_crop` to all of the clip, but never
     fewer than `min_crop_frames`; without it the middle TEST_CROP. The crop is resized linearly to T frames.
-    Movements hold no NaN.
+    Movements hold no NaN. `has_scores`: z is the score of a joint of a 2D pose; nothing is turned then, and only x and
+    y have an origin.
     """
     windows = np.zeros((len(clips), num_persons, num_frames, len(KINECT25_JOINTS), 3), np.float32)
     for row_MTVC, persons in zip(windows, clips, strict=True):
@@ -51,17 +53,23 @@ def authors_windows(
             kept = min(max(int(length * rng.uniform(min_crop, 1)), min_crop_frames), length)
             start = int(rng.integers(0, length - kept + 1))
             part = slice(start, start + kept)
-        origin_C = persons[0].joints_m[0, _MID]
+        origin_C = persons[0].joints_m[0, _MID] * ([1, 1, 0] if has_scores else [1, 1, 1])
         for row_TVC, movement in zip(row_MTVC, persons, strict=False):
-            row_TVC[:] = _resized(_turned(movement.joints_m - origin_C)[part], num_frames)
+            centered_LVC = np.asarray(movement.joints_m - origin_C, np.float32)
+            row_TVC[:] = _resized((centered_LVC if has_scores else _turned(centered_LVC))[part], num_frames)
         if second == "first":
             row_MTVC[len(persons) :] = row_MTVC[0]
     return windows
 
 
-def turned_at_random(windows_BMTVC: Array, max_turn_rad: float, rng: np.random.Generator) -> Array:
-    """Turn each window, both persons alike, about x, y and z by random angles up to `max_turn_rad`."""
-    angles_B3 = rng.uniform(-1, 1, (len(windows_BMTVC), 3)) * max_turn_rad
+def turned_at_random(
+    windows_BMTVC: Array, max_turn_rad: float, rng: np.random.Generator, *, has_scores: bool = False
+) -> Array:
+    """Turn each window, both persons alike, about x, y and z by random angles up to `max_turn_rad`.
+
+    About z alone where z is a score.
+    """
+    angles_B3 = rng.uniform(-1, 1, (len(windows_BMTVC), 3)) * max_turn_rad * ([0, 0, 1] if has_scores else [1, 1, 1])
     return np.asarray(
         (windows_BMTVC.reshape(len(windows_BMTVC), -1, 3) @ turns(angles_B3)).reshape(windows_BMTVC.shape), np.float32
     )

@@ -6,9 +6,9 @@ missing; 60 frames evenly over the clip.
 
 What differs, so that the archives fit everything that takes skeletons here: the 18 OpenPose joints
 become kinect25 on reading (layout openpose18, hands, feet and spine by substitutes), where the paper
-trains on its own graph of 18; the score is used to choose people and joints and then dropped, where
-the paper has it as the third channel; z is 0. Coordinates are in image heights (of 340 x 256 pixels),
-x to the sensor's left and y up from the middle of the image; `edge.motion.preprocess` takes away place and
+trains on its own graph of 18; z is 0. The scores are kept beside the joints: the preset `paper` takes them as the
+third channel, as the paper has it, and a device does not see them. Coordinates are in image heights (of 340 x 256
+pixels), x to the sensor's left and y up from the middle of the image; `edge.motion.preprocess` takes away place and
 size. A joint in the very middle of the image, on 3 decimals, reads as missing.
 
 Shapes: T = 60 frames, 18 joints.
@@ -112,10 +112,12 @@ def read_sample(path: Path) -> Sample | None:
         return None
     # float16 holds the files' 3 decimals, in half the memory.
     joints = np.full((NUM_FRAMES, 2, 18, 3), np.nan, np.float16)
+    scores = np.zeros((NUM_FRAMES, 2, 18), np.float16)
     for t, index in enumerate(np.linspace(min(seen), max(seen), NUM_FRAMES).round().astype(int).tolist()):
         for person, found in enumerate(people.get(index, [])):
             joints[t, person] = _joints(found)
-    return Sample(source=path.stem, label=clip.label, subject=-1, joints=joints)
+            scores[t, person] = found.score
+    return Sample(source=path.stem, label=clip.label, subject=-1, joints=joints, scores=scores)
 
 
 def _best_two(skeletons: list[_Person]) -> list[_Person]:

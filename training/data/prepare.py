@@ -33,13 +33,15 @@ _FILES_A_TASK = 16
 class Sample:
     """Hold what one file gives: `joints`, shape (L, 2, J, 3), NaN where a person or joint is missing.
 
-    `source` names the clip, `label` its class; `subject` is -1 where unknown.
+    `source` names the clip, `label` its class; `subject` is -1 where unknown. `scores`, shape (L, 2, J): how sure a 2D
+    pose estimator is of each joint; of all samples or of none.
     """
 
     source: str
     label: str
     subject: int
     joints: npt.NDArray[np.floating[Any]]
+    scores: npt.NDArray[np.floating[Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +157,9 @@ def _write(path: Path, samples: Sequence[Sample], joints: Sequence[str], fps: fl
         "source": np.array([sample.source for sample in samples]),
         "meta": np.array(json.dumps(meta)),
     }
+    scores = [sample.scores.reshape(len(sample.scores), -1) for sample in samples if sample.scores is not None]
+    if scores:
+        arrays["scores"] = np.concatenate(scores)
     header = np.lib.format.header_data_from_array_1_0(samples[0].joints)
     header["shape"] = (int(arrays["offsets"][-1]), len(joint_names), 3)
     with (

@@ -33,13 +33,14 @@ _FROM_THE_FIRST = np.zeros(1, np.intp)
 class TrainingSet:
     """Hold the clips that an encoder learns from.
 
-    `archives`: name -> sha256 of each archive it came from, for the model card.
+    `archives`: name -> sha256 of each archive it came from, for the model card. `has_scores`: z is a joint's score.
     """
 
     clips: tuple[Persons, ...]
     labels: Labels
     classes: tuple[str, ...]
     archives: dict[str, str]
+    has_scores: bool = False
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -77,18 +78,20 @@ class Augmentation:
 
 
 def load_training_set(
-    paths: Sequence[Path], *, actions: Sequence[str] | None = None, num_persons: int = 1
+    paths: Sequence[Path], *, actions: Sequence[str] | None = None, num_persons: int = 1, scores: bool = False
 ) -> TrainingSet:
     """Read archives; the classes are the actions of the common vocabulary, sorted.
 
     `actions`, where given, are the only ones kept. With `num_persons` 1 each person that is seen is a clip
-    of its own: which of two acts is not recorded. With 2, both are one clip. Raises ArchiveError if
-    nothing is left.
+    of its own: which of two acts is not recorded. With 2, both are one clip. `scores`: see `read_archive`.
+    Raises ArchiveError if nothing is left, or some archives have scores and others none.
     """
     clips: list[Persons] = []
     names, archives = [], {}
+    scored: set[bool] = set()
     for path in paths:
-        archive = read_archive(path)
+        archive = read_archive(path, scores=scores)
+        scored.add(archive.has_scores)
         archives[archive.name] = hashlib.sha256(path.read_bytes()).hexdigest()
         for i in range(len(archive)):
             clip = archive[i]
@@ -100,6 +103,11 @@ def load_training_set(
                     names.append(clip.action)
     if not clips:
         raise ArchiveError(f"no clip of the wanted actions in {', '.join(str(p) for p in paths) or 'no archive'}")
+    if len(scored) > 1:
+        raise ArchiveError(
+            "some archives have scores of their joints and others none: expected one kind in a training",
+            hint='Train on one kind, or with windows = "device", which takes no scores.',
+        )
     classes = tuple(sorted(set(names)))
     order = {name: i for i, name in enumerate(classes)}
     return TrainingSet(
@@ -107,6 +115,7 @@ def load_training_set(
         labels=np.array([order[name] for name in names], np.int64),
         classes=classes,
         archives=archives,
+        has_scores=scored == {True},
     )
 
 
@@ -122,6 +131,7 @@ def take_actions(data: TrainingSet, actions: Sequence[str]) -> TrainingSet:
         labels=np.array([order[data.classes[data.labels[i]]] for i in kept], np.int64),
         classes=classes,
         archives=data.archives,
+        has_scores=data.has_scores,
     )
 
 

@@ -176,21 +176,24 @@ def evaluate_protocol(
     return _evaluate(clips, by_shots, encoder, report, calibrated, words)
 
 
-def open_protocol(path: Path, *, data: Path, num_draws: int) -> tuple[ClipSet, list[Draw], tuple[str, ...]]:
+def open_protocol(
+    path: Path, *, data: Path, num_draws: int, scores: bool = False
+) -> tuple[ClipSet, list[Draw], tuple[str, ...]]:
     """Return the clips of a protocol's novel actions, its one-shot draws, and what is to be said of them.
 
-    `data`: the folder of its archives. Raises ArchiveError.
+    `data`: the folder of its archives. `scores`: see `read_archive`. Raises ArchiveError.
     """
     protocol = read_protocol(path)
-    clips = _novel_clips(path, protocol, data)
+    clips = _novel_clips(path, protocol, data, scores)
     plan = _plan(clips, *_novel_draws(clips, protocol, num_draws, 1))
     return clips, plan.asked, plan.notes
 
 
-def _novel_clips(path: Path, protocol: Protocol, data: Path) -> ClipSet:
+def _novel_clips(path: Path, protocol: Protocol, data: Path, scores: bool = False) -> ClipSet:
     # An exemplar is drawn by its number in the order of set name and clip.
     sets = [data / f"{name}.npz" for name in sorted(set(protocol.sets))]
-    return read_clips(sets, name=path.name.removesuffix(".json"), by=By.ACTION, classes=protocol.novel)
+    name = path.name.removesuffix(".json")
+    return read_clips(sets, name=name, by=By.ACTION, classes=protocol.novel, scores=scores)
 
 
 def _novel_draws(
@@ -218,16 +221,23 @@ def read_protocol(path: Path) -> Protocol:
         ) from error
 
 
-def read_clips(paths: Sequence[Path], *, name: str, by: By = By.CLASS, classes: Sequence[str] | None = None) -> ClipSet:
+def read_clips(
+    paths: Sequence[Path],
+    *,
+    name: str,
+    by: By = By.CLASS,
+    classes: Sequence[str] | None = None,
+    scores: bool = False,
+) -> ClipSet:
     """Read archives as clips to tell apart; `classes`, where given, are the only ones kept, in that order.
 
-    A clip in which no joint was ever seen is left out, and noted. Raises ArchiveError.
+    `scores`: see `read_archive`. A clip in which no joint was ever seen is left out, and noted. Raises ArchiveError.
     """
     found: list[tuple[str, int, str, list[Movement]]] = []
     declared: dict[str, None] = {}
     num_unseen = 0
     for number, path in enumerate(paths):
-        archive = read_archive(path)
+        archive = read_archive(path, scores=scores)
         declared |= dict.fromkeys(archive.actions if by is By.ACTION else archive.class_names)
         for clip in map(archive.__getitem__, range(len(archive))):
             kind = clip.action if by is By.ACTION else clip.label

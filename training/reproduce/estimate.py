@@ -50,7 +50,7 @@ def estimate(material: Material, runs: Sequence[Run], ranks: Ranks) -> Estimate:
     seconds, steps = {}, {}
     for run in runs:
         config = material.config(run)
-        base = material.base(run.num_base, config.num_persons)
+        base = material.base(run.num_base, config)
         kind = _kind(run.arm)
         if kind not in step_s:
             window_s = _time_steps(config, base, ranks)
@@ -98,7 +98,7 @@ def _time_window(config: TrainConfig, base: TrainingSet) -> float:
     torch.set_flush_denormal(True)
     started = time.monotonic()
     clips = base.clips[:_BATCH]
-    branch.features(torch.from_numpy(whole_windows(clips, config)))
+    branch.features(torch.from_numpy(whole_windows(clips, config, has_scores=base.has_scores)))
     torch.set_flush_denormal(False)
     return (time.monotonic() - started) / len(clips)
 

@@ -80,7 +80,7 @@ def measure(
     total = len(known) + len(novel.clips) + novel.num_calibrated
     tell = partial(_tell, report, total)
     seen, sums = [], _Sums()
-    for features, x_BCTV in _run(branch, config, known, tell(0)):
+    for features, x_BCTV in _run(branch, config, known, tell(0), base.has_scores):
         seen.append(features)
         if has_quarters:
             sums.add(quarters(x_BCTV))
@@ -88,7 +88,7 @@ def measure(
     projection = sums.projection() if has_quarters else None
     clips, persons_NP = _clips_of(novel.clips, config)
     seen, learned = [], []
-    for features, x_BCTV in _run(branch, config, clips, tell(len(known))):
+    for features, x_BCTV in _run(branch, config, clips, tell(len(known)), base.has_scores):
         seen.append(features)
         if projection is not None:
             learned.append(projection(x_BCTV))
@@ -150,12 +150,12 @@ class _Sums:
 
 @torch.inference_mode()
 def _run(
-    branch: SkeletonBranch, config: TrainConfig, clips: Sequence[Persons], report: Report
+    branch: SkeletonBranch, config: TrainConfig, clips: Sequence[Persons], report: Report, has_scores: bool
 ) -> Iterator[tuple[_Features, Tensor]]:
     """Yield the features of some windows, and what they are the mean of, (B, C, T, V)."""
     for start in range(0, len(clips), _BATCH):
         batch = clips[start : start + _BATCH]
-        x_BCTV, _ = branch.features(torch.from_numpy(whole_windows(batch, config)))
+        x_BCTV, _ = branch.features(torch.from_numpy(whole_windows(batch, config, has_scores=has_scores)))
         mean_BC = x_BCTV.mean(dim=(2, 3)) - branch.encoder.lowest_feature
         # The projection learns nothing beside the cosine's classifier.
         pooled_BC = branch.pool(x_BCTV) if config.classifier == "latent" else mean_BC

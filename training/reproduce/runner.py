@@ -130,31 +130,32 @@ class Material:
     setup: Setup
     _read: dict[Any, Any] = field(default_factory=dict)
 
-    def base(self, num_base: int, num_persons: int) -> TrainingSet:
-        """Return the training set of the first so many base actions. Raises ArchiveError."""
-        most = max(self.setup.columns)
-        if num_persons not in self._read:
-            paths = self.setup.training_archives()
-            self._read[num_persons] = load_training_set(
-                paths, actions=self.setup.base(most), num_persons=num_persons
-            )  # fmt: skip
-        key = num_persons, num_base
+    def base(self, num_base: int, config: TrainConfig) -> TrainingSet:
+        """Return a run's training set of the first so many base actions. Raises ArchiveError."""
+        kind = config.num_persons, config.takes_scores
+        if kind not in self._read:
+            actions = self.setup.base(max(self.setup.columns))
+            self._read[kind] = load_training_set(
+                self.setup.training_archives(), actions=actions, num_persons=kind[0], scores=kind[1]
+            )
+        key = *kind, num_base
         if key not in self._read:
-            self._read[key] = take_actions(self._read[num_persons], self.setup.base(num_base))
+            self._read[key] = take_actions(self._read[kind], self.setup.base(num_base))
         found: TrainingSet = self._read[key]
         return found
 
-    def novel(self) -> Novel:
-        """Return what runs are measured on. Raises ArchiveError."""
-        if "novel" not in self._read:
+    def novel(self, *, scores: bool = False) -> Novel:
+        """Return what runs are measured on; `scores`: see `read_archive`. Raises ArchiveError."""
+        key = "novel", scores
+        if key not in self._read:
             choices = self.setup.choices
             clips, draws, notes = open_protocol(
-                self.setup.protocol_file, data=choices.data, num_draws=choices.draws
-            )  # fmt: skip
-            self._read["novel"] = Novel(
+                self.setup.protocol_file, data=choices.data, num_draws=choices.draws, scores=scores
+            )
+            self._read[key] = Novel(
                 clips=clips, draws=draws, num_calibrated=min(NUM_CALIBRATED_DRAWS, len(draws)), notes=notes
-            )  # fmt: skip
-        found: Novel = self._read["novel"]
+            )
+        found: Novel = self._read[key]
         return found
 
     def config(self, run: Run) -> TrainConfig:
@@ -162,7 +163,7 @@ class Material:
         config = self.setup.train_config(run.arm, run.num_base, run.seed)
         if not run.arm.is_trained:
             return config
-        num_clips = len(self.base(run.num_base, config.num_persons))
+        num_clips = len(self.base(run.num_base, config))
         return replace(config, epochs=self.setup.choices.size.epochs(config, num_clips))
 
 
@@ -209,13 +210,13 @@ def _lock_one(runs: Sequence[Run]) -> tuple[int, IO[bytes]] | None:
 
 def _make(material: Material, run: Run, ranks: Ranks, progress: Progress) -> None:
     config = material.config(run)
-    base = material.base(run.num_base, config.num_persons)
+    base = material.base(run.num_base, config)
     # How much of a run its training is, roughly: what is told is no more than that.
     share = 0.8
     branch = _trained(run, config, base, ranks, lambda done: progress.did(run, share * done))
     if ranks.rank == 0:
         report = lambda done, total: progress.did(run, share + (1 - share) * done / total)  # noqa: E731
-        accuracies = measure(branch, config, base, material.novel(), report)
+        accuracies = measure(branch, config, base, material.novel(scores=config.takes_scores), report)
         losses, seconds = _read_curve(run.folder / CURVE)
         scores = Scores(
             accuracies=accuracies, parameters=num_parameters(branch), epochs=config.epochs, clips=len(base),

@@ -55,7 +55,7 @@ def batches(data: TrainingSet, config: TrainConfig, epoch: int, rank: int = 0, n
         if len(chosen) < 2:
             continue
         clips = [data.clips[i] for i in chosen]
-        views = _views(clips, config, rng)
+        views = _views(clips, config, rng, has_scores=data.has_scores)
         both, twins = with_twins(np.concatenate(views, axis=1), config.augmentation, rng)
         x_NMTVC, undistorted_NMTVC = torch.from_numpy(both).split(config.num_persons, dim=1)
         yield Batch(x_NMTVC, undistorted_NMTVC, torch.from_numpy(data.labels[chosen]), torch.from_numpy(twins))
@@ -69,7 +69,9 @@ def _order(data: TrainingSet, config: TrainConfig, rng: np.random.Generator) -> 
     return order, len(order) // max(1, len(data) // config.batch)
 
 
-def _views(clips: Sequence[Persons], config: TrainConfig, rng: np.random.Generator) -> tuple[Array, Array]:
+def _views(
+    clips: Sequence[Persons], config: TrainConfig, rng: np.random.Generator, *, has_scores: bool
+) -> tuple[Array, Array]:
     """Return one random view of each clip, (B, M, T, 25, 3), and the same before it was distorted."""
     augmentation = config.augmentation
     if config.windows == "device":
@@ -82,16 +84,19 @@ def _views(clips: Sequence[Persons], config: TrainConfig, rng: np.random.Generat
         rng=rng,
         min_crop=augmentation.min_crop,
         min_crop_frames=augmentation.min_crop_frames,
+        has_scores=has_scores,
     )
-    return turned_at_random(windows, augmentation.max_turn_rad, rng), windows
+    return turned_at_random(windows, augmentation.max_turn_rad, rng, has_scores=has_scores), windows
 
 
-def whole_windows(clips: Sequence[Persons], config: TrainConfig) -> Array:
+def whole_windows(clips: Sequence[Persons], config: TrainConfig, *, has_scores: bool = False) -> Array:
     """Return a run's window of each clip as a test has it, shape (B, M, T, 25, 3), float32: nothing is random.
 
-    A person who is missing is as in training.
+    A person who is missing is as in training. `has_scores`: z is a joint's score.
     """
     if config.windows == "authors":
-        return authors_windows(clips, config.num_frames, config.num_persons, second=config.second_person)
+        return authors_windows(
+            clips, config.num_frames, config.num_persons, second=config.second_person, has_scores=has_scores
+        )
     nothing = np.random.default_rng(0)
     return augmented_windows(clips, config.num_frames, _WHOLE, nothing, config.num_persons)[1]

@@ -178,6 +178,11 @@ class TrainConfig:
         return replace(recipe, motionbert=small, lr=1e-3, bf16=False)
 
     @property
+    def takes_scores(self) -> bool:
+        """Whether the score of a 2D pose's joint is the third coordinate, where archives have scores."""
+        return self.windows == "authors"
+
+    @property
     def needs_texts(self) -> bool:
         """Whether a guidance is on, which reads a language model's texts."""
         return self.guidance.global_to_local or self.guidance.local_to_global

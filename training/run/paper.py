@@ -14,6 +14,7 @@ ALWAYS = (
     "The paper leaves open: JID's hidden channels (128), phi's channels, heads, residual sums and norms, how K becomes "
     "a target (0 or 1 each).",
     "Frames in which a person or joint is missing are interpolated; the authors have zeros there.",
+    "Kinetics' 18 joints become 25, mapped as the layout openpose18 has it; the paper trains on a graph of 18.",
     "Weights and products are float32; the authors use mixed precision (apex O1).",
 )
 _OPEN_NUM_PRE = "The paper says for InfoGCN alone after which block JID comes; here it is {0}."
