@@ -216,7 +216,7 @@ def test_a_training_that_diverges_is_a_row_without_a_number(data: Path) -> None:
     assert "diverged, the loss was" in cell.notes[0]
 
 
-def test_rows_and_numbers_that_are_none_are_refused(data: Path) -> None:
+def test_rows_and_numbers_that_are_none_are_refused(data: Path, tmp_path: Path) -> None:
     error = _error("--data", data, "--rows", "udtw,hcn")
     assert error.message.startswith("unknown row hcn: expected some of apsr, udtw")
     assert _error("--data", data, "--rows", ",").message.startswith("no row: expected some of")
@@ -224,6 +224,9 @@ def test_rows_and_numbers_that_are_none_are_refused(data: Path) -> None:
     assert _run("--data", data, "--base", "many").exit_code == 2
     assert _run("--data", data, "--seeds", "-1").exit_code == 2
     assert "cannot be read" in _error("--data", data / "none", "--rows", "udtw").message
+    # A file that no row needs is not passed over either.
+    gone = ("--imagenet", tmp_path / "gone.pth", "--out", tmp_path / "out")
+    assert "gone.pth cannot be read" in _error("--data", data, "--rows", "udtw", *gone).message
 
 
 @needs_metric
