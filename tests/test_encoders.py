@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 pytest.importorskip("onnxscript", reason="export needs the extra `train`")
 
 from torch import nn
 
+from edge.cli.app import add_offline_commands, app
 from edge.model import open_encoder
 from export.fit import branch_from_run, read_clips
 from export.frozen import FrozenBranch, embed
@@ -255,6 +257,14 @@ def test_the_paper_preset_has_each_encoders_own_recipe() -> None:
     assert (lite.dim, lite.mlp_ratio, lite.dim_features) == (256, 4, 512)
 
 
+def test_two_cores_get_smaller_encoders_and_a_rate_at_which_embeddings_stay_apart() -> None:
+    for name in ("motionbert", "motionbert-lite"):
+        config = TrainConfig.preset("2-cores", name)
+        assert (config.lr, config.windows, config.num_persons) == (2e-4, "device", 1)
+        assert config.motionbert.dim <= 96
+    assert TrainConfig.preset("2-cores", "hd-gcn").hd_gcn.width == 32
+
+
 def test_what_is_not_the_papers_is_told_by_encoder() -> None:
     told = {name: deviations(TrainConfig.preset("paper", name)) for name in get_args(EncoderName)}
     assert {name: len(sentences) - len(told["infogcn"]) for name, sentences in told.items()} == {
@@ -311,6 +321,28 @@ def test_a_class_head_takes_the_place_of_supcon(data: TrainingSet, tmp_path: Pat
     assert isinstance(branch.encoder, MotionBERT)
     assert branch.encoder.head.fc2 is not None
     assert rows[0]["loss_cross"] > 0
+
+
+def test_the_command_trains_an_encoder_by_its_name(archive: Path, tmp_path: Path) -> None:
+    file = tmp_path / "small.toml"
+    file.write_text(
+        "num_frames = 16\nbatch = 8\nmotionbert = { dim = 16, depth = 3, dim_features = 16, hidden = 16 }\n"
+    )
+    add_offline_commands()
+    alone = ("--no-global-to-local", "--no-local-to-global", "--epochs", "1", "--config", str(file))
+    result = CliRunner().invoke(
+        app, ["train", str(archive), "--out", str(tmp_path / "run"), "--encoder", "motionbert-lite", *alone]
+    )
+    assert result.exit_code == 0, result.output
+    assert "motionbert-lite: 8 clips of 4 actions" in result.output
+    branch, about = load_run(tmp_path / "run")
+    assert isinstance(branch.encoder, MotionBERT)
+    assert about["config"]["motionbert"]["mlp_ratio"] == 4
+    refused = CliRunner().invoke(
+        app, ["train", str(archive), "--out", str(tmp_path / "other"), "--pretrained", str(tmp_path / "a.bin"), *alone]
+    )
+    assert isinstance(refused.exception, ConfigError)
+    assert "pretrained weights are read into MotionBERT alone, not InfoGCN" in refused.exception.message
 
 
 # Weights to begin with

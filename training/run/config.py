@@ -175,7 +175,8 @@ class TrainConfig:
             # The authors have 100 frames; an embedding is made of sixteenths of a window.
             return replace(recipe, num_frames=96, epochs=50, lr=8e-5, schedule="exponential", warmup_share=0.0)
         small = replace(choices, dim=48 if is_lite else 96, dim_features=96, hidden=256)
-        return replace(recipe, motionbert=small, lr=1e-3, bf16=False)
+        # From fresh weights, at 1e-3 all embeddings become one within an epoch.
+        return replace(recipe, motionbert=small, lr=2e-4, bf16=False)
 
     @property
     def takes_scores(self) -> bool:
