@@ -37,9 +37,11 @@ from training.model import (
     HDGCNChoices,
     MotionBERT,
     MotionBERTChoices,
+    MotionBERTConfig,
     SkeletonBranch,
     merge_key_joints,
 )
+from training.reproduce.measure import pooled_features
 from training.run import EncoderName, TrainConfig, deviations, read_train_config, train
 from training.run.batches import batches
 from training.run.files import RUN
@@ -257,6 +259,17 @@ def test_the_paper_preset_has_each_encoders_own_recipe() -> None:
     assert (lite.dim, lite.mlp_ratio, lite.dim_features) == (256, 4, 512)
 
 
+def test_joints_in_images_have_y_up_whatever_the_windows() -> None:
+    def up(**keys: Any) -> str:
+        config = read_train_config("paper", None, {"encoder": "motionbert", **keys}).encoder_config(2)
+        assert isinstance(config, MotionBERTConfig)
+        return config.up or ""
+
+    assert up() == "z"
+    assert up(motionbert={"up": "y"}) == "y"
+    assert up(windows="device") == "y"
+
+
 def test_two_cores_get_smaller_encoders_and_a_rate_at_which_embeddings_stay_apart() -> None:
     for name in ("motionbert", "motionbert-lite"):
         config = TrainConfig.preset("2-cores", name)
@@ -434,6 +447,19 @@ def test_windows_of_a_class_head_are_pooled_by_their_mean() -> None:
     branch = FrozenBranch(config.make_branch(2), "pooled").eval()
     assert branch.mean_C.shape == (32,)
     assert embed(branch, WINDOWS)[0].shape == (6, 32 + 16 * 75)
+
+
+def test_the_papers_tables_compare_the_embedding_of_the_head_over_all_persons() -> None:
+    alone = replace(GUIDED, global_to_local=False, local_to_global=False, project=False)
+    config = replace(MOTIONBERT, num_persons=2, guidance=alone)
+    branch = config.make_branch(2).eval()
+    windows = torch.randn(3, 2, 16, 25, 3)
+    with torch.inference_mode():
+        features, _ = branch.features(windows)
+        pooled_BC = pooled_features(branch, config, features)
+        assert isinstance(branch.encoder, MotionBERT)
+        expected_NC = branch.encoder(windows)
+    torch.testing.assert_close(pooled_BC, expected_NC.repeat_interleave(2, dim=0))
 
 
 # Explain

@@ -52,6 +52,8 @@ class MotionBERTChoices:
     its middle otherwise. `random_move`: turn, scale and shift each window a little in training. `relative_importance`
     (ours): JID's weights act as multiples of their mean over the joints, so that even ones change nothing; False takes
     them as they are, which leaves a seventeenth of spatial attention at first.
+    `up`: the axis of windows that is up: y as a device makes them and in images, with x to the body's right; z in those
+    of InfoGCN's authors, with x to its left; None: as the run's windows have it.
     """
 
     dim: int = 512
@@ -65,6 +67,7 @@ class MotionBERTChoices:
     scale_range: tuple[float, float] = (1.0, 3.0)
     random_move: bool = True
     relative_importance: bool = True
+    up: Literal["y", "z"] | None = None
 
     def __post_init__(self) -> None:
         if self.layout not in ("h36m", "kinect25"):
@@ -84,14 +87,12 @@ class MotionBERTChoices:
 class MotionBERTConfig(MotionBERTChoices):
     """Say what a MotionBERT is made by: an EncoderConfig.
 
-    `head`: "embed" gives an embedding, for SupCon; "class" gives logits. `up`: the axis of windows that is up, y as a
-    device makes them, x to the body's right; z in those of InfoGCN's authors, x to its left.
+    `head`: "embed" gives an embedding, for SupCon; "class" gives logits.
     """
 
     num_classes: int
     num_persons: int = 1
     head: Head = "embed"
-    up: Literal["y", "z"] = "y"
 
     def __post_init__(self) -> None:
         MotionBERTChoices.__post_init__(self)
@@ -164,7 +165,7 @@ class MotionBERT(nn.Module):
         """
         present_NM = (x_NMTVC != 0).flatten(2).any(dim=2)[..., None, None, None]
         joints_NMTJC = x_NMTVC[..., list(self.joints), :]
-        seen = -joints_NMTJC[..., :2] if self.config.up == "y" else joints_NMTJC[..., ::2] * self.to_image_2
+        seen = -joints_NMTJC[..., :2] if self.config.up != "z" else joints_NMTJC[..., ::2] * self.to_image_2
         scale_N = torch.full_like(seen[:, 0, 0, 0, 0], sum(self.config.scale_range) / 2)
         if self.training:
             scale_N = scale_N.uniform_(*self.config.scale_range)

@@ -157,10 +157,20 @@ def _run(
         batch = clips[start : start + _BATCH]
         x_BCTV, _ = branch.features(torch.from_numpy(whole_windows(batch, config, has_scores=has_scores)))
         mean_BC = x_BCTV.mean(dim=(2, 3)) - branch.encoder.lowest_feature
-        # The projection learns nothing beside the cosine's classifier.
-        pooled_BC = branch.pool(x_BCTV) if config.classifier == "latent" else mean_BC
+        pooled_BC = pooled_features(branch, config, x_BCTV) if config.classifier != "cosine" else mean_BC
         yield _Features(mean_BC=mean_BC.numpy(), pooled_BC=pooled_BC.numpy()), x_BCTV
         report(start + len(batch), len(clips))
+
+
+def pooled_features(branch: SkeletonBranch, config: TrainConfig, x_BCTV: Tensor) -> Tensor:
+    """Return f_out, (B, C); of an encoder trained by SupCon its head's embedding of a window, for each of its persons.
+
+    Beside the cosine's classifier the projection learns nothing.
+    """
+    if not branch.encoder.embedding_size:
+        return branch.pool(x_BCTV)
+    together_NC = branch.to_classify(x_BCTV).unflatten(0, (-1, config.num_persons)).mean(dim=1)
+    return branch.encoder.classify(together_NC)[0].repeat_interleave(config.num_persons, dim=0)
 
 
 def _joined(parts: Sequence[_Features]) -> _Features:

@@ -107,6 +107,8 @@ class Setup:
         flags = arm.flags(seed)
         if self.choices.preset == "paper" and self.protocol_name in ("ntu60", "kinetics"):
             flags["second_person"] = "zeros"  # NTU-120 alone has the first person again in the place of a missing one
+        if self.protocol_name == "kinetics" and arm.encoder.startswith("motionbert"):
+            flags["motionbert"] = {"up": "y"}  # joints as images have them, which nothing turns
         config = read_train_config(self.choices.preset, self.choices.config, flags)
         if not config.needs_texts:
             return config

@@ -194,11 +194,9 @@ class TrainConfig:
         if self.encoder == "hd-gcn":
             return HDGCNConfig(**given, **asdict(self.hd_gcn))
         if self.encoder in ("motionbert", "motionbert-lite"):
-            given |= {
-                "head": "embed" if self.classifier == "supcon" else "class",
-                "up": "y" if self.windows == "device" else "z",
-            }
-            return MotionBERTConfig(**given, **asdict(self.motionbert))
+            given["head"] = "embed" if self.classifier == "supcon" else "class"
+            up = self.motionbert.up or ("y" if self.windows == "device" else "z")
+            return MotionBERTConfig(**given, **asdict(self.motionbert) | {"up": up})
         return InfoGCNConfig(
             num_classes=num_classes,
             num_persons=self.num_persons,
