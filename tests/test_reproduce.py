@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from training.reproduce.rows import Arm, rows_of
 from training.reproduce.setup import PROTOCOL_FILES, Size
 from training.run.config import TrainConfig
 from training.run.files import CHECKPOINT, CURVE, RUN, WEIGHTS
+from training.texts.describe import SHIPPED
 
 SCRIPT = Path(sys.executable).with_name("crossglg-edge")
 TINY = """
@@ -223,13 +225,19 @@ def test_other_tables_and_figures_of_a_folder_train_only_what_is_new(ntu: Path, 
     assert np.array(content["runs"]["G2L and L2G"]["importance"]).shape == (len(content["actions"]), 25)
     assert content["runs"]["L2G"]["importance"] is None
     assert "1 of 1 trainings" not in run_here(ntu, out, "figure4", "--columns", "20", "--resume")
-    for figure in ("figure6", "figureA1"):
-        run_here(ntu, out, figure, "--columns", "20", "--resume")
+    run_here(ntu, out, "figure6", "--columns", "20", "--resume")
     assert {*json.loads((out / "figure6_ntu120.json").read_text())["actions"]} <= {*ACTIONS[::6]}
-    told = run_here(ntu, out, "table7", "--columns", "20", "--resume", "--dry-run")
-    assert "trainings" not in told
+    # A folder of the user's beside the shipped texts: the same texts give the same numbers, and one training is there.
+    shutil.copytree(SHIPPED / "claude", tmp_path / "mine")
+    options = ["table7", "--columns", "20", "--texts", tmp_path / "mine", "--resume"]
+    assert "1 of 2 trainings are missing" in run_here(ntu, out, *options, "--dry-run")
     # Only what is asked for is written.
     assert not (out / "table7_ntu120.md").exists()
+    run_here(ntu, out, *options)
+    content = json.loads((out / "table7_ntu120.json").read_text())
+    assert [row["row"] for row in content["rows"]] == ["texts of claude", "texts of mine"]
+    assert content["rows"][1]["cells"]["20"]["less"]["cosine"]["plain"]["mean"] == 0
+    assert str(tmp_path) not in json.dumps(content)
 
 
 def test_table_3_of_kinetics_trains_on_one_part_and_tests_on_the_other(kinetics: Path, tmp_path: Path) -> None:
@@ -245,6 +253,46 @@ def test_table_3_of_kinetics_trains_on_one_part_and_tests_on_the_other(kinetics:
     run = json.loads(next((tmp_path / "out" / "runs").glob("infogcn_g2l*/run.json")).read_text())
     assert [*run["archives"]] == ["kinetics_train"]
     assert run["config"]["descriptions"] == "claude-kinetics"
+
+
+def test_the_papers_preset_sees_two_persons_and_the_scores_of_kinetics(kinetics: Path, tmp_path: Path) -> None:
+    slow = tmp_path / "slow.toml"
+    slow.write_text(f"lr = 0.001\n{TINY}")
+    run_here(kinetics, tmp_path / "out", "table6", "--columns", "20", "--preset", "paper", "--config", slow)
+    content = json.loads((tmp_path / "out" / "table6_kinetics.json").read_text())
+    assert content["made"]["command"].count("--preset paper") == 1
+    assert any("not as in the paper: The texts are Claude's" in note for note in content["notes"])
+    run = json.loads(next((tmp_path / "out" / "runs").glob("*/run.json")).read_text())
+    chosen = run["config"]
+    assert (chosen["windows"], chosen["num_persons"], chosen["second_person"]) == ("authors", 2, "zeros")
+    cell = content["rows"][1]["cells"]["20"]
+    assert {*cell["scores"]} == {"calibrated", "pooled", "cosine"}
+    assert cell["paper"] == 42.5
+
+
+def test_a_training_that_diverges_is_told_and_the_others_are_made(ntu: Path, tmp_path: Path) -> None:
+    wild = tmp_path / "wild.toml"
+    wild.write_text(f"lr = 1e30\ngrad_clip = 0.0\n{TINY}")
+    run_here(ntu, tmp_path / "out", "table4", "--columns", "20", "--config", wild)
+    content = json.loads((tmp_path / "out" / "table4_ntu120.json").read_text())
+    (alone, *_, untrained, _) = content["rows"]
+    assert alone["cells"] == {}
+    assert "the training diverged" in alone["notes"][0]
+    assert untrained["cells"]["20"]["scores"]["pooled"]["plain"]["mean"] > 0
+    assert rows(tmp_path / "out" / "table4_ntu120.md", "no G2L, no L2G")[0][1] == "diverged [37]"
+
+
+def test_table_2_has_the_other_systems_and_encoders_by_their_own_ways(ntu: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pytorch_metric_learning", reason="MotionBERT and the other systems need the extra `baselines`")
+    told = run_here(ntu, tmp_path / "out", "table2", "--protocol", "ntu60", "--columns", "20", "--steps", 2)
+    assert "the other systems, udtw, come first" in told
+    content = json.loads((tmp_path / "out" / "table2_ntu60.json").read_text())
+    found = {row["row"]: row for row in content["rows"]}
+    assert {*found["uDTW"]["cells"]["20"]["scores"]} == {"own"}
+    assert {*found["MotionBERT"]["cells"]["20"]["scores"]} == {"calibrated", "pooled", "cosine"}
+    assert "SupCon" in found["MotionBERT"]["notes"][0]
+    assert not any(row["missing"] for row in content["rows"])
+    assert rows(tmp_path / "out" / "table2_ntu60.md", "uDTW")[0][1].endswith("[61.2]")
 
 
 def test_a_table_is_made_by_several_processes(ntu: Path, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def reproduce(
         seeds=seeds,
         draws=draws,
         size=Size(num_windows=windows, num_steps=steps),
-        texts=tuple(texts or ()),
+        texts=tuple(str(Path(text).resolve()) if Path(text).is_dir() else text for text in texts or ()),
         resume=resume,
     )
     _reproduce(table.value, choices, dry_run=dry_run)
@@ -145,13 +145,24 @@ def _reproduce(name: str, choices: Choices, *, dry_run: bool) -> None:
         console.print(f"{len(missing)} of {len(runs)} trainings are missing; timing a few steps" if missing else "")
         estimate = room.estimate(material, missing, ranks)
         _tell(console, estimate)
+        others = [] if is_figure else room.baseline_names(setup)
+        if others:
+            console.print(f"the other systems, {', '.join(others)}, come first and are not timed")
         if dry_run:
             return
+        baselines = {}
+        if is_first and others:
+            # The first to be made, so that what they lack is told before hours of training.
+            with _bars(console) as report:
+                baselines = room.make_baselines(setup, report)
         with _Told.on(console, estimate) as told:
             room.make_runs(material, missing, ranks, told)
         if is_first:
             with _bars(console) as report:
-                paths = (room.make_figure if is_figure else room.make_table)(material, runs, report)
+                if is_figure:
+                    paths = room.make_figure(material, runs, report)
+                else:
+                    paths = room.make_table(material, runs, baselines)
             for path in paths:
                 console.print(escape(str(path)))
 

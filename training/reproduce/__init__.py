@@ -1,5 +1,6 @@
 """The paper's tables and figures, each by one command: what is missing is trained, measured, and written beside."""
 
+from training.reproduce.baselines import baseline_names, make_baselines
 from training.reproduce.estimate import Estimate, estimate
 from training.reproduce.figures import make_figure
 from training.reproduce.paper import read_paper
@@ -28,11 +29,13 @@ __all__ = [
     "Setup",
     "Size",
     "arms_of",
+    "baseline_names",
     "begin",
     "check_runs",
     "check_texts",
     "estimate",
     "figure_arms",
+    "make_baselines",
     "make_figure",
     "make_runs",
     "make_table",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from streams.errors import ConfigError
 from training.reproduce.measure import Accuracies
-from training.reproduce.rows import Row
+from training.reproduce.rows import rows_of
 from training.reproduce.setup import Setup
 
 if TYPE_CHECKING:
@@ -28,12 +28,18 @@ class Baseline:
     missing: str = ""
 
 
-def make_baselines(setup: Setup, rows: Sequence[Row], report: Report) -> dict[str, Baseline]:
+def baseline_names(setup: Setup) -> list[str]:
+    """Return the baselines among a table's rows."""
+    return [row.baseline for row in rows_of(setup.name, setup.texts) if row.baseline is not None]
+
+
+def make_baselines(setup: Setup, report: Report) -> dict[str, Baseline]:
     """Train and measure the baselines among a table's rows, or read what is there, by name.
 
-    Raises ArchiveError, ConfigError, DescriptionError, TextToolError.
+    What they need is checked before the first is trained. Raises ArchiveError, ConfigError, DescriptionError,
+    TextToolError.
     """
-    names = [row.baseline for row in rows if row.baseline is not None]
+    names = baseline_names(setup)
     if not names:
         return {}
     try:

@@ -57,13 +57,13 @@ def estimate(material: Material, runs: Sequence[Run], ranks: Ranks) -> Estimate:
             step_s[kind] = window_s, _time_window(config, base)
             steps[kind.name(material.setup.preset(kind.encoder))] = window_s, config.batch
         window_s, test_s = step_s[kind]
-        novel = material.novel()
+        novel = material.novel(scores=config.takes_scores)
         tested = len(novel.clips.movements) + CLIPS_OF_A_CLASS * len(base.classes)
         training = window_s * len(base) * max(config.epochs - _epochs_done(run), 0)
         seconds[run] = training + test_s * tested
     if runs:
-        per_draw = _time_draw(material, runs[0])
-        seconds = {run: value + per_draw * material.novel().num_calibrated for run, value in seconds.items()}
+        of_draws = _time_draw(material, runs[0]) * novel.num_calibrated
+        seconds = {run: value + of_draws for run, value in seconds.items()}
     return Estimate(seconds=ranks.share(seconds), steps=steps)
 
 

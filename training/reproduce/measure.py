@@ -61,7 +61,7 @@ class Novel:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Features:
-    """Hold what a branch makes of windows, on average over time and joints: `mean_BC`, not negative, and f_out."""
+    """Hold what a branch makes of windows: the mean over time and joints, not negative, and `pooled_features`."""
 
     mean_BC: Array
     pooled_BC: Array
@@ -100,7 +100,10 @@ def measure(
         replace(novel.clips, persons=persons_NP), novel.draws[: novel.num_calibrated], found.mean_BC, statistics,
         tell(total - novel.num_calibrated),
     )  # fmt: skip
-    pooled_NC = found.pooled_BC[persons_NP].mean(axis=1) - known_features.pooled_BC.mean(axis=0)
+    pooled_NC = found.pooled_BC[persons_NP].mean(axis=1)
+    if config.classifier != "supcon":
+        # Features that are not negative are all alike until their mean is taken off; an embedding is trained as it is.
+        pooled_NC -= known_features.pooled_BC.mean(axis=0)
     alone_N1 = np.arange(len(pooled_NC))[:, None]
     accuracies = {
         "calibrated": _accuracies(novel, named),

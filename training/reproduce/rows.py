@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from training.run import TrainConfig
@@ -133,10 +134,10 @@ def rows_of(table: str, texts: Sequence[str] = ()) -> list[Row]:
             Row(title=within, arm=Arm(global_to_local=False, text_self_attention=True), less=without),
         ]
     if table == "table7":
-        first = next(iter(texts), None)
+        titles = [f"texts of {Path(llm).name}" for llm in texts]
         return [
-            Row(title=f"texts of {llm}", arm=Arm(texts=llm), less=f"texts of {first}" if llm != first else None)
-            for llm in texts
+            Row(title=title, arm=Arm(texts=llm), less=titles[0] if title != titles[0] else None)
+            for title, llm in zip(titles, texts, strict=True)
         ]
     return _alphas()
 

@@ -40,7 +40,10 @@ _POLL_S = 1.0
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Hold what a run gave: accuracies by method, its size, its last epoch's losses, seconds of training."""
+    """Hold what a run gave: accuracies by method, its size, its last epoch's losses, seconds of training.
+
+    `diverged`: how its training ended, where it did so before its time; there are no accuracies and losses then.
+    """
 
     accuracies: dict[str, Accuracies]
     parameters: int
@@ -48,6 +51,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     clips: int
     losses: dict[str, float]
     seconds: float
+    diverged: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +217,15 @@ def _make(material: Material, run: Run, ranks: Ranks, progress: Progress) -> Non
     base = material.base(run.num_base, config)
     # How much of a run its training is, roughly: what is told is no more than that.
     share = 0.8
-    branch = _trained(run, config, base, ranks, lambda done: progress.did(run, share * done))
+    try:
+        branch = _trained(run, config, base, ranks, lambda done: progress.did(run, share * done))
+    except ConfigError as error:
+        if error.code != "diverged":
+            raise
+        # The others are made: a row says which of its trainings ended so.
+        if ranks.rank == 0:
+            write_scores(run.folder / SCORES, _diverged(config, base, error.message))
+        return
     if ranks.rank == 0:
         report = lambda done, total: progress.did(run, share + (1 - share) * done / total)  # noqa: E731
         accuracies = measure(branch, config, base, material.novel(scores=config.takes_scores), report)
@@ -225,6 +237,19 @@ def _make(material: Material, run: Run, ranks: Ranks, progress: Progress) -> Non
         write_scores(run.folder / SCORES, scores)
         # It has nothing more to go on with, and is three times as large as the weights.
         (run.folder / CHECKPOINT).unlink(missing_ok=True)
+
+
+def _diverged(config: TrainConfig, base: TrainingSet, how: str) -> Scores:
+    parameters = num_parameters(config.make_branch(len(base.classes)))
+    return Scores(
+        accuracies={},
+        parameters=parameters,
+        epochs=config.epochs,
+        clips=len(base),
+        losses={},
+        seconds=0.0,
+        diverged=how,
+    )
 
 
 def _trained(

@@ -250,7 +250,8 @@ def begin(setup: Setup) -> None:
 def _describe(setup: Setup) -> dict[str, Any]:
     """Return what must be the same for runs to stand in one table: what JSON gives back as it was."""
     choices = setup.choices
-    archives = dict.fromkeys(sorted(set(setup.training_archives())), 0)
+    tested = {choices.data / f"{name}.npz" for name in setup.protocol.sets}
+    archives = sorted({*setup.training_archives(), *tested})
     return {
         "protocol": hashlib.sha256(setup.protocol_file.read_bytes()).hexdigest(),
         "archives": {path.name: path.stat().st_size for path in archives},

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from training.reproduce.baselines import Baseline, Report, make_baselines
+from training.reproduce.baselines import Baseline
 from training.reproduce.measure import Accuracies
 from training.reproduce.results import make_cell
 from training.reproduce.rows import Arm, Row, rows_of
@@ -15,6 +15,7 @@ from training.reproduce.setup import Setup, is_built
 from training.reproduce.write import OWN, FoundRow, write_table
 from training.run import deviations
 
+_SUPCON = "`pooled` is its own way: the nearest example by the embedding that SupCon trains"
 # Accuracies by method, a seed each.
 BySeed = list[dict[str, Accuracies]]
 
@@ -25,14 +26,15 @@ def arms_of(setup: Setup) -> list[Arm]:
     return [arm for arm in dict.fromkeys(arms) if is_built(arm)]
 
 
-def make_table(material: Material, runs: Mapping[tuple[Arm, int, int], Run], report: Report) -> list[Path]:
-    """Write a table of measured runs, and of baselines, which are made here; return the paths of its files.
+def make_table(
+    material: Material, runs: Mapping[tuple[Arm, int, int], Run], baselines: Mapping[str, Baseline]
+) -> list[Path]:
+    """Write a table of measured runs and of baselines; return the paths of its files.
 
-    Raises ArchiveError, ConfigError, DescriptionError, TextToolError.
+    Raises ArchiveError, ConfigError.
     """
     setup = material.setup
     rows = rows_of(setup.name, setup.texts)
-    baselines = make_baselines(setup, rows, report)
     by_row = {row.title: _accuracies(material, row, runs, baselines) for row in rows}
     found = [_found(setup, row, by_row, runs, baselines) for row in rows]
     return write_table(setup, found, _notes(setup))
@@ -44,10 +46,8 @@ def _accuracies(
     """Return what a row gave, by number of base actions; nothing where it is not built."""
     setup = material.setup
     if row.arm is not None and is_built(row.arm):
-        return {
-            num_base: [runs[row.arm, num_base, seed].scores().accuracies for seed in setup.seeds]
-            for num_base in setup.columns
-        }
+        found = {n: [runs[row.arm, n, seed].scores().accuracies for seed in setup.seeds] for n in setup.columns}
+        return {num_base: each for num_base, each in found.items() if all(each)}
     if row.baseline is not None:
         of_seeds = baselines[row.baseline].accuracies
         return {num_base: [{OWN: each} for each in accuracies] for num_base, accuracies in of_seeds.items()}
@@ -65,7 +65,7 @@ def _found(
     baselines: Mapping[str, Baseline],
 ) -> FoundRow:
     own, others = by_row[row.title], by_row.get(row.less or "", {})
-    if row.arm is not None and not own:
+    if row.arm is not None and not is_built(row.arm):
         return FoundRow(row=row, missing=f"not built: the encoder {row.arm.encoder!r} is not in this version")
     cells = {num_base: make_cell(seeds, others.get(num_base, ())) for num_base, seeds in own.items()}
     if row.baseline is not None:
@@ -74,11 +74,19 @@ def _found(
     if row.arm is None:
         return FoundRow(row=row, cells=cells)
     scores = {n: [runs[row.arm, n, seed].scores() for seed in setup.seeds] for n in setup.columns}
+    notes = [
+        f"{num_base} base actions, seed {seed}: {each.diverged}"
+        for num_base, of_seeds in scores.items()
+        for seed, each in zip(setup.seeds, of_seeds, strict=True)
+        if each.diverged
+    ]
+    is_supcon = setup.train_config(row.arm, setup.columns[0], 0).classifier == "supcon"
     return FoundRow(
         row=row,
         cells=cells,
+        notes=(*((_SUPCON,) if is_supcon else ()), *notes),
         parameters=scores[setup.columns[-1]][0].parameters,
-        endings={num_base: _ending(each) for num_base, each in scores.items()},
+        endings={num_base: _ending(each) for num_base, each in scores.items() if num_base in cells},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,7 @@ from streams.files import replace_file
 from training.reproduce.measure import CLIPS_OF_A_CLASS, METHODS
 from training.reproduce.paper import PaperTable, read_paper
 from training.reproduce.results import MEASURES, Cell, Interval
-from training.reproduce.rows import Row
+from training.reproduce.rows import Arm, Row
 from training.reproduce.setup import NUM_CALIBRATED_DRAWS, Setup
 
 OWN = "own"
@@ -149,7 +149,8 @@ def _table(setup: Setup, rows: Sequence[FoundRow], method: str, measure: str, pa
         for num_base in setup.columns:
             cell = found.cells.get(num_base)
             scores = _of(cell.scores, method) if cell else None
-            text = _percent(scores[measure]) if scores else "not built" if found.missing else ""
+            without = "not built" if found.missing else "diverged" if cell is None else ""
+            text = _percent(scores[measure]) if scores else without
             number = paper.number(row.title, num_base) if is_same else None
             cells.append(f"{text} [{number:g}]" if number is not None else text)
         lines.append(_line([f"{row.title}{' (not in the paper)' * row.is_ours}", size, *cells]))
@@ -212,11 +213,16 @@ def _as_json(found: FoundRow, setup: Setup, paper: PaperTable) -> dict[str, Any]
         for num_base, cell in found.cells.items()
     }
     return {
-        "row": found.row.title, "arm": asdict(found.row.arm) if found.row.arm else None, "less": found.row.less,
+        "row": found.row.title, "arm": _arm(found.row.arm), "less": found.row.less,
         "in_paper": not found.row.is_ours, "parameters": found.parameters, "cells": cells,
         "endings": {str(num_base): ending for num_base, ending in found.endings.items()},
         "missing": found.missing, "notes": list(found.notes),
     }  # fmt: skip
+
+
+def _arm(arm: Arm | None) -> dict[str, Any] | None:
+    """Return what an arm changes; of a folder of texts only its name."""
+    return asdict(replace(arm, texts=Path(arm.texts).name if arm.texts else None)) if arm else None
 
 
 def _line(cells: Sequence[str]) -> str:

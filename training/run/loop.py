@@ -267,6 +267,7 @@ class _Training:
         if not math.isfinite(means[0]):
             raise ConfigError(
                 f"the loss of epoch {epoch} is {means[0]}: the training diverged",
+                code="diverged",
                 hint="Train anew, in another --out, with a smaller --lr, or with grad_clip = 5 in --config.",
             )
         return dict(zip(COLUMNS, (epoch, *means, time.monotonic() - started, lr), strict=True))
