@@ -67,9 +67,11 @@ def branch_from_run(
     Raises ConfigError, or BundleError where T does not allow the embedding.
     """
     skeleton, about = load_run(run)
-    if about["config"]["windows"] != "device":
+    windows, num_persons = about["config"]["windows"], skeleton.encoder.config.num_persons
+    if windows != "device" or num_persons != 1:
         raise BundleError(
-            f"{run} was trained on the windows of InfoGCN's authors, which no device makes",
+            f"{run} was trained on the windows {windows!r} of {num_persons} persons: "
+            "expected those that a device makes, of one person",
             hint='Train with the preset 2-cores, or with windows = "device" and num_persons = 1 in --config.',
         )
     branch = FrozenBranch(skeleton, embedding).eval()

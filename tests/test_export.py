@@ -10,7 +10,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
@@ -25,6 +25,7 @@ from edge.config import Model
 from edge.match.distances import distances_between, take_apart
 from edge.model.bundle import DEFAULT_BUNDLE, read_bundle
 from edge.model.choose import open_encoder
+from edge.motion.preprocess import fill_missing
 from export.cli import export as export_command
 from export.fit import branch_from_run, fit_alignment_weight, fit_score_curve, read_clips, some_of_each
 from export.fold import FoldedBranch
@@ -501,6 +502,20 @@ def test_the_cohort_is_each_trained_actions_mean_and_the_distance_to_it_the_last
 def test_windows_that_cannot_be_divided_are_refused(run: Path, num_frames: int, embedding: Embedding) -> None:
     with pytest.raises(BundleError, match=f"windows have {num_frames} frames: expected a multiple of 16"):
         branch_from_run(run, embedding, np.zeros((2, num_frames, 25, 3), np.float32), ["wave", "squat"])
+
+
+@pytest.mark.parametrize(("windows", "num_persons"), [("authors", 1), ("device", 2)])
+def test_a_run_on_windows_that_no_device_makes_is_refused(
+    windows: Literal["authors", "device"], num_persons: Literal[1, 2], tmp_path: Path
+) -> None:
+    clips = [(fill_missing(perform(action, seed=seed)),) for seed in range(2) for action in ("wave", "squat")]
+    data = TrainingSet(
+        clips=tuple(clips), labels=np.tile([0, 1], 2), classes=("wave", "squat"), archives={"performer": "synthetic"}
+    )
+    config = replace(SMALL, windows=windows, num_persons=num_persons, guidance=ALONE, epochs=1, batch=4, lr=1e-3)
+    train(data, config, tmp_path)
+    with pytest.raises(BundleError, match=f"windows '{windows}' of {num_persons} persons: expected"):
+        branch_from_run(tmp_path, "pooled", WINDOWS, ACTIONS)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
