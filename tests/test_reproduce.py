@@ -155,7 +155,7 @@ def rows(markdown: Path, start: str) -> list[list[str]]:
 
 def test_table_4_of_ntu_is_whole_though_it_is_killed_and_two_commands_go_on_at_once(ntu: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    options = ["table4", "--columns", "40", "--steps", 40]
+    options = ["table4", "--columns", "40", "--steps", 24]
     killed = start(ntu, out, *options)
     while killed.poll() is None and not len([*out.glob("runs/*/scores.json")]) >= 1:
         time.sleep(0.02)
@@ -199,7 +199,7 @@ def test_table_4_of_ntu_is_whole_though_it_is_killed_and_two_commands_go_on_at_o
         assert less == pytest.approx(cell["scores"][method]["plain"]["mean"] - without)
     assert content["made"]["command"] == (
         "crossglg-edge reproduce table4 --data DATA --out OUT --protocol ntu120 --preset 2-cores --seeds 1 "
-        "--columns 40 --config tiny.toml --steps 40 --draws 2"
+        "--columns 40 --config tiny.toml --steps 24 --draws 2"
     )
     assert str(tmp_path) not in markdown.read_text() + json.dumps(content)
     # Of a run that was killed no epoch is lost, and none is there twice.
@@ -241,7 +241,7 @@ def test_other_tables_and_figures_of_a_folder_train_only_what_is_new(ntu: Path, 
 
 
 def test_table_3_of_kinetics_trains_on_one_part_and_tests_on_the_other(kinetics: Path, tmp_path: Path) -> None:
-    told = run_here(kinetics, tmp_path / "out", "table3", "--columns", "20")
+    told = run_here(kinetics, tmp_path / "out", "table3", "--columns", "20", "--steps", 2)
     assert "clip" not in told
     content = json.loads((tmp_path / "out" / "table3_kinetics.json").read_text())
     found = {row["row"]: row for row in content["rows"]}
