@@ -81,6 +81,17 @@ def test_events_follow_one_another_each_from_onset_over_updates_to_end(
             assert has_begun or now_s - events.active.last_hit_s <= config.release_s
 
 
+def test_what_an_event_explains_while_a_match_waits_is_not_told_again() -> None:
+    config = msgspec.structs.replace(Events(), settle_s=0.5, hits=1)
+    events = BodyEvents()
+    assert [kind for kind, _ in events.follow(match_at(0.5, 0.0), 0.0, config)] == []
+    assert [kind for kind, _ in events.follow(None, 0.5, config)] == ["onset"]
+    events.follow(match_at(0.8, 0.6, label="bow", length_s=0.6), 0.6, config)
+    events.follow(match_at(0.5, 0.8, length_s=1.0), 0.8, config)
+    # The bow's window ends before what the wave has explained since.
+    assert "onset" not in [kind for kind, _ in events.follow(None, 1.2, config)]
+
+
 @given(decisions(), configs(), st.booleans())
 def test_the_end_of_a_body_ends_every_event(
     stream: list[tuple[float, Match | None]], config: Events, begins: bool

@@ -71,6 +71,9 @@ class BodyEvents:
         told: list[Told] = []
         match, found_s = self._nearest
         self._nearest = None
+        if not self._is_new(match, found_s):
+            # While it waited, the event that went on explained it.
+            return []
         num_hits = sum(label == match.label and at_s >= found_s - _AGREE_S for at_s, label in self._hits)
         if num_hits >= config.hits:
             if self.active is not None:
@@ -103,12 +106,16 @@ class BodyEvents:
         return "end", active
 
     def _consider(self, match: Match, now_s: float) -> None:
-        overlap_s = _MAX_OVERLAP * (now_s - match.t_start_s)
-        if match.t_start_s < self._explained_until_s - overlap_s:
+        if not self._is_new(match, now_s):
             return
         self._hits.append((now_s, match.label))
         if self._nearest is None or _margin(match) < _margin(self._nearest[0]):
             self._nearest = match, now_s
+
+    def _is_new(self, match: Match, found_s: float) -> bool:
+        """Whether enough of a match's window lies after what was explained already."""
+        overlap_s = _MAX_OVERLAP * (found_s - match.t_start_s)
+        return match.t_start_s >= self._explained_until_s - overlap_s
 
 
 def _margin(match: Match) -> float:
