@@ -325,7 +325,10 @@ def test_the_weights_of_lite_are_named_as_such(tmp_path: Path) -> None:
     assert "256 channels and 17 joints: try `--encoder motionbert-lite`" in refused.value.hint
 
 
-@pytest.mark.parametrize("content", [b"", b"no weights", b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R."])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no weights", b"root:x:0:0:root:/root:/bin/bash\n", b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R."],
+)
 def test_a_file_that_is_no_weights_is_refused_and_runs_nothing(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(content)
     with pytest.raises(ConfigError, match=r"a\.bin cannot be read as weights"):

@@ -7,7 +7,6 @@ write: under "model" those of a DSTformer and of a head, which is left out; or t
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def _read(file: Path) -> dict[str, Tensor]:
             content = torch.load(file, weights_only=True, map_location="cpu")
     except FileNotFoundError as error:
         raise ConfigError(f"{file} does not exist", hint="Name the authors' file, such as best_epoch.bin.") from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a file of another kind makes the unpickler raise errors of many kinds
         reason = str(error).strip().split("\n")[0]
         raise ConfigError(
             f"{file} cannot be read as weights: {reason}", hint="Copy the file anew; it is what torch.save writes."

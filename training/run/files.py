@@ -9,7 +9,6 @@ import csv
 import dataclasses
 import hashlib
 import json
-import pickle
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -98,7 +97,7 @@ def load_checkpoint(out: Path, learner: nn.Module, optimizer: torch.optim.Optimi
         learner.load_state_dict(state["learner"])
         optimizer.load_state_dict(state["optimizer"])
         return [{column: float(row[column]) for column in COLUMNS} for row in state["curve"]]
-    except (OSError, EOFError, RuntimeError, KeyError, ValueError, TypeError, pickle.UnpicklingError) as error:
+    except Exception as error:  # a file of another kind makes the unpickler raise errors of many kinds
         reason = str(error).strip().split("\n")[0]
         raise ConfigError(
             f"{path} is damaged, or no checkpoint of this run: {reason}",
