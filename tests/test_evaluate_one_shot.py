@@ -37,7 +37,7 @@ from training.evaluate.draws import (
     protocol_draws,
     score,
 )
-from training.evaluate.one_shot import ClipSet, distribution_accuracies
+from training.evaluate.one_shot import ClipSet, name_by_distribution
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 CLASSES = ("wave", "kick", "nod", "bow")
@@ -301,11 +301,13 @@ def test_calibrated_accuracies_name_a_clip_by_the_mean_of_its_persons() -> None:
     )
     draws, _ = leave_out_draws(clips.labels, clips.subjects, 3)
     seen: list[tuple[int, int]] = []
-    found = distribution_accuracies(clips, draws, windows, statistics, lambda *at: seen.append(at))
+    named_DN = name_by_distribution(clips, draws, windows, statistics, lambda *at: seen.append(at))
+    found = accuracies_of(named_DN, clips.labels, draws)
     assert found.tolist() == [1.0, 1.0, 1.0]
     assert seen == [(1, 3), (2, 3), (3, 3)]
     one_person = replace(clips, persons=clips.persons[:, :1])
-    assert distribution_accuracies(one_person, draws, windows, statistics).max() < 0.95
+    alone_DN = name_by_distribution(one_person, draws, windows, statistics)
+    assert accuracies_of(alone_DN, one_person.labels, draws).max() < 0.95
 
 
 def test_several_numbers_of_examples_stand_beside_one(tiny_bundle: Path, tmp_path: Path) -> None:

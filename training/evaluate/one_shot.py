@@ -316,20 +316,6 @@ def encoder_distances(info: BundleInfo, *, cosine_only: bool = False) -> Distanc
     return between
 
 
-def distribution_accuracies(
-    clips: ClipSet,
-    draws: Sequence[Draw],
-    features_WF: Array,
-    statistics: BaseStatistics,
-    report: Callable[[int, int], None] = lambda done, total: None,
-) -> npt.NDArray[np.float64]:
-    """Name each draw's queries by the distribution classifier; return each draw's balanced accuracy, 0 to 1.
-
-    See `name_by_distribution`.
-    """
-    return accuracies_of(name_by_distribution(clips, draws, features_WF, statistics, report), clips.labels, draws)
-
-
 def name_by_distribution(
     clips: ClipSet,
     draws: Sequence[Draw],
