@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from streams.movement import Movement
     from streams.recording import RecordingSummary, RecordingWriter, describe_recording, read_recording
     from streams.scores import LabelScore, Scores
+    from streams.skeleton import Skeleton, SkeletonBody
     from streams.sockets import FramePublisher
     from streams.wire import decode_frame, encode_frame
 
@@ -74,6 +75,8 @@ __all__ = [
     "ReviewError",
     "RunnerUp",
     "Scores",
+    "Skeleton",
+    "SkeletonBody",
     "SkeletonFrame",
     "TextToolError",
     "WireError",
@@ -98,6 +101,7 @@ _MODULES = {
     "movement": ("Movement",),
     "recording": ("RecordingSummary", "RecordingWriter", "describe_recording", "read_recording"),
     "scores": ("LabelScore", "Scores"),
+    "skeleton": ("Skeleton", "SkeletonBody"),
     "sockets": ("FramePublisher",),
     "wire": ("decode_frame", "encode_frame"),
 }

@@ -1,4 +1,4 @@
-"""Every message of the wire format but frames: events, scores, requests, answers, status, log, as MessagePack maps.
+"""Every message of the wire format but frames in: events, scores, skeletons, requests, answers, status, log, as maps.
 
 The only module besides streams.wire that knows MessagePack. No numpy here: whoever only sends a request, or only
 listens to events, starts in a fraction of a second.
@@ -14,6 +14,7 @@ import msgspec
 from streams.errors import WireError
 from streams.event import Event
 from streams.scores import Scores
+from streams.skeleton import Skeleton
 
 WIRE_VERSION = 1
 
@@ -74,6 +75,11 @@ def encode_event(event: Event) -> list[bytes]:
 def encode_scores(scores: Scores) -> list[bytes]:
     """Return the two parts of a message of scores."""
     return [f"scores.{scores.source}.{scores.body}".encode(), _encoder.encode(scores)]
+
+
+def encode_skeleton(skeleton: Skeleton) -> list[bytes]:
+    """Return the two parts of a message of what was seen."""
+    return [f"skeleton.{skeleton.source}".encode(), _encoder.encode(skeleton)]
 
 
 def decode_event(payload: bytes) -> Event:

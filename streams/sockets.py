@@ -12,8 +12,9 @@ from streams.clients import CONTROL, EVENTS, FRAMES, ControlClient, EventSubscri
 from streams.errors import ControlError
 from streams.event import Event
 from streams.frame import SkeletonFrame
-from streams.messages import encode_scores
+from streams.messages import encode_scores, encode_skeleton
 from streams.scores import Scores
+from streams.skeleton import Skeleton
 
 __all__ = [
     "CONTROL",
@@ -113,7 +114,7 @@ class FramePublisher:
 
 
 class EventPublisher:
-    """Send events, the 1 Hz status and log lines to whoever listens; scores only to who asks for them by name."""
+    """Send events, status and log lines to whoever listens; scores and skeletons only to who asks for them by name."""
 
     def __init__(self, endpoint: str = EVENTS) -> None:
         # To subscribers it is a PUB; only an XPUB knows what they want.
@@ -145,6 +146,10 @@ class EventPublisher:
     def send_scores(self, scores: Scores) -> None:
         """Publish what a decision found."""
         self.socket.send_multipart(encode_scores(scores))
+
+    def send_skeleton(self, skeleton: Skeleton) -> None:
+        """Publish what was seen."""
+        self.socket.send_multipart(encode_skeleton(skeleton))
 
     def send_map(self, topic: str, message: dict[str, Any]) -> None:
         """Publish a status or a log line."""

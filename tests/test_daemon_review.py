@@ -25,6 +25,7 @@ from streams.arrays import Array
 from streams.errors import ControlError
 from streams.performer import perform
 from streams.scores import Scores
+from streams.skeleton import Skeleton
 from streams.sockets import EventSubscriber
 
 if TYPE_CHECKING:
@@ -284,3 +285,36 @@ def test_a_person_watches_the_scores_with_their_thresholds(daemon: DaemonProcess
     assert {line.rpartition(") ")[2] for line in lines} <= {
         "told", "rests", "not compared", "too far", "another is nearer", "not yet",
     }  # fmt: skip
+
+
+# Skeletons
+
+
+def test_what_was_seen_is_sent_to_whoever_asks_for_it_and_to_nobody_else(daemon: DaemonProcess, camera: Camera) -> None:
+    joints_LV3 = perform("wave", seed=1).joints_m.copy()
+    joints_LV3[:, 7] = np.nan
+    with closing(EventSubscriber(daemon.sockets.events, ("", "event.", "skeleton.other"))) as others:
+        time.sleep(0.3)
+        camera.play(joints_LV3)
+        topics = set()
+        while (received := others.receive(0.3)) is not None:
+            topics.add(received[0].split(".")[0])
+        assert "skeleton" not in topics
+    with closing(EventSubscriber(daemon.sockets.events, ("skeleton.cam",))) as subscriber:
+        time.sleep(0.3)
+        started_s = time.monotonic()
+        camera.play(joints_LV3)
+        took_s = time.monotonic() - started_s
+        seen = []
+        while (received := subscriber.receive(0.5)) is not None:
+            assert received[0] == "skeleton.cam"
+            seen.append(msgspec.convert(received[1], Skeleton))
+    assert 2 <= len(seen) <= 15 * took_s + 2
+    assert [one.timestamp for one in seen] == sorted({one.timestamp for one in seen})
+    for skeleton in seen:
+        ((body,), source) = skeleton.bodies, skeleton.source
+        assert (source, body.id, len(body.joints), body.joints[7]) == ("cam", 0, 25, None)
+        shown = [joint for joint in body.joints if joint is not None]
+        expected_V3 = np.delete(joints_LV3, 7, axis=1)
+        assert len(shown) == 24
+        assert np.abs(expected_V3 - np.asarray(shown, np.float32)).max(axis=(1, 2)).min() == 0

@@ -29,6 +29,7 @@ from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
 from streams.recording import RecordingWriter
 from streams.scores import Gate, Scores
+from streams.skeleton import Skeleton, SkeletonBody
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -218,6 +219,11 @@ def test_the_keys_of_an_event_are_as_described() -> None:
 def test_the_keys_and_gates_of_scores_are_as_described() -> None:
     keys = {field.name for field in dataclasses.fields(Scores)}
     assert set(table_keys("events.md", "## Scores")) >= keys | {*get_args(Gate)} - {""}
+
+
+def test_the_keys_of_a_skeleton_are_as_described() -> None:
+    keys = {field.name for kind in (Skeleton, SkeletonBody) for field in dataclasses.fields(kind)}
+    assert set(table_keys("events.md", "## Skeletons")) == keys
 
 
 def test_shown_configurations_are_valid(tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ def test_a_name_of_the_face_is_that_of_its_module() -> None:
 
 
 def test_another_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="has no attribute 'Skeleton'"):
-        streams.Skeleton  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'Skeletons'"):
+        streams.Skeletons  # noqa: B018
 
 
 @pytest.mark.parametrize(
     ("names", "needs_numpy"),
-    [("ControlClient, EventSubscriber, Event, ControlError, decode_event", False), ("SkeletonFrame", True)],
+    [("ControlClient, EventSubscriber, Event, Skeleton, ControlError, decode_event", False), ("SkeletonFrame", True)],
 )
 def test_only_a_name_that_needs_numpy_loads_it(names: str, needs_numpy: bool) -> None:
     code = f"import sys; from streams import {names}; print('numpy' in sys.modules)"

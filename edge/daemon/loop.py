@@ -19,6 +19,7 @@ import zmq
 from edge.config import Config
 from edge.daemon.background import Calibrating, Fitting, Keeping
 from edge.daemon.commands import answer_request
+from edge.daemon.skeletons import Skeletons
 from edge.enroll import Enrolling
 from edge.gallery import Described, Prototype
 from edge.library import Library, created_now
@@ -78,6 +79,7 @@ class Daemon:
         self.recorder: RecordingWriter | None = None
         self.num_events: Counter[str] = Counter()
         self._events = EventPublisher(config.sockets.events)
+        self._skeletons = Skeletons(self._events)
         try:
             self._control = ControlServer(config.sockets.control)
         except ControlError:
@@ -203,6 +205,7 @@ class Daemon:
             self._keep(self._moments.look(turn.decisions, self.recognizer.prototypes, self.recognizer))
         self._tell(turn.events)
         self._tell_scores(turn.decisions)
+        self._skeletons.tell(turn.frames, now_s)
         self._tell_engine()
         for frame in turn.native:
             self._record(frame, log_time_ns)
