@@ -96,6 +96,7 @@ def texts(num_classes: int = len(TRAINED)) -> Guidance:
     return Guidance(
         key_joints_AV=torch.from_numpy((rng.random((num_classes, 25)) < 0.3).astype(np.float32)),
         texts_AVC=torch.from_numpy(rng.standard_normal((num_classes, 25, 12), np.float32)),
+        global_AC=torch.from_numpy(rng.standard_normal((num_classes, 12), np.float32)),
     )
 
 

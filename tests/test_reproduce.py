@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ def test_table_4_of_ntu_is_whole_though_it_is_killed_and_two_commands_go_on_at_o
     assert cell["scores"]["calibrated"]["plain"]["ci95"] is None
     for method in ("calibrated", "pooled", "cosine"):
         assert 0 <= cell["scores"][method]["balanced"]["mean"] <= 1
-        less = cell["less"][method]["plain"]["mean"]
+        less = cell["less"]["no G2L, no L2G"][method]["plain"]["mean"]
         without = content["rows"][0]["cells"]["40"]["scores"][method]["plain"]["mean"]
         assert less == pytest.approx(cell["scores"][method]["plain"]["mean"] - without)
     assert content["made"]["command"] == (
@@ -236,7 +237,7 @@ def test_other_tables_and_figures_of_a_folder_train_only_what_is_new(ntu: Path, 
     run_here(ntu, out, *options)
     content = json.loads((out / "table7_ntu120.json").read_text())
     assert [row["row"] for row in content["rows"]] == ["texts of claude", "texts of mine"]
-    assert content["rows"][1]["cells"]["20"]["less"]["cosine"]["plain"]["mean"] == 0
+    assert content["rows"][1]["cells"]["20"]["less"]["texts of claude"]["cosine"]["plain"]["mean"] == 0
     assert str(tmp_path) not in json.dumps(content)
 
 
@@ -373,7 +374,7 @@ def test_a_tables_rows_are_the_papers_in_its_order(table: str) -> None:
     ours = rows_of(table)
     assert [row.title for row in ours if not row.is_ours] == [row.row for row in read_paper().tables[table].rows]
     titles = {row.title for row in ours}
-    assert all(row.less in titles for row in ours if row.less)
+    assert all({*row.less} <= titles for row in ours)
     assert all(len(row.values) == len(read_paper().tables[table].columns) for row in read_paper().tables[table].rows)
 
 
@@ -393,6 +394,20 @@ def test_arms_that_are_the_same_share_their_run_whatever_table_asks() -> None:
     assert texts == [Arm(texts="a"), Arm(texts="b")]
 
 
+def test_each_way_of_guidance_has_the_same_with_permuted_texts_beside_it() -> None:
+    rows = {row.title: row for row in rows_of("guidance")}
+    ways = [row for row in rows.values() if len(row.less) == 2]
+    assert len(ways) == 6
+    for row in ways:
+        none, permuted = (rows[title].arm for title in row.less)
+        assert row.arm is not None
+        assert permuted == replace(row.arm, permute_texts=True)
+        assert none is not None
+        assert not none.is_guided
+    names = [row.arm.name(TrainConfig.preset("2-cores")) for row in rows.values() if row.arm]
+    assert len({*names}) == len(rows)
+
+
 def test_a_size_counts_windows_or_steps_whatever_the_base_set() -> None:
     config = TrainConfig.preset("2-cores")
     assert Size().epochs(config, 1000) == config.epochs
@@ -405,16 +420,16 @@ def test_differences_are_paired_by_seed_and_draw() -> None:
     rng = np.random.default_rng(0)
     hard_D = rng.uniform(0.2, 0.8, 50)
     runs = [of(hard_D + gain) for gain in (0.02, 0.03)]
-    cell = make_cell(runs, [of(hard_D), of(hard_D)])
-    assert cell.less["cosine"]["plain"].mean == pytest.approx(0.025)
-    low, high = cell.less["cosine"]["plain"].ci95 or (0, 0)
+    cell = make_cell(runs, {"hard": [of(hard_D), of(hard_D)]})
+    assert cell.less["hard"]["cosine"]["plain"].mean == pytest.approx(0.025)
+    low, high = cell.less["hard"]["cosine"]["plain"].ci95 or (0, 0)
     assert (low, high) == pytest.approx((0.02, 0.03))
     wide = cell.scores["cosine"]["plain"].ci95 or (0, 0)
     assert wide[1] - wide[0] > 0.05
     assert cell.by_seed["cosine"]["plain"] == pytest.approx((hard_D.mean() + 0.02, hard_D.mean() + 0.03))
     assert interval(np.array([[0.5]])).ci95 is None
     # Seeds that are not all there are not compared.
-    assert not make_cell(runs, [of(hard_D)]).less
+    assert not make_cell(runs, {"hard": [of(hard_D)]}).less
 
 
 def of(shares_D: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Accuracies]:

@@ -41,7 +41,9 @@ config = TrainConfig(
     guidance=GuidanceConfig(key_joints="share", shared_channels=16, text_self_attention=False),
 )
 torch.manual_seed(0)
-guidance = Guidance(key_joints_AV=(torch.rand(4, 25) < 0.3).float(), texts_AVC=torch.randn(4, 25, 12))
+guidance = Guidance(
+    key_joints_AV=(torch.rand(4, 25) < 0.3).float(), texts_AVC=torch.randn(4, 25, 12), global_AC=torch.randn(4, 12)
+)
 
 def stop(row):
     if row["epoch"] + 1 == stop_after:

@@ -18,6 +18,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 
 from safetensors.torch import load_file
+from torch import Tensor
 
 from edge.model.choose import open_encoder
 from edge.motion.preprocess import fill_missing, window_from_movement
@@ -34,12 +35,13 @@ from training.data.training_set import (
     sampling_order,
     with_twins,
 )
+from training.model.contrast import contrast_loss, sentences
 from training.model.crossglg import Guidance, GuidanceConfig
 from training.model.infogcn import InfoGCN, InfoGCNConfig, SpatialAttentionGC
 from training.run.batches import batches
 from training.run.config import stored_config
 from training.run.files import CHECKPOINT, COLUMNS, EVENTS, LOSSES
-from training.run.loop import CURVE, RUN, WEIGHTS, Row, TrainConfig, _Training, learning_rate, load_run, train
+from training.run.loop import CURVE, RUN, WEIGHTS, Learner, Row, TrainConfig, _Training, learning_rate, load_run, train
 from training.run.losses import smoothed_cross_entropy
 from training.run.paper import ALWAYS, OTHER_TEXT_ENCODER, deviations
 from training.run.ranks import join_ranks
@@ -92,6 +94,7 @@ def random_texts(num_classes: int = len(ACTIONS)) -> Guidance:
     return Guidance(
         key_joints_AV=torch.from_numpy((rng.random((num_classes, 25)) < 0.3).astype(np.float32)),
         texts_AVC=torch.from_numpy(rng.standard_normal((num_classes, 25, 12), np.float32)),
+        global_AC=torch.from_numpy(rng.standard_normal((num_classes, 12), np.float32)),
     )
 
 
@@ -171,6 +174,58 @@ def test_guidance_that_is_off_leaves_no_trace_in_the_losses(tmp_path: Path) -> N
         train(performed(), config, tmp_path / way, guidance=random_texts(), on_epoch=rows.append)
     assert [row["loss_calibrate"] == 0 for row in rows] == [True, False]
     assert [row["loss_cross"] == 0 for row in rows] == [False, True]
+
+
+def test_contrast_with_texts_learns_to_say_them_and_leaves_nothing_in_the_branch(tmp_path: Path) -> None:
+    rows: list[Row] = []
+    only = GuidanceConfig(global_to_local=False, local_to_global=False, alpha_contrast=3.0)
+    config = replace(GUIDED, guidance=only, augmentation=QUIET, epochs=12, lr=0.01)
+    branch = train(performed(), config, tmp_path, guidance=random_texts(), on_epoch=rows.append)
+    assert rows[-1]["loss_contrast"] < 0.9 * rows[0]["loss_contrast"]
+    assert rows[-1]["loss"] == pytest.approx(rows[-1]["loss_skeleton"] + 3 * rows[-1]["loss_contrast"], rel=1e-4)
+    assert not any("speak" in name for name in branch.state_dict())
+
+
+def test_features_that_say_their_classes_sentences_have_the_least_contrast() -> None:
+    guidance, labels_N = random_texts(), torch.arange(len(ACTIONS))
+    sentences_ASP = sentences(guidance)
+    assert sentences_ASP.shape == (len(ACTIONS), 26, 12)
+    own, other = (contrast_loss(said, sentences_ASP, labels_N, 0.1) for said in (sentences_ASP, -sentences_ASP))
+    assert own < other
+    assert contrast_loss(sentences_ASP[:0], sentences_ASP, labels_N[:0], 0.1) == 0
+    # What is said at a joint that every class describes alike counts nothing.
+    guidance.texts_AVC[:, 3] = guidance.texts_AVC[0, 3]
+    assert torch.allclose(sentences(guidance)[:, 3], torch.zeros(12), atol=1e-3)
+
+
+def test_permuted_texts_are_those_of_another_class_for_every_class(tmp_path: Path) -> None:
+    texts = random_texts(7)
+    permuted = texts.permute(3)
+    distance_AA = torch.cdist(permuted.texts_AVC.flatten(1), texts.texts_AVC.flatten(1))
+    of_A = distance_AA.argmin(dim=1)
+    assert sorted(of_A.tolist()) == [*range(7)]
+    assert not (of_A == torch.arange(7)).any()
+    assert torch.equal(permuted.key_joints_AV, texts.key_joints_AV[of_A])
+    assert torch.equal(permuted.global_AC, texts.global_AC[of_A])
+    own: list[Row] = []
+    other: list[Row] = []
+    for rows, permute in ((own, False), (other, True)):
+        config = replace(GUIDED, permute_texts=permute)
+        train(performed(), config, tmp_path / str(permute), guidance=random_texts(), on_epoch=rows.append)
+    assert own[0]["loss_calibrate"] != other[0]["loss_calibrate"]
+
+
+def test_jid_and_phi_learn_at_a_rate_of_their_own(tmp_path: Path) -> None:
+    config = replace(GUIDED, lr_guidance=0.0, warmup_share=0.0)
+    fresh = {name: value.clone() for name, value in _fresh(config).items()}
+    trained = train(performed(), config, tmp_path, guidance=random_texts()).state_dict()
+    assert all(torch.equal(trained[name], fresh[name]) for name in fresh if name.startswith("jid."))
+    assert not torch.equal(trained["place.weight"], fresh["place.weight"])
+
+
+def _fresh(config: TrainConfig) -> dict[str, Tensor]:
+    torch.manual_seed(config.seed)
+    return dict(Learner(config, len(ACTIONS), 12).branch.state_dict())
 
 
 def test_the_skeleton_branch_alone_is_kept_and_loaded_as_it_was_trained(tmp_path: Path) -> None:
@@ -429,7 +484,11 @@ def test_two_persons_are_trained_together(tmp_path: Path) -> None:
     rows: list[Row] = []
     config = replace(SMALL, num_persons=2, epochs=1, classifier="cosine")
     train(data, config, tmp_path, guidance=random_texts(), on_epoch=rows.append)
-    assert all(np.isfinite(rows[0][name]) and rows[0][name] > 0 for name in LOSSES if name != "loss_teacher")
+    assert all(
+        np.isfinite(rows[0][name]) and rows[0][name] > 0
+        for name in LOSSES
+        if name not in ("loss_contrast", "loss_teacher")
+    )
     branch, _ = load_run(tmp_path)
     with torch.inference_mode():
         assert branch.features(torch.randn(3, 2, 16, 25, 3))[0].shape[0] == 6

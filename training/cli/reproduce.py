@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Table(StrEnum):
-    """Name the paper's tables and figures."""
+    """Name the paper's tables and figures, and one of ours."""
 
     TABLE_1 = "table1"
     TABLE_2 = "table2"
@@ -33,6 +33,7 @@ class Table(StrEnum):
     TABLE_6 = "table6"
     TABLE_7 = "table7"
     APPENDIX_3 = "appendix3"
+    GUIDANCE = "guidance"
     FIGURE_4 = "figure4"
     FIGURE_5 = "figure5"
     FIGURE_6 = "figure6"

@@ -1,5 +1,6 @@
 """The network as the paper has it: an encoder, JID and the cross-modal branch."""
 
+from training.model.contrast import Speaker, contrast_loss, sentences
 from training.model.crossglg import (
     NUM_QUARTERS,
     CrossModalInteraction,
@@ -54,10 +55,13 @@ __all__ = [
     "SkeletonBranch",
     "SkeletonEncoder",
     "SpatialAttentionGC",
+    "Speaker",
     "calibration_loss",
+    "contrast_loss",
     "joint_inputs",
     "load_pretrained",
     "merge_key_joints",
     "quarters",
+    "sentences",
     "whitening",
 ]

@@ -33,6 +33,7 @@ class GuidanceConfig:
     itself; "sigmoid" gives each joint its own sigmoid against K. `calibrate_sum`: Eq. 2 summed over
     joints instead of averaged. `jid_hidden`: JID's hidden channels. `project`: the C x C projection of
     the skeleton branch. `shared_channels`, `num_heads`, `residual`: phi's.
+    Ours: `alpha_contrast` weighs `contrast_loss`, 0 leaves it out; `contrast_temperature` is its.
     """
 
     global_to_local: bool = True
@@ -49,24 +50,46 @@ class GuidanceConfig:
     shared_channels: int = 256
     num_heads: int = 8
     residual: bool = True
+    alpha_contrast: float = 0.0
+    contrast_temperature: float = 0.1
 
     def __post_init__(self) -> None:
         if self.num_pre < 1:
             raise ValueError(f"num_pre is {self.num_pre}: expected 1 to the number of the encoder's blocks")
         if self.shared_channels % self.num_heads:
             raise ValueError(f"shared_channels {self.shared_channels} is not a multiple of num_heads {self.num_heads}")
+        if self.contrast_temperature <= 0 or self.alpha_contrast < 0:
+            raise ValueError("expected a contrast_temperature above 0, and an alpha_contrast of 0 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Guidance:
-    """Hold what the texts say of each class: `key_joints_AV`, 0 or 1; `texts_AVC`, one embedding a joint."""
+    """Hold what the texts say of each class.
+
+    `key_joints_AV`: 0 or 1; `texts_AVC`: one embedding a joint; `global_AC`: of the global text.
+    """
 
     key_joints_AV: Tensor
     texts_AVC: Tensor
+    global_AC: Tensor
 
     def to(self, device: torch.device) -> Guidance:
         """Return it on a device."""
-        return Guidance(key_joints_AV=self.key_joints_AV.to(device), texts_AVC=self.texts_AVC.to(device))
+        return Guidance(
+            key_joints_AV=self.key_joints_AV.to(device),
+            texts_AVC=self.texts_AVC.to(device),
+            global_AC=self.global_AC.to(device),
+        )
+
+    def permute(self, seed: int) -> Guidance:
+        """Return it with the texts of another class for each class: what guides then, but by no meaning."""
+        order = torch.randperm(len(self.key_joints_AV), generator=torch.Generator().manual_seed(seed))
+        # One circle through all classes: none keeps its own.
+        of_A = torch.empty_like(order)
+        of_A[order] = order.roll(1)
+        return Guidance(
+            key_joints_AV=self.key_joints_AV[of_A], texts_AVC=self.texts_AVC[of_A], global_AC=self.global_AC[of_A]
+        )
 
 
 class SkeletonBranch(nn.Module):

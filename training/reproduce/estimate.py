@@ -69,7 +69,10 @@ def estimate(material: Material, runs: Sequence[Run], ranks: Ranks) -> Estimate:
 
 def _kind(arm: Arm) -> Arm:
     """Return what of an arm its speed depends on."""
-    return Arm(encoder=arm.encoder, global_to_local=arm.global_to_local, local_to_global=arm.local_to_global)
+    return Arm(
+        encoder=arm.encoder, global_to_local=arm.global_to_local, local_to_global=arm.local_to_global,
+        alpha_contrast=arm.alpha_contrast and 1.0,
+    )  # fmt: skip
 
 
 def _time_steps(config: TrainConfig, base: TrainingSet, ranks: Ranks) -> float:

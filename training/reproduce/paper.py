@@ -17,7 +17,7 @@ class PaperRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class PaperTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Hold a table as printed; `columns` are numbers of base actions."""
+    """Hold a table as printed; `columns` are numbers of base actions. One of ours has no rows of the paper."""
 
     title: str
     protocol: str

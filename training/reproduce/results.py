@@ -5,8 +5,9 @@ Shapes: S seeds, D draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -30,29 +31,34 @@ class Interval:
 class Cell:
     """Hold what a row has in a column, by method and measure.
 
-    `scores`: the accuracy; `less`: how much more than the row that it is held against; `by_seed`: each seed's mean over
-    the draws.
+    `scores`: the accuracy; `less`: how much more than each row that it is held against, by that row's title; `by_seed`:
+    each seed's mean over the draws.
     """
 
     scores: dict[str, dict[str, Interval]]
-    less: dict[str, dict[str, Interval]]
+    less: dict[str, dict[str, dict[str, Interval]]]
     by_seed: dict[str, dict[str, tuple[float, ...]]]
 
 
-def make_cell(runs: Sequence[dict[str, Accuracies]], others: Sequence[dict[str, Accuracies]] = ()) -> Cell:
-    """Return a cell of its seeds' accuracies, by method; `others` are those of the row that it is held against."""
+Seeds = Sequence[dict[str, Accuracies]]
+
+
+def make_cell(runs: Seeds, others: Mapping[str, Seeds] = MappingProxyType({})) -> Cell:
+    """Return a cell of its seeds' accuracies, by method; `others`: of the rows that it is held against, by title."""
     scores: dict[str, dict[str, Interval]] = {}
-    less: dict[str, dict[str, Interval]] = {}
+    less: dict[str, dict[str, dict[str, Interval]]] = {}
     by_seed: dict[str, dict[str, tuple[float, ...]]] = {}
     for method in runs[0]:
         for measure in MEASURES:
             own_SD = _shares(runs, method, measure)
             scores.setdefault(method, {})[measure] = interval(own_SD)
             by_seed.setdefault(method, {})[measure] = tuple(own_SD.mean(axis=1).tolist())
-            if others and method in others[0] and len(others) == len(runs):
-                other_SD = _shares(others, method, measure)
+            for title, other in others.items():
+                if len(other) != len(runs) or method not in other[0]:
+                    continue
+                other_SD = _shares(other, method, measure)
                 if other_SD.shape == own_SD.shape:
-                    less.setdefault(method, {})[measure] = interval(own_SD - other_SD)
+                    less.setdefault(title, {}).setdefault(method, {})[measure] = interval(own_SD - other_SD)
     return Cell(scores=scores, less=less, by_seed=by_seed)
 
 
@@ -70,5 +76,5 @@ def interval(shares_SD: Shares) -> Interval:
     return Interval(mean=float(shares_SD.mean()), ci95=(float(low), float(high)))
 
 
-def _shares(runs: Sequence[dict[str, Accuracies]], method: str, measure: str) -> Shares:
+def _shares(runs: Seeds, method: str, measure: str) -> Shares:
     return np.array([getattr(run[method], measure) for run in runs], np.float64)

@@ -9,6 +9,11 @@ from typing import Any
 
 from training.run import TrainConfig
 
+# Keys of GuidanceConfig that an arm may change, and how a folder's name says it.
+_GUIDANCE = {
+    "num_pre": "npre", "alpha_calibrate": "alpha1-", "alpha_cross": "alpha2-", "text_self_attention": "tt",
+    "key_joints": "", "calibrate_sum": "sum", "alpha_contrast": "contrast",
+}  # fmt: skip
 # What the paper says of the two losses (appendix 1).
 _ALPHAS = (0.5, 0.2)
 
@@ -28,18 +33,23 @@ class Arm:
     text_self_attention: bool | None = None
     alpha_calibrate: float | None = None
     alpha_cross: float | None = None
+    key_joints: str | None = None
+    calibrate_sum: bool | None = None
+    alpha_contrast: float | None = None
+    lr_guidance: float | None = None
+    permute_texts: bool = False
     texts: str | None = None
     is_trained: bool = True
 
     @property
     def is_guided(self) -> bool:
         """Whether it reads texts."""
-        return self.global_to_local or self.local_to_global
+        return self.global_to_local or self.local_to_global or bool(self.alpha_contrast)
 
     def flags(self, seed: int) -> dict[str, Any]:
         """Return its keys of TrainConfig, nested. The encoder alone has no projection: that is CrossGLG's."""
         guidance: dict[str, Any] = {"global_to_local": self.global_to_local, "local_to_global": self.local_to_global}
-        for name in ("num_pre", "text_self_attention", "alpha_calibrate", "alpha_cross"):
+        for name in _GUIDANCE:
             if getattr(self, name) is not None:
                 guidance[name] = getattr(self, name)
         if not self.is_guided:
@@ -47,6 +57,10 @@ class Arm:
         flags: dict[str, Any] = {"encoder": self.encoder, "seed": seed, "guidance": guidance}
         if self.texts is not None:
             flags["descriptions"] = self.texts
+        if self.lr_guidance is not None:
+            flags["lr_guidance"] = self.lr_guidance
+        if self.permute_texts:
+            flags["permute_texts"] = True
         return flags if self.is_trained else flags | {"lr": 0.0, "epochs": 1}
 
     def name(self, preset: TrainConfig) -> str:
@@ -55,11 +69,14 @@ class Arm:
         parts = [self.encoder, "-".join(ways) or "alone"]
         if not self.is_trained:
             parts.append("untrained")
-        short = {"num_pre": "npre", "alpha_calibrate": "alpha1-", "alpha_cross": "alpha2-", "text_self_attention": "tt"}
-        for name, word in short.items():
+        for name, word in _GUIDANCE.items():
             value = getattr(self, name)
             if value is not None and value != getattr(preset.guidance, name):
                 parts.append(f"{word}{int(value) if isinstance(value, bool) else value}")
+        if self.lr_guidance not in (None, preset.lr_guidance):
+            parts.append(f"lr{self.lr_guidance:g}")
+        if self.permute_texts:
+            parts.append("permuted")
         return "_".join(parts)
 
 
@@ -67,13 +84,13 @@ class Arm:
 class Row:
     """Hold a row: its title as the paper has it, and how it is made: by an arm, a baseline, or DTW.
 
-    `less`: the title of the row that it is held against, draw by draw. `is_ours`: not in the paper's table.
+    `less`: the titles of the rows that it is held against, draw by draw. `is_ours`: not in the paper's table.
     """
 
     title: str
     arm: Arm | None = None
     baseline: str | None = None
-    less: str | None = None
+    less: tuple[str, ...] = ()
     is_ours: bool = False
 
 
@@ -82,7 +99,7 @@ def _alone(encoder: str = "infogcn") -> Arm:
 
 
 _NONE = "no G2L, no L2G"
-_UNTRAINED = Row(title="untrained encoder", arm=replace(_alone(), is_trained=False), less=_NONE, is_ours=True)
+_UNTRAINED = Row(title="untrained encoder", arm=replace(_alone(), is_trained=False), less=(_NONE,), is_ours=True)
 _DTW = Row(title="DTW", is_ours=True)
 
 
@@ -100,13 +117,13 @@ def _baselines(*names: str) -> list[Row]:
 def _encoder(encoder: str, title: str, *between: Row, is_guided: bool = True) -> list[Row]:
     rows = [Row(title=title, arm=_alone(encoder)), *between]
     if is_guided:
-        rows.append(Row(title=f"{title} + CrossGLG", arm=Arm(encoder=encoder), less=title))
+        rows.append(Row(title=f"{title} + CrossGLG", arm=Arm(encoder=encoder), less=(title,)))
     return rows
 
 
 def rows_of(table: str, texts: Sequence[str] = ()) -> list[Row]:
     """Return a table's rows in the paper's order, ours last; `texts`: the LLMs and folders of Table 7."""
-    gap = Row(title="InfoGCN + GAP", baseline="gap-infogcn", less="InfoGCN")
+    gap = Row(title="InfoGCN + GAP", baseline="gap-infogcn", less=("InfoGCN",))
     infogcn = _encoder("infogcn", "InfoGCN")
     if table == "table1":
         others = _baselines("apsr", "udtw", "sl-dml", "skeleton-dml", "alca-gcn")
@@ -119,9 +136,9 @@ def rows_of(table: str, texts: Sequence[str] = ()) -> list[Row]:
     if table == "table4":
         return [
             Row(title=_NONE, arm=_alone()),
-            Row(title="G2L", arm=Arm(local_to_global=False), less=_NONE),
-            Row(title="L2G", arm=Arm(global_to_local=False), less=_NONE),
-            Row(title="G2L and L2G", arm=Arm(), less=_NONE),
+            Row(title="G2L", arm=Arm(local_to_global=False), less=(_NONE,)),
+            Row(title="L2G", arm=Arm(global_to_local=False), less=(_NONE,)),
+            Row(title="G2L and L2G", arm=Arm(), less=(_NONE,)),
             _UNTRAINED,
             _DTW,
         ]
@@ -131,20 +148,40 @@ def rows_of(table: str, texts: Sequence[str] = ()) -> list[Row]:
         without, within = "no text-text interaction", "text-text interaction"
         return [
             Row(title=without, arm=Arm(global_to_local=False, text_self_attention=False)),
-            Row(title=within, arm=Arm(global_to_local=False, text_self_attention=True), less=without),
+            Row(title=within, arm=Arm(global_to_local=False, text_self_attention=True), less=(without,)),
         ]
     if table == "table7":
         titles = [f"texts of {Path(llm).name}" for llm in texts]
         return [
-            Row(title=title, arm=Arm(texts=llm), less=titles[0] if title != titles[0] else None)
+            Row(title=title, arm=Arm(texts=llm), less=(titles[0],) if title != titles[0] else ())
             for title, llm in zip(titles, texts, strict=True)
         ]
-    return _alphas()
+    return _guidance() if table == "guidance" else _alphas()
+
+
+def _guidance() -> list[Row]:
+    """Return ways in which texts can count, each beside the same with the texts of another class."""
+    joints = Arm(local_to_global=False, key_joints="binary", calibrate_sum=True, alpha_calibrate=2.0, lr_guidance=5.0)
+    contrast = replace(_alone(), alpha_contrast=1.0)
+    ways = {
+        "G2L and L2G as in the preset": Arm(),
+        "G2L, K as 0 or 1, alpha 1 = 2, JID at 5 times the rate": joints,
+        "G2L, a sigmoid a joint, alpha 1 = 2, JID at 5 times the rate": replace(joints, key_joints="sigmoid"),
+        "contrast with texts": contrast,
+        "contrast with texts, alpha 3": replace(contrast, alpha_contrast=3.0),
+        "G2L, K as 0 or 1, and contrast": replace(joints, alpha_contrast=1.0),
+    }
+    rows = [Row(title=_NONE, arm=_alone(), is_ours=True)]
+    for title, arm in ways.items():
+        permuted = f"{title}, texts permuted"
+        rows.append(Row(title=title, arm=arm, less=(_NONE, permuted), is_ours=True))
+        rows.append(Row(title=permuted, arm=replace(arm, permute_texts=True), less=(_NONE,), is_ours=True))
+    return rows
 
 
 def _before_jid(num_pre: int) -> Row:
     arm = Arm(local_to_global=False, num_pre=num_pre)
-    return Row(title=f"Npre {num_pre}", arm=arm, less="Npre 5" if num_pre != 5 else None)
+    return Row(title=f"Npre {num_pre}", arm=arm, less=("Npre 5",) if num_pre != 5 else ())
 
 
 def _alphas() -> list[Row]:
@@ -161,7 +198,7 @@ def _alphas() -> list[Row]:
 
 
 def _alpha(title: str, arm: Arm, paper: str) -> Row:
-    return Row(title=title, arm=arm, less=paper if title != paper else None)
+    return Row(title=title, arm=arm, less=(paper,) if title != paper else ())
 
 
 def figure_arms(figure: str) -> dict[str, Arm]:

@@ -64,10 +64,13 @@ def _found(
     runs: Mapping[tuple[Arm, int, int], Run],
     baselines: Mapping[str, Baseline],
 ) -> FoundRow:
-    own, others = by_row[row.title], by_row.get(row.less or "", {})
+    own, others = by_row[row.title], {title: by_row[title] for title in row.less if title in by_row}
     if row.arm is not None and not is_built(row.arm):
         return FoundRow(row=row, missing=f"not built: the encoder {row.arm.encoder!r} is not in this version")
-    cells = {num_base: make_cell(seeds, others.get(num_base, ())) for num_base, seeds in own.items()}
+    cells = {
+        num_base: make_cell(seeds, {title: other[num_base] for title, other in others.items() if num_base in other})
+        for num_base, seeds in own.items()
+    }
     if row.baseline is not None:
         made = baselines[row.baseline]
         return FoundRow(row=row, cells=cells, parameters=made.parameters, notes=made.notes, missing=made.missing)

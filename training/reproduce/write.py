@@ -83,7 +83,9 @@ def write_table(setup: Setup, rows: Sequence[FoundRow], notes: Sequence[str]) ->
     for measure in MEASURES:
         for method, title in _METHODS.items():
             lines += [f"## {title}, {measure} accuracy", "", *_table(setup, rows, method, measure, paper), ""]
-    lines += ["## The paper's own numbers", "", *_paper_table(paper), "", *_endings(setup, rows), *_missing(rows)]
+    if paper.rows:
+        lines += ["## The paper's own numbers", "", *_paper_table(paper), ""]
+    lines += [*_endings(setup, rows), *_missing(rows)]
     return _write(setup, {".md": "\n".join(lines).rstrip() + "\n", ".json": json.dumps(content, indent=1) + "\n"})
 
 
@@ -118,11 +120,11 @@ def _head(setup: Setup, paper: PaperTable, how: Mapping[str, Any]) -> list[str]:
     drawn = f"{choices.draws} draws (calibrated: {min(choices.draws, NUM_CALIBRATED_DRAWS)})"
     draws = "the protocol's own exemplars" if setup.protocol.exemplars else drawn
     is_same = paper.protocol == setup.protocol_name
-    beside = (
-        "the paper's own number in brackets in the first table"
-        if is_same
-        else "the paper's own numbers, of other data, below"
-    )
+    beside = "the paper's own numbers, of other data, below"
+    if not paper.rows:
+        beside = "the paper has no such table"
+    elif is_same:
+        beside = "the paper's own number in brackets in the first table"
     return [
         f"- made by: {_how(how)}",
         f"- protocol `{setup.protocol_name}`: {len(setup.protocol.novel)} novel actions, one example each (chance "
@@ -153,11 +155,13 @@ def _table(setup: Setup, rows: Sequence[FoundRow], method: str, measure: str, pa
             text = _percent(scores[measure]) if scores else without
             number = paper.number(row.title, num_base) if is_same else None
             cells.append(f"{text} [{number:g}]" if number is not None else text)
-        lines.append(_line([f"{row.title}{' (not in the paper)' * row.is_ours}", size, *cells]))
-        less = [_of(found.cells[n].less, method) if n in found.cells else None for n in setup.columns]
-        if any(less):
-            signed = [_percent(each[measure], "+") if each else "" for each in less]
-            lines.append(_line([f"... less {row.less}", "", *signed]))
+        lines.append(_line([f"{row.title}{' (not in the paper)' * (row.is_ours and bool(paper.rows))}", size, *cells]))
+        for title in row.less:
+            cells_of = [found.cells.get(num_base) for num_base in setup.columns]
+            less = [_of(cell.less.get(title, {}), method) if cell else None for cell in cells_of]
+            if any(less):
+                signed = [_percent(each[measure], "+") if each else "" for each in less]
+                lines.append(_line([f"... less {title}", "", *signed]))
     return lines
 
 
@@ -191,12 +195,12 @@ def _endings(setup: Setup, rows: Sequence[FoundRow]) -> list[str]:
     trained = [found for found in rows if found.endings]
     if not trained:
         return []
-    names = ("loss_skeleton", "loss_calibrate", "loss_cross", "accuracy")
+    names = ("loss_skeleton", "loss_calibrate", "loss_cross", "loss_contrast", "accuracy")
     lines = ["## How the trainings ended", "", "Means over the seeds, of the last epoch; accuracy on its own windows."]
     lines += ["", _line(["", "base actions", "epochs", *names]), _line(["---"] * (3 + len(names)))]
     for found in trained:
         for num_base, ending in found.endings.items():
-            values = [f"{ending[name]:.4g}" for name in names]
+            values = [f"{ending.get(name, 0.0):.4g}" for name in names]
             lines.append(_line([found.row.title, str(num_base), f"{ending['epochs']:g}", *values]))
     return [*lines, ""]
 

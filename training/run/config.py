@@ -46,7 +46,8 @@ class TrainConfig:
     `temperature`, with at least `samples_per_class` of them in a batch (MotionBERT's one-shot recipe). Optimizer: the
     learning rate rises over `warmup_share` of the epochs; then "step" divides it by ten at each of `milestones`, shares
     of the epochs (5, 90 and 100 of 110), "cosine" lets it fall to zero, and "exponential" takes it times `lr_decay`
-    after each epoch. What is not of the encoder's blocks learns at `lr_head`, which falls alike; 0: at `lr`.
+    after each epoch. What is not of the encoder's blocks learns at `lr_head`, which falls alike; 0: at `lr`. JID and
+    phi learn at `lr_guidance` times that rate. `permute_texts` guides each class by another's texts, as a control.
     `grad_clip`: the largest norm of a gradient, 0 for any. `balance`: see `sampling_order`. `lambda_teacher` (ours):
     the weight of imitating a teacher, where there is one. `batch` counts the windows of a step, over all processes.
     """
@@ -69,6 +70,7 @@ class TrainConfig:
     guidance: GuidanceConfig = field(default_factory=GuidanceConfig)
     descriptions: str = ANY_SHIPPED
     text_encoder: str = PAPER_ENCODER
+    permute_texts: bool = False
     classifier: Literal["latent", "cosine", "supcon"] = "latent"
     embedding_scale: float = 20.0
     temperature: float = 0.1
@@ -83,6 +85,7 @@ class TrainConfig:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.05
     lr_head: float = 0.0
+    lr_guidance: float = 1.0
     schedule: Literal["step", "cosine", "exponential"] = "step"
     lr_decay: float = 0.99
     warmup_share: float = 5 / 110
@@ -100,7 +103,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("num_frames", 4), ("epochs", 1), ("batch", 2), ("lr", 0.0), ("lr_head", 0.0), ("samples_per_class", 2),
+            ("num_frames", 4), ("epochs", 1), ("batch", 2), ("lr", 0.0), ("lr_head", 0.0), ("lr_guidance", 0.0),
+            ("samples_per_class", 2),
         ):  # fmt: skip
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected {least} or more")
@@ -186,7 +190,8 @@ class TrainConfig:
     @property
     def needs_texts(self) -> bool:
         """Whether a guidance is on, which reads a language model's texts."""
-        return self.guidance.global_to_local or self.guidance.local_to_global
+        guidance = self.guidance
+        return guidance.global_to_local or guidance.local_to_global or guidance.alpha_contrast > 0
 
     def encoder_config(self, num_classes: int) -> EncoderConfig:
         """Return the encoder's configuration. Raises ValueError."""
@@ -223,6 +228,9 @@ _BEFORE: dict[str, Any] = {
 
 def stored_config(content: dict[str, Any]) -> dict[str, Any]:
     """Return a run's stored configuration with what runs of its time did and could not name yet."""
+    # These came later, and were off.
+    guidance = {"alpha_contrast": 0.0, "contrast_temperature": 0.1} | dict(content.get("guidance", {}))
+    content = {"lr_guidance": 1.0, "permute_texts": False} | content | {"guidance": guidance}
     if "windows" in content:
         return content
     augmentation = {"min_crop_frames": 0} | dict(content.get("augmentation", {}))

@@ -33,7 +33,7 @@ WEIGHTS = "encoder.safetensors"
 RUN = "run.json"
 CURVE = "curve.csv"
 EVENTS = "tensorboard"
-LOSSES = ("loss", "loss_skeleton", "loss_calibrate", "loss_cross", "loss_teacher")
+LOSSES = ("loss", "loss_skeleton", "loss_calibrate", "loss_cross", "loss_contrast", "loss_teacher")
 COLUMNS = ("epoch", *LOSSES, "accuracy", "seconds", "lr")
 
 # One epoch: COLUMNS -> numbers.
@@ -96,7 +96,7 @@ def load_checkpoint(out: Path, learner: nn.Module, optimizer: torch.optim.Optimi
         state = torch.load(path, weights_only=True, map_location="cpu")
         learner.load_state_dict(state["learner"])
         optimizer.load_state_dict(state["optimizer"])
-        return [{column: float(row[column]) for column in COLUMNS} for row in state["curve"]]
+        return [{column: float(row.get(column, 0.0)) for column in COLUMNS} for row in state["curve"]]
     except Exception as error:  # a file of another kind makes the unpickler raise errors of many kinds
         reason = str(error).strip().split("\n")[0]
         raise ConfigError(

@@ -24,9 +24,11 @@ def load_guidance(llm: str, classes: Sequence[str], encoder: str = ENCODER) -> G
     DescriptionError, naming the classes without a text and the command that makes them.
     """
     llm = chosen_texts(llm, classes)
+    features = read_text_features(llm, classes, encoder)
     return Guidance(
         key_joints_AV=torch.from_numpy(read_key_joints(llm, classes)),
-        texts_AVC=torch.from_numpy(read_text_features(llm, classes, encoder).t_AVC),
+        texts_AVC=torch.from_numpy(features.t_AVC),
+        global_AC=torch.from_numpy(features.g_AC),
     )
 
 

@@ -30,9 +30,12 @@ from training.model import (
     MotionBERT,
     SkeletonBranch,
     SkeletonEncoder,
+    Speaker,
+    contrast_loss,
     load_pretrained,
     merge_key_joints,
     quarters,
+    sentences,
 )
 from training.run.batches import Batch, batches
 from training.run.config import TrainConfig, learning_rate
@@ -61,7 +64,7 @@ _NUM_PLACES = NUM_QUARTERS * len(KINECT25_JOINTS)
 
 
 class Learner(nn.Module):
-    """The skeleton branch with what is dropped after training: phi, each class's proxy, what imitates a teacher.
+    """The skeleton branch with what is dropped after training: phi, proxies, what speaks, what imitates a teacher.
 
     `imitated_channels`: how many the teachers' embeddings have for each joint in each quarter, 0 without one.
     """
@@ -81,6 +84,7 @@ class Learner(nn.Module):
             num_proxies = num_classes * (NUM_TWINS if config.augmentation.has_twins else 1)
             self.proxies_AE = nn.Parameter(torch.randn(num_proxies, size) * size**-0.5)
         self.imitate = nn.Linear(channels, imitated_channels) if imitated_channels else None
+        self.speak = Speaker(channels, text_channels) if config.guidance.alpha_contrast else None
         # Without a loss they would learn nothing but the weight decay.
         latent = ["project", *(f"encoder.{name}" for name in encoder.classifier_layers)]
         unused = tuple(latent) if config.classifier == "cosine" else ("place",)
@@ -91,10 +95,11 @@ class Learner(nn.Module):
     def forward(self, x_NMTVC: Tensor, texts_NVC: Tensor | None) -> Outputs:
         n, m = x_NMTVC.shape[:2]
         features_BCTV, importance_BV = self.branch.features(x_NMTVC)
-        cross_NVC = None
-        if self.phi is not None:
-            joints_BVC = features_BCTV.mean(dim=2).transpose(1, 2)
-            cross_NVC = self.phi(joints_BVC.unflatten(0, (n, m)).mean(dim=1), texts_NVC)
+        cross_NVC = spoken_NSP = None
+        if self.phi is not None or self.speak is not None:
+            joints_NVC = features_BCTV.mean(dim=2).transpose(1, 2).unflatten(0, (n, m)).mean(dim=1)
+            cross_NVC = self.phi(joints_NVC, texts_NVC) if self.phi is not None else None
+            spoken_NSP = self.speak(joints_NVC) if self.speak is not None else None
         if self.proxies_AE is None:
             skeleton = self.branch.to_classify(features_BCTV)
             cross = None
@@ -109,7 +114,7 @@ class Learner(nn.Module):
         with torch.autocast(x_NMTVC.device.type, enabled=False):
             logits_NA, z_ND = self.classify(skeleton.unflatten(0, (n, m)).mean(dim=1).float())
             cross_logits_NA = None if cross is None else self.classify(cross.float())[0]
-        return Outputs(logits_NA, z_ND, importance_BV, cross_logits_NA, imitated_NE)
+        return Outputs(logits_NA, z_ND, importance_BV, cross_logits_NA, imitated_NE, spoken_NSP)
 
     def classify(self, x_NC: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return logits (N, A), and z of the encoder's classifier, if any: the one classifier that both branches share.
@@ -228,6 +233,8 @@ class _Training:
         self.data, self.config, self.teachers, self.ranks = data, config, teachers, ranks
         imitated_channels = sum(teacher.info.num_learned // _NUM_PLACES for teacher in teachers)
         self.guidance = guidance.to(ranks.device) if guidance is not None and config.needs_texts else None
+        if self.guidance is not None and config.permute_texts:
+            self.guidance = self.guidance.permute(config.seed)
         torch.manual_seed(config.seed)
         text_channels = self.guidance.texts_AVC.shape[2] if self.guidance else 0
         self.learner = Learner(config, len(data.classes), text_channels, imitated_channels)
@@ -281,6 +288,7 @@ class _Training:
             joints = list(self.learner.branch.encoder.joints)
             texts_NVC = _mirror(self.guidance.texts_AVC[labels_N], twins_N)[:, joints]
             key_joints_NV = merge_key_joints(_mirror(self.guidance.key_joints_AV[labels_N], twins_N), joints)
+        classes_N = labels_N
         if config.augmentation.has_twins:
             labels_N, among_NA = _among_twins(labels_N, twins_N, len(self.data.classes))
         # Another size would be compiled anew, for every size, and run at a third of the speed.
@@ -289,9 +297,12 @@ class _Training:
             outputs: Outputs = (self.compiled if is_whole else self.model)(batch.x_NMTVC.to(device), texts_NVC)
         z_prior_AD = self.learner.branch.encoder.z_prior
         teacher_NE = self.taught(batch.undistorted_NMTVC)
+        contrast = None
+        if outputs.spoken_NSP is not None and self.guidance is not None:
+            contrast = self.contrast(outputs.spoken_NSP, self.guidance, classes_N, twins_N)
         parts = compute_losses(
             outputs, labels_N, z_prior_AD, config,
-            key_joints_NV=key_joints_NV, among_NA=among_NA, teacher_NE=teacher_NE,
+            key_joints_NV=key_joints_NV, among_NA=among_NA, teacher_NE=teacher_NE, contrast=contrast,
         )  # fmt: skip
         self.optimizer.zero_grad()
         parts["loss"].backward()
@@ -301,6 +312,20 @@ class _Training:
         num_right = _count_right(outputs.logits_NA.detach(), labels_N, config, among_NA)
         sums = [part.detach() * len(labels_N) for part in parts.values()]
         return torch.stack([*sums, num_right, num_right.new_tensor(len(labels_N))]).double()
+
+    def contrast(self, spoken_NSP: Tensor, guidance: Guidance, classes_N: Tensor, twins_N: Tensor) -> Tensor:
+        """Return the contrast with texts: in a mirrored window the right hand is held against the left hand's sentence.
+
+        What runs backwards is another movement, which no text describes.
+        """
+        joints = list(self.learner.branch.encoder.joints)
+        mirror = [joints.index(int(KINECT25_MIRROR[joint])) for joint in joints]
+        is_mirrored_N11 = (twins_N >= 2)[:, None, None]
+        spoken_NSP = torch.where(is_mirrored_N11, spoken_NSP[:, [*mirror, len(joints)]], spoken_NSP)
+        forwards_N = twins_N % 2 == 0
+        sentences_ASP = sentences(guidance)[:, [*joints, len(KINECT25_JOINTS)]]
+        temperature = self.config.guidance.contrast_temperature
+        return contrast_loss(spoken_NSP[forwards_N], sentences_ASP, classes_N[forwards_N], temperature)
 
     def taught(self, windows_NMTVC: Tensor) -> Tensor | None:
         """Return the learned part of the teachers' embeddings, side by side at each place, (N, E)."""
@@ -317,17 +342,22 @@ class _Training:
 
 
 def _make_optimizer(learner: Learner, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of what learns, at two rates where the encoder's own blocks have one of their own."""
+    """Return the optimizer of what learns; encoder, the rest, and JID with phi may have rates of their own."""
     classifying = tuple(f"branch.encoder.{layer}" for layer in learner.branch.encoder.classifier_layers)
     own: list[nn.Parameter] = []
     other: list[nn.Parameter] = []
+    guiding: list[nn.Parameter] = []
     for name, parameter in learner.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and config.lr_guidance != 1 and name.startswith(("branch.jid.", "phi.")):
+            guiding.append(parameter)
+        elif parameter.requires_grad:
             is_own = not config.lr_head or (name.startswith("branch.encoder.") and not name.startswith(classifying))
             (own if is_own else other).append(parameter)
     groups: list[dict[str, Any]] = [{"params": own, "lr_factor": 1.0}]
     if other:
         groups.append({"params": other, "lr_factor": config.lr_head / config.lr if config.lr else 1.0})
+    if guiding:
+        groups.append({"params": guiding, "lr_factor": config.lr_guidance})
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
     return torch.optim.SGD(

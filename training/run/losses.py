@@ -24,6 +24,7 @@ class Outputs(NamedTuple):
     importance_BV: Tensor | None
     cross_logits_NA: Tensor | None
     imitated_NE: Tensor | None = None
+    spoken_NSP: Tensor | None = None
 
 
 def smoothed_cross_entropy(logits_NA: Tensor, labels_N: Tensor, smoothing: float, among_NA: Tensor | None) -> Tensor:
@@ -72,10 +73,11 @@ def compute_losses(
     key_joints_NV: Tensor | None = None,
     among_NA: Tensor | None = None,
     teacher_NE: Tensor | None = None,
+    contrast: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return LOSSES: the overall loss (Eq. 8), and its parts before they are weighed; what is off is 0.
 
-    `teacher_NE`: what a teacher makes of the windows, to be imitated: 1 - cosine.
+    `teacher_NE`: what a teacher makes of the windows, to be imitated: 1 - cosine. `contrast`: the contrast with texts.
     """
     if config.classifier == "supcon":
         skeleton = supcon_loss(outputs.logits_NA, labels_N, config.temperature)
@@ -94,6 +96,9 @@ def compute_losses(
         cross = smoothed_cross_entropy(outputs.cross_logits_NA, labels_N, config.cross_smoothing, among_NA)
     if outputs.imitated_NE is not None and teacher_NE is not None:
         imitation = 1 - nn.functional.cosine_similarity(outputs.imitated_NE, teacher_NE).mean()
-    guided = config.guidance.alpha_calibrate * calibrate + config.guidance.alpha_cross * cross
+    if contrast is None:
+        contrast = skeleton.new_zeros(())
+    guidance = config.guidance
+    guided = guidance.alpha_calibrate * calibrate + guidance.alpha_cross * cross + guidance.alpha_contrast * contrast
     overall = skeleton + guided + config.lambda_teacher * imitation
-    return dict(zip(LOSSES, (overall, skeleton, calibrate, cross, imitation), strict=True))
+    return dict(zip(LOSSES, (overall, skeleton, calibrate, cross, contrast, imitation), strict=True))
