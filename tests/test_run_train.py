@@ -23,7 +23,7 @@ from torch import Tensor
 from edge.model.choose import open_encoder
 from edge.motion.preprocess import fill_missing, window_from_movement
 from streams.errors import ArchiveError, ConfigError
-from streams.layouts import KINECT25_JOINTS, KINECT25_PARENTS
+from streams.layouts import KINECT25_JOINTS, KINECT25_MIRROR, KINECT25_PARENTS
 from streams.movement import Movement
 from streams.performer import ACTIONS, perform
 from training.data.authors import authors_windows
@@ -36,7 +36,7 @@ from training.data.training_set import (
     with_twins,
 )
 from training.model.contrast import contrast_loss, sentences
-from training.model.crossglg import Guidance, GuidanceConfig
+from training.model.crossglg import Guidance, GuidanceConfig, calibration_loss, fixed_calibration_loss
 from training.model.infogcn import InfoGCN, InfoGCNConfig, SpatialAttentionGC
 from training.run.batches import batches
 from training.run.config import stored_config
@@ -196,6 +196,20 @@ def test_features_that_say_their_classes_sentences_have_the_least_contrast() -> 
     # What is said at a joint that every class describes alike counts nothing.
     guidance.texts_AVC[:, 3] = guidance.texts_AVC[0, 3]
     assert torch.allclose(sentences(guidance)[:, 3], torch.zeros(12), atol=1e-3)
+
+
+@pytest.mark.parametrize("key_joints", ["share", "binary", "sigmoid"])
+def test_no_fixed_weights_are_nearer_to_all_key_joints(key_joints: Literal["share", "binary", "sigmoid"]) -> None:
+    config = GuidanceConfig(key_joints=key_joints, calibrate_sum=True)
+    key_joints_AV = random_texts().key_joints_AV
+    both_BV = torch.cat([key_joints_AV, key_joints_AV[:, KINECT25_MIRROR.tolist()]])
+    least = fixed_calibration_loss(key_joints_AV, config)
+    noise_NV = torch.from_numpy(np.random.default_rng(0).normal(0, 3, (300, 25)).astype(np.float32))
+    tried_NV = noise_NV.sigmoid() if key_joints == "sigmoid" else noise_NV.softmax(dim=1)
+    assert least <= min(float(calibration_loss(fixed_V.expand_as(both_BV), both_BV, config)) for fixed_V in tried_NV)
+    mean_V = both_BV.mean(dim=0)
+    if key_joints == "sigmoid":
+        assert least == pytest.approx(float((both_BV - mean_V).square().sum(dim=1).mean()), rel=1e-5)
 
 
 def test_permuted_texts_are_those_of_another_class_for_every_class(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from training.model.crossglg import (
     GuidanceConfig,
     SkeletonBranch,
     calibration_loss,
+    fixed_calibration_loss,
     merge_key_joints,
     quarters,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Speaker",
     "calibration_loss",
     "contrast_loss",
+    "fixed_calibration_loss",
     "joint_inputs",
     "load_pretrained",
     "merge_key_joints",

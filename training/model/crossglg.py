@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from streams.layouts import KINECT25_PARENTS
+from streams.layouts import KINECT25_MIRROR, KINECT25_PARENTS
 from training.model.encoder import EncoderConfig
 
 NUM_QUARTERS = 4
@@ -192,6 +192,26 @@ def calibration_loss(importance_BV: Tensor, key_joints_BV: Tensor, config: Guida
     target = key_joints_BV / num_keys_B1.clamp(min=1) if config.key_joints == "share" else key_joints_BV
     error = (importance_BV - target).square() * guided_B1
     return error.sum() / len(error) if config.calibrate_sum else error.mean()
+
+
+def fixed_calibration_loss(key_joints_AV: Tensor, config: GuidanceConfig) -> float:
+    """Return the least L_calibrate of weights that are the same for all classes: JID that ends above it learned none.
+
+    Mirrored windows count half, and each class alike.
+    """
+    both_BV = torch.cat([key_joints_AV, key_joints_AV[:, KINECT25_MIRROR.tolist()]])
+    target_BV = both_BV / both_BV.sum(dim=1, keepdim=True).clamp(min=1) if config.key_joints == "share" else both_BV
+    best_V = target_BV.mean(dim=0)
+    if config.key_joints == "binary":
+        best_V = _nearest_shares(best_V)
+    return float(calibration_loss(best_V.expand_as(both_BV), both_BV, config))
+
+
+def _nearest_shares(wanted_V: Tensor) -> Tensor:
+    """Return the nearest point, shape (V,), that a softmax can reach: not negative, and 1 in sum."""
+    falling_V = wanted_V.sort(descending=True).values
+    over_V = (falling_V.cumsum(dim=0) - 1) / torch.arange(1, len(wanted_V) + 1)
+    return (wanted_V - over_V[int((falling_V > over_V).sum()) - 1]).clamp(min=0)
 
 
 class CrossModalInteraction(nn.Module):

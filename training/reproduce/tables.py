@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
+from training.model import fixed_calibration_loss
 from training.reproduce.baselines import Baseline
 from training.reproduce.measure import Accuracies
 from training.reproduce.results import make_cell
@@ -13,7 +14,7 @@ from training.reproduce.rows import Arm, Row, rows_of
 from training.reproduce.runner import Material, Run, Scores, dtw_scores
 from training.reproduce.setup import Setup, is_built
 from training.reproduce.write import OWN, FoundRow, write_table
-from training.run import deviations
+from training.run import deviations, load_guidance
 
 _SUPCON = "`pooled` is its own way: the nearest example by the embedding that SupCon trains"
 # Accuracies by method, a seed each.
@@ -89,7 +90,11 @@ def _found(
         cells=cells,
         notes=(*((_SUPCON,) if is_supcon else ()), *notes),
         parameters=scores[setup.columns[-1]][0].parameters,
-        endings={num_base: _ending(each) for num_base, each in scores.items() if num_base in cells},
+        endings={
+            num_base: _ending(each) | _fixed(setup, row.arm, num_base)
+            for num_base, each in scores.items()
+            if num_base in cells
+        },
     )
 
 
@@ -99,6 +104,15 @@ def _ending(scores: Sequence[Scores]) -> dict[str, float]:
         "epochs": scores[0].epochs,
         **{name: fmean(each.losses[name] for each in scores) for name in scores[0].losses},
     }
+
+
+def _fixed(setup: Setup, arm: Arm, num_base: int) -> dict[str, float]:
+    """Return what L_calibrate weights that no class changes would have."""
+    config = setup.train_config(arm, num_base, 0)
+    if not config.guidance.global_to_local:
+        return {"fixed_calibrate": 0.0}
+    guidance = load_guidance(config.descriptions, setup.base(num_base), config.text_encoder)
+    return {"fixed_calibrate": fixed_calibration_loss(guidance.key_joints_AV, config.guidance)}
 
 
 def _notes(setup: Setup) -> list[str]:

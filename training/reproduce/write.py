@@ -195,8 +195,10 @@ def _endings(setup: Setup, rows: Sequence[FoundRow]) -> list[str]:
     trained = [found for found in rows if found.endings]
     if not trained:
         return []
-    names = ("loss_skeleton", "loss_calibrate", "loss_cross", "loss_contrast", "accuracy")
+    names = ("loss_skeleton", "loss_calibrate", "fixed_calibrate", "loss_cross", "loss_contrast", "accuracy")
     lines = ["## How the trainings ended", "", "Means over the seeds, of the last epoch; accuracy on its own windows."]
+    lines += ["`fixed_calibrate` is the least `loss_calibrate` of joint weights that are the same for every class:"]
+    lines += ["a training above it did not learn any class's key joints."]
     lines += ["", _line(["", "base actions", "epochs", *names]), _line(["---"] * (3 + len(names)))]
     for found in trained:
         for num_base, ending in found.endings.items():
