@@ -46,13 +46,13 @@ def rooms_svg() -> str:
     """Draw a column a package, a row a layer: each imports only what is below it, or to its right."""
     columns = package_layers()
     width, row, gap = 215, 38, 24
-    height = 84 + row * max(len(layers or _flat_files(package)) for package, layers in columns.items())
+    height = 84 + row * max(len(layers or flat_files(package)) for package, layers in columns.items())
     parts = []
     for column, (package, layers) in enumerate(columns.items()):
         x = 12 + column * (width + gap)
         parts.append(_box(x, 12, width, height - 24, _PAPER))
         parts.append(_text(x + width / 2, 38, package, size=17, weight="bold"))
-        for number, layer in enumerate(layers or _flat_files(package)):
+        for number, layer in enumerate(layers or flat_files(package)):
             share = (width - 12) / len(layer)
             for place, room in enumerate(layer):
                 left, top = x + 6 + place * share, 54 + number * row
@@ -64,9 +64,11 @@ def rooms_svg() -> str:
     return _svg(12 + len(columns) * (width + gap), height, parts)
 
 
-def _flat_files(package: str) -> list[list[str]]:
-    """Return the files of a package without rooms, two a row."""
-    names = sorted(path.stem for path in (_ROOT / package).glob("*.py") if path.stem != "__init__")
+def flat_files(package: str) -> list[list[str]]:
+    """Return the files and rooms of a package that is not layered as a whole, two a row."""
+    folder = _ROOT / package
+    found = [*folder.glob("*.py"), *(face.parent for face in folder.glob("*/__init__.py"))]
+    names = sorted(path.stem for path in found if path.stem != "__init__")
     return [names[i : i + 2] for i in range(0, len(names), 2)]
 
 

@@ -17,7 +17,7 @@ from typing import Any, get_args
 import msgspec
 import typer.main
 from control_page import control
-from draw import images, package_layers
+from draw import flat_files, images, package_layers
 from tables import cell, table, without_home, words
 
 from edge.cli.app import add_offline_commands, app
@@ -157,7 +157,8 @@ def rooms() -> str:
     """Return each room's rule, the first sentence of its face."""
     rows = []
     for package, layers in package_layers().items():
-        for name in (package, *(f"{package}.{room}" for layer in layers for room in layer)):
+        rooms = [room for layer in layers or flat_files(package) for room in layer]
+        for name in (package, *(f"{package}.{room}" for room in rooms)):
             module = importlib.import_module(name)
             if hasattr(module, "__path__") and module.__doc__:
                 rows.append([f"`{name}`", cell(module.__doc__.strip().split("\n\n")[0])])

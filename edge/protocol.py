@@ -321,6 +321,20 @@ class ReviewStatus(Data, frozen=True, kw_only=True):
     state: Annotated[str, Meta(description='"": clips are kept; "off"; or why the last one was not')]
 
 
+class CameraProcess(Data, frozen=True, kw_only=True):
+    """Tell how the process is that watches the camera's sensor."""
+
+    kind: str
+    state: Annotated[str, Meta(description="starting, runs, waits (to be started again), stopping, ended or failed")]
+    pid: Annotated[int | None, Meta(description="null: none runs")]
+    fps: Annotated[float, Meta(description="frames a second that came lately")]
+    age_s: Annotated[float | None, Meta(description="time since the last frame; null: none came")]
+    restarts: int
+    skipped: Annotated[int, Meta(description="pictures that came too fast to look at")]
+    last_error: Annotated[str, Meta(description='why it ended last; "": it never did')]
+    last_lines: Annotated[tuple[str, ...], Meta(description="what it printed last")]
+
+
 class StatusAnswer(Data, frozen=True, kw_only=True):
     """Tell how the daemon is; the topic status.daemon carries it every second."""
 
@@ -345,6 +359,9 @@ class StatusAnswer(Data, frozen=True, kw_only=True):
     recording: Recording | None
     enrolling: Annotated[str | None, Meta(description="what is being enrolled; null: nothing")]
     review: Annotated[ReviewStatus | None, Meta(description="null: from a daemon that keeps none")] = None
+    camera_process: Annotated[CameraProcess | None, Meta(description="null: the camera has no process of its own")] = (
+        None
+    )
 
 
 class Status(Request[StatusAnswer], frozen=True, kw_only=True):

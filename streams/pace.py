@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from streams.cameras import Camera, Refused, clock_name
+from streams.cameras import Camera, Refused
+from streams.clock import clock_name
 from streams.frame import SkeletonFrame
 
 _READ_LIMIT = 512

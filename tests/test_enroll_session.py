@@ -23,7 +23,7 @@ from edge.protocol import (
     StoredExample,
     StoredNegatives,
 )
-from streams.cameras import Refused
+from streams.cameras import Note, Refused
 from streams.errors import CameraError, CrossGLGError, EnrollError, GalleryError
 from streams.frame import HIGH, Body, SkeletonFrame
 from streams.messages import Failure
@@ -49,6 +49,12 @@ class Stage:
         if not self.performer.cue(label, after_s):
             raise CameraError("unknown", code="unknown_action")
         return True
+
+    def state(self, now_s: float) -> None:
+        return None
+
+    def take_notes(self) -> list[Note]:
+        return []
 
     def close(self) -> None:
         return

@@ -12,6 +12,7 @@ import pytest
 
 import edge
 import export
+import streams
 import training
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 def _rooms() -> list[str]:
     found = []
-    for package in (edge, training, export):
+    for package in (streams, edge, training, export):
         modules = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
         found += [module.name for module in modules if module.ispkg]
     return found

@@ -6,7 +6,7 @@ from edge.cli.ask import daemon
 from edge.cli.options import ConfigOption, EndpointOption, JsonOption
 from edge.cli.terminal import escape, out, print_json, table
 from edge.config import read_config
-from edge.protocol import EngineReport, ReviewStatus, Status, StatusAnswer, ask
+from edge.protocol import CameraProcess, EngineReport, ReviewStatus, Status, StatusAnswer, ask
 
 _PLAIN_KEYS = (
     "version", "pid", "uptime_s", "camera", "enrolling", "bodies", "bodies_refused", "bodies_without_joints",
@@ -33,6 +33,8 @@ def _print_daemon(answer: StatusAnswer) -> None:
     rows.add_row("engine", escape(_engine(answer.model.engine)))
     rows.add_row("matching", answer.model.matching)
     rows.add_row("words", escape(answer.model.words))
+    if answer.camera_process is not None:
+        rows.add_row("camera process", escape(_process(answer.camera_process)))
     gallery = answer.gallery
     rows.add_row("gallery", escape(f"{gallery.path}, revision {gallery.revision}"))
     rows.add_row("enrolled", escape(", ".join(gallery.labels)) or "nothing yet")
@@ -43,6 +45,13 @@ def _print_daemon(answer: StatusAnswer) -> None:
     recording = answer.recording
     rows.add_row("recording", escape(f"{recording.path}, {recording.frames} frames") if recording else "no")
     out().print(rows)
+
+
+def _process(camera: CameraProcess) -> str:
+    age = "no frame yet" if camera.age_s is None else f"last frame {camera.age_s:.1f} s ago"
+    parts = [camera.state, "" if camera.pid is None else f"pid {camera.pid}", f"{camera.fps} fps", age]
+    parts += [f"{camera.restarts} restarts", f"{camera.skipped} pictures skipped"]
+    return ", ".join(filter(None, parts)) + (f"; last error: {camera.last_error}" if camera.last_error else "")
 
 
 def _kept(review: ReviewStatus) -> str:

@@ -27,6 +27,7 @@ from edge.live import Decision, Recognizer, scores_of
 from edge.match import PrototypeIndex
 from edge.protocol import (
     VERSION,
+    CameraProcess,
     EnrollDone,
     EnrollFailed,
     GalleryStatus,
@@ -39,6 +40,7 @@ from edge.review import Moment, MomentWatch, ring_path
 from edge.thresholds import OTHER_MODEL, are_of_another_model, changed_at, midpoints_in_force, thresholds_path
 from streams.cameras import Camera, Refused, clock_name
 from streams.errors import (
+    CameraError,
     ControlError,
     CrossGLGError,
     EngineError,
@@ -93,6 +95,7 @@ class Daemon:
         self._start_s = time.monotonic()
         self._status_due_s = self._start_s
         self._is_stopping = False
+        self._camera_error: CameraError | None = None
         self._answers: OrderedDict[bytes, tuple[float, Answer | Refusal]] = OrderedDict()
         self._engine_code = ""
         self._warned: set[tuple[str | None, str]] = set()
@@ -160,7 +163,10 @@ class Daemon:
         self._is_stopping = True
 
     def run(self) -> None:
-        """Serve until stopped, then end the events that go on and close everything."""
+        """Serve until stopped, then end the events that go on and close everything.
+
+        Raises CameraError where the camera never gave a frame, and never will.
+        """
         try:
             while not self._is_stopping:
                 now_s = time.monotonic()
@@ -175,6 +181,8 @@ class Daemon:
             self._keep(self._moments.leave(()))
         finally:
             self._close()
+        if self._camera_error is not None:
+            raise self._camera_error
 
     def _close(self) -> None:
         if self.recorder is not None:
@@ -196,7 +204,7 @@ class Daemon:
 
     def _take_frames(self) -> None:
         now_s, log_time_ns = time.monotonic(), time.time_ns()
-        messages = self.camera.read(now_s, _READ_LIMIT)
+        messages = self._read_camera(now_s)
         read_s = time.monotonic()
         turn = self.recognizer.feed(self._readable(messages), now_s)
         if not turn.frames:
@@ -211,6 +219,17 @@ class Daemon:
             self._record(frame, log_time_ns)
         self._go_on_enrolling(turn.frames, now_s)
         self._step_us.append(1e6 * (time.monotonic() - read_s) / len(turn.frames))
+
+    def _read_camera(self, now_s: float) -> list[SkeletonFrame | Refused]:
+        try:
+            return self.camera.read(now_s, _READ_LIMIT)
+        except CameraError as error:
+            self._camera_error = error
+            self.stop()
+            return []
+        finally:
+            for note in self.camera.take_notes():
+                self._log(note.level, note.message)
 
     def _readable(self, messages: Iterable[SkeletonFrame | Refused]) -> Iterator[SkeletonFrame]:
         """Yield the frames among messages; count and tell those that could not be read."""
@@ -380,6 +399,23 @@ class Daemon:
             recording=None if recorder is None else Recording(path=str(recorder.path), frames=recorder.num_frames),
             enrolling=self.enrolling.label,
             review=self._keeping.status(self.library.config.review, self._moments.num_skipped),
+            camera_process=self._camera_process(now_s),
+        )
+
+    def _camera_process(self, now_s: float) -> CameraProcess | None:
+        state = self.camera.state(now_s)
+        if state is None:
+            return None
+        return CameraProcess(
+            kind=state.kind,
+            state=state.state,
+            pid=state.pid,
+            fps=round(state.fps, 1),
+            age_s=None if state.age_s is None else round(state.age_s, 3),
+            restarts=state.num_restarts,
+            skipped=state.num_skipped,
+            last_error=state.last_error,
+            last_lines=state.last_lines,
         )
 
     def _gallery_status(self) -> GalleryStatus:

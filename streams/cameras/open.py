@@ -1,0 +1,31 @@
+"""From a camera's name to the camera."""
+
+from __future__ import annotations
+
+import time
+
+from streams.cameras.camera import Camera
+from streams.cameras.k4a import open_k4a
+from streams.cameras.paced import DemoFrames, PacedCamera, ReplayFrames
+from streams.cameras.zmq_camera import ZmqCamera
+from streams.errors import CameraError
+from streams.playback import repeat_frames
+
+
+def open_camera(name: str, *, frames_endpoint: str, loop: bool = True) -> Camera:
+    """Open the camera that a user named. Raises CameraError that lists the names."""
+    if name == "zmq":
+        return ZmqCamera(frames_endpoint)
+    if name == "demo":
+        return PacedCamera(DemoFrames(int(time.time())))
+    if name.startswith("demo:") and name.removeprefix("demo:").isdecimal():
+        return PacedCamera(DemoFrames(int(name.removeprefix("demo:"))))
+    if name.startswith("replay:"):
+        frames = repeat_frames(name.removeprefix("replay:"), loop=loop)
+        return PacedCamera(ReplayFrames(frames))
+    if name == "k4a":
+        return open_k4a()
+    raise CameraError(
+        f"camera {name!r} is not known: expected demo, demo:SEED, zmq, replay:PATH or k4a",
+        hint="demo needs nothing; zmq takes frames that a program publishes.",
+    )
