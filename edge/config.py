@@ -200,6 +200,13 @@ class WordsUse(_Section, frozen=True):
     )
 
 
+class Web(_Section, frozen=True):
+    """The page that `crossglg-edge web` and `serve --web` serve. It asks for no password: it stays on loopback."""
+
+    host: Annotated[str, Meta(min_length=1, description="the address that it listens at")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="its port; 0: any that is free")] = 5580
+
+
 class Config(_Section, frozen=True):
     """Everything a user can set."""
 
@@ -213,6 +220,7 @@ class Config(_Section, frozen=True):
     gallery: GalleryFile = GalleryFile()
     review: Review = Review()
     words: WordsUse = WordsUse()
+    web: Web = Web()
 
 
 # Keys that former versions had: people's files still hold them, and they change nothing.

@@ -48,6 +48,10 @@ JointPositions = Annotated[
     bytes, Meta(description="positions (L, 25, 3) of kinect25, meters, little-endian float32; NaN: missing")
 ]
 Origin = Annotated[str, Meta(description="where the movement is from, for people")]
+EnrollmentId = Annotated[str, Meta(description="which enrollment it is")]
+ExpectedEnrollment = Annotated[
+    str | None, Meta(description="refused unless this is the enrollment that is under way; null: any")
+]
 Force = Annotated[bool, Meta(description="stored even if it is too similar to another label")]
 Notes = Annotated[tuple[str, ...], Meta(description="lines to read")]
 WordsCount = Annotated[
@@ -157,6 +161,15 @@ class JointPath(Data, frozen=True, kw_only=True):
 
     joint: str
     path_m: float
+
+
+class PlayedMovement(Data, frozen=True, kw_only=True):
+    """Hold a movement to be shown, and the part of it that counts."""
+
+    timestamps_s: Timestamps
+    joints_m: JointPositions
+    start_s: Annotated[float, Meta(description="where the part that counts begins; the whole movement begins at 0")]
+    end_s: Annotated[float, Meta(description="where it ends")]
 
 
 Similar = Annotated[Likeness | None, Meta(description="the other label that it may be confused with")]
@@ -354,6 +367,9 @@ class StatusAnswer(Data, frozen=True, kw_only=True):
     encodes_failed: int
     events: Annotated[dict[str, int], Meta(description="events that were sent, by type")]
     per_frame_us: StepTimes
+    cpu: Annotated[
+        float | None, Meta(description="processor time per second, of late; 1: a whole core; null: an older daemon")
+    ] = None
     gallery: GalleryStatus
     model: ModelStatus
     recording: Recording | None
@@ -468,6 +484,12 @@ class GalleryGet(Request[LabelDetails | GalleryGetAnswer], frozen=True, kw_only=
     """Describe one label, or all of them: how well each keeps apart, and which will be confused."""
 
     label: Annotated[str | None, Meta(description="null: all of them")] = None
+
+
+class GalleryMovement(Request[PlayedMovement], frozen=True, kw_only=True):
+    """Return the movement of a stored example, negative or counter-example."""
+
+    id: Annotated[str, Meta(description="the beginning of its id")]
 
 
 class RenameAnswer(Data, frozen=True, kw_only=True):
@@ -613,6 +635,7 @@ class EnrollStartAnswer(Data, frozen=True, kw_only=True):
     label: Annotated[str, Meta(description="as the gallery spells it")]
     countdown_s: float
     cued: Annotated[bool, Meta(description="whether a synthetic performer will do it")]
+    id: EnrollmentId = ""
 
 
 class EnrollStart(Request[EnrollStartAnswer], frozen=True, kw_only=True):
@@ -646,6 +669,7 @@ class EnrollUnderWay(Data, frozen=True, kw_only=True):
     label: str
     left_s: Annotated[float, Meta(description="the longest that this state lasts on")]
     message: Annotated[str, Meta(description="what the person should know")]
+    id: EnrollmentId = ""
 
 
 class EnrollCaptured(Data, frozen=True, kw_only=True):
@@ -655,6 +679,7 @@ class EnrollCaptured(Data, frozen=True, kw_only=True):
     label: str
     left_s: Annotated[float, Meta(description="until it is given up")]
     preview: Preview
+    id: EnrollmentId = ""
 
 
 class EnrollDone(Data, Generic[S], frozen=True, kw_only=True):
@@ -663,6 +688,7 @@ class EnrollDone(Data, Generic[S], frozen=True, kw_only=True):
     state: Literal["done"] = "done"
     label: str
     result: S
+    id: EnrollmentId = ""
 
 
 class EnrollFailed(Data, frozen=True, kw_only=True):
@@ -671,6 +697,7 @@ class EnrollFailed(Data, frozen=True, kw_only=True):
     state: Literal["failed"] = "failed"
     label: str
     error: Failure
+    id: EnrollmentId = ""
 
 
 EnrollOutcome = EnrollIdle | EnrollDone[StoredExample] | EnrollDone[StoredNegatives] | EnrollFailed
@@ -681,10 +708,25 @@ class EnrollStatus(Request[EnrollState], frozen=True, kw_only=True):
     """Ask how the enrollment stands that is under way, or how the last one ended."""
 
 
+class EnrollMovement(Request[PlayedMovement], frozen=True, kw_only=True):
+    """Return the movement that waits to be stored, with what was trimmed off."""
+
+    id: ExpectedEnrollment = None
+
+
+class EnrollTrim(Request[Preview], frozen=True, kw_only=True):
+    """Choose which part of the captured movement is the example that waits."""
+
+    start_s: Annotated[float, Meta(ge=0, description="where it begins, in enroll.movement's time")]
+    end_s: Annotated[float, Meta(gt=0, description="where it ends")]
+    id: ExpectedEnrollment = None
+
+
 class EnrollCommit(Request[StoredExample], frozen=True, kw_only=True):
     """Store the example that waits."""
 
     force: Force = False
+    id: ExpectedEnrollment = None
 
 
 class CancelAnswer(Data, frozen=True, kw_only=True):
@@ -695,6 +737,8 @@ class CancelAnswer(Data, frozen=True, kw_only=True):
 
 class EnrollCancel(Request[CancelAnswer], frozen=True, kw_only=True):
     """Give up the enrollment that is under way."""
+
+    id: ExpectedEnrollment = None
 
 
 class EnrollClip(Request[StoredExample], frozen=True, kw_only=True):
@@ -779,6 +823,12 @@ class ReviewList(Request[ReviewListAnswer], frozen=True, kw_only=True):
         bool, Meta(description="only what was not answered, in the order in which answers teach most")
     ] = False
     limit: Annotated[int, Meta(ge=1, le=100_000)] = 50
+
+
+class ReviewMovement(Request[PlayedMovement], frozen=True, kw_only=True):
+    """Return the movement of a clip."""
+
+    id: Annotated[str, Meta(description="the beginning of its id")]
 
 
 Verdict = Literal["right", "wrong", "is"]
@@ -882,6 +932,28 @@ class ThresholdCalibrate(Request[ThresholdAnswer], frozen=True, kw_only=True):
     false_alarms_per_hour: Annotated[float, Meta(gt=0, le=1000, description="of all labels together")]
 
 
+class ThresholdWish(Data, frozen=True, kw_only=True):
+    """Tell the thresholds that a wish would give."""
+
+    false_alarms_per_hour: Annotated[float, Meta(description="of all labels together")]
+    labels: tuple[LabelThreshold, ...]
+
+
+class ThresholdPreviewAnswer(Data, frozen=True, kw_only=True):
+    """Tell what each wish would give, in the order in which they came."""
+
+    wishes: tuple[ThresholdWish, ...]
+
+
+class ThresholdPreview(Request[ThresholdPreviewAnswer], frozen=True, kw_only=True):
+    """Tell which thresholds threshold.calibrate would give, by negatives as far as looked at, and change nothing."""
+
+    false_alarms_per_hour: Annotated[
+        list[Annotated[float, Meta(gt=0, le=1000)]],
+        Meta(max_length=100, description="wishes, each of all labels together"),
+    ]
+
+
 # The table.
 
 
@@ -917,6 +989,8 @@ COMMANDS = (
     Command("record.stop", RecordStop, needs_daemon=True),
     Command("enroll.start", EnrollStart, needs_daemon=True),
     Command("enroll.status", EnrollStatus, needs_daemon=True),
+    Command("enroll.movement", EnrollMovement, needs_daemon=True),
+    Command("enroll.trim", EnrollTrim, needs_daemon=True),
     Command("enroll.commit", EnrollCommit, needs_daemon=True),
     Command("enroll.cancel", EnrollCancel, needs_daemon=True),
     Command("enroll.clip", EnrollClip),
@@ -925,6 +999,7 @@ COMMANDS = (
     Command("enroll.undo", EnrollUndo),
     Command("gallery.list", GalleryList),
     Command("gallery.get", GalleryGet),
+    Command("gallery.movement", GalleryMovement),
     Command("gallery.rename", GalleryRename),
     Command("gallery.remove", GalleryRemove),
     Command("gallery.undo", GalleryUndo),
@@ -934,10 +1009,12 @@ COMMANDS = (
     Command("gallery.export", GalleryExport),
     Command("gallery.import", GalleryImport),
     Command("review.list", ReviewList),
+    Command("review.movement", ReviewMovement),
     Command("review.answer", ReviewAnswer),
     Command("review.undo", ReviewUndo),
     Command("review.clear", ReviewClear),
     Command("threshold.get", ThresholdGet),
+    Command("threshold.preview", ThresholdPreview),
     Command("threshold.set", ThresholdSet),
     Command("threshold.reset", ThresholdReset),
     Command("threshold.calibrate", ThresholdCalibrate),

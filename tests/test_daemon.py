@@ -751,8 +751,16 @@ def test_every_command_is_answered_as_its_type_says(serve: Serve, tmp_path: Path
         assert isinstance(ask(protocol.EnrollStatus()), protocol.EnrollUnderWay)
         assert ask(protocol.Status()).enrolling == "wave"
         until(lambda: isinstance(ask(protocol.EnrollStatus()), protocol.EnrollCaptured))
-        stored = ask(protocol.EnrollCommit(force=True))
-        assert ask(protocol.EnrollStatus()) == protocol.EnrollDone(label="wave", result=stored)
+        waiting = ask(protocol.EnrollStatus())
+        assert isinstance(waiting, protocol.EnrollCaptured)
+        captured = ask(protocol.EnrollMovement(id=waiting.id))
+        part = protocol.EnrollTrim(start_s=captured.start_s, end_s=captured.end_s, id=waiting.id)
+        assert ask(part).duration_s == waiting.preview.duration_s
+        stored = ask(protocol.EnrollCommit(force=True, id=waiting.id))
+        done = protocol.EnrollDone(label="wave", result=stored, id=waiting.id)
+        assert ask(protocol.EnrollStatus()) == done
+        shown = ask(protocol.GalleryMovement(id=stored.id[:6]))
+        assert len(shown.timestamps_s) == 8 * stored.frames
         ask(protocol.EnrollStart(label="clap", countdown_s=9.0))
         assert ask(protocol.EnrollCancel()).cancelled == "clap"
         assert isinstance(ask(protocol.EnrollStatus()), protocol.EnrollFailed)
@@ -771,6 +779,7 @@ def test_every_command_is_answered_as_its_type_says(serve: Serve, tmp_path: Path
         ask(protocol.GalleryVacuum(keep_revisions=1))
         kept = keep_clip(Path(ask(protocol.Status()).review.path))
         assert [clip.id for clip in ask(protocol.ReviewList()).clips] == [kept]
+        assert ask(protocol.ReviewMovement(id=kept)).start_s == 0
         assert ask(protocol.ReviewAnswer(id=kept, answer="wrong")).answer == "is not bow"
         assert ask(protocol.ReviewUndo()).id == kept
         assert ask(protocol.ReviewClear()).deleted == 1
@@ -786,6 +795,9 @@ def test_every_command_is_answered_as_its_type_says(serve: Serve, tmp_path: Path
         with pytest.raises(ControlError) as refused:
             ask(protocol.ThresholdCalibrate(false_alarms_per_hour=5.0))
         assert refused.value.code == "no_rates", "the test's model has none; tests/test_thresholds.py calibrates"
+        with pytest.raises(ControlError) as refused:
+            ask(protocol.ThresholdPreview(false_alarms_per_hour=[5.0]))
+        assert refused.value.code == "no_rates"
         with pytest.raises(ControlError) as refused:
             ask(protocol.EnrollWords(label="kick"))
         assert refused.value.code == "no_words", "nor has it words; tests/test_enroll_words.py enrolls by them"

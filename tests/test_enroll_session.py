@@ -19,10 +19,13 @@ from edge.protocol import (
     EnrollFailed,
     EnrollStart,
     EnrollStartAnswer,
+    EnrollTrim,
+    PlayedMovement,
     Preview,
     StoredExample,
     StoredNegatives,
 )
+from streams.arrays import Times
 from streams.cameras import Note, Refused
 from streams.errors import CameraError, CrossGLGError, EnrollError, GalleryError
 from streams.frame import HIGH, Body, SkeletonFrame
@@ -111,7 +114,7 @@ def test_the_performer_stands_still_and_acts_when_the_countdown_is_over(
         assert isinstance(frame, SkeletonFrame)
         now_s = frame.timestamp_s
     told = enrolling.start(EnrollStart(label=action), library, stage, now_s)
-    assert told == EnrollStartAnswer(label=action, countdown_s=3.0, cued=True)
+    assert told == EnrollStartAnswer(label=action, countdown_s=3.0, cued=True, id=told.id)
     play(enrolling, library, stage, until="done", limit_s=now_s + 20)
     result = example_of(enrolling)
     assert result.label == action
@@ -156,8 +159,73 @@ def test_a_preview_waits_for_the_answer_and_is_stored_by_it(library: Library) ->
     assert busy.value.code == "busy"
     result = enrolling.commit(library, force=False)
     assert (result.stored, result.gallery_revision) == (2, 1)
-    assert enrolling.status(now_s) == EnrollDone(label="wave", result=result)
+    assert enrolling.status(now_s) == EnrollDone(label="wave", result=result, id=status.id)
     assert enrolling.label is None
+
+
+def times_of(movement: PlayedMovement) -> Times:
+    return np.frombuffer(movement.timestamps_s, "<f8")
+
+
+def test_what_was_captured_is_shown_and_another_part_of_it_is_stored(library: Library) -> None:
+    stage, enrolling = Stage(), Enrolling()
+    enrolling.start(EnrollStart(label="wave", commit=False), library, stage, 0.0)
+    now_s = play(enrolling, library, stage, until="captured")
+    before = preview_of(enrolling, now_s)
+    whole = enrolling.movement(None)
+    times_s = times_of(whole)
+    assert len(whole.joints_m) == len(times_s) * 25 * 3 * 4
+    assert times_s[0] == 0
+    assert (whole.start_s, times_s[-1] - whole.end_s) == pytest.approx(before.trimmed_s, abs=1e-3)
+    middle_s = (whole.start_s + whole.end_s) / 2
+    preview = enrolling.trim(EnrollTrim(start_s=middle_s, end_s=float(times_s[-1])), library, now_s + 50)
+    assert preview.duration_s == pytest.approx(times_s[-1] - middle_s, abs=0.04)
+    assert preview.trimmed_s == pytest.approx((middle_s, 0.0), abs=0.04)
+    assert preview == preview_of(enrolling, now_s + 50)
+    assert enrolling.movement(None).joints_m == whole.joints_m, "what was cut off can be taken back"
+    assert not enrolling.step((), library, stage, now_s + 100), "whoever trims has a minute more"
+    result = enrolling.commit(library, force=False)
+    (stored,) = library.gallery.prototypes
+    assert stored.movement.duration_s == pytest.approx(result.duration_s, abs=1e-3)
+    assert result.duration_s == preview.duration_s
+
+
+@pytest.mark.parametrize(("start_s", "end_s"), [(0.0, 0.1), (3.0, 1.0), (90.0, 91.0), (0.0, 0.01)])
+def test_a_part_that_makes_no_example_is_refused_and_what_waited_waits_on(
+    library: Library, start_s: float, end_s: float
+) -> None:
+    stage, enrolling = Stage(), Enrolling()
+    enrolling.start(EnrollStart(label="wave", commit=False), library, stage, 0.0)
+    now_s = play(enrolling, library, stage, until="captured")
+    before = preview_of(enrolling, now_s)
+    with pytest.raises(EnrollError) as refused:
+        enrolling.trim(EnrollTrim(start_s=start_s, end_s=end_s), library, now_s)
+    assert refused.value.code in ("too_short", "low_quality")
+    assert preview_of(enrolling, now_s) == before
+    assert enrolling.commit(library, force=False).duration_s == before.duration_s
+
+
+def test_what_was_meant_for_an_enrollment_before_is_refused(library: Library) -> None:
+    stage, enrolling = Stage(), Enrolling()
+    first = enrolling.start(EnrollStart(label="wave", commit=False), library, stage, 0.0)
+    now_s = play(enrolling, library, stage, until="captured")
+    enrolling.step((), library, stage, now_s + 61)
+    assert enrolling.status(now_s).id == first.id  # type: ignore[union-attr]
+    second = enrolling.start(EnrollStart(label="bow", commit=False), library, stage, now_s + 62)
+    assert second.id != first.id
+    with pytest.raises(EnrollError) as refused:
+        enrolling.cancel(first.id)
+    assert refused.value.code == "other_enrollment"
+    play(enrolling, library, stage, until="captured", limit_s=now_s + 60)
+    for late in (
+        lambda: enrolling.movement(first.id),
+        lambda: enrolling.trim(EnrollTrim(start_s=0.0, end_s=1.0, id=first.id), library, now_s),
+        lambda: enrolling.commit(library, force=False, id=first.id),
+    ):
+        with pytest.raises(EnrollError) as refused:
+            late()
+        assert refused.value.code == "other_enrollment"
+    assert enrolling.commit(library, force=False, id=second.id).label == "bow"
 
 
 def test_a_preview_that_nobody_answers_is_given_up_after_a_minute(library: Library) -> None:
@@ -235,7 +303,7 @@ def test_an_enrollment_can_be_cancelled_in_every_state(library: Library) -> None
 def test_ordinary_movement_of_the_performer_is_stored_as_negatives(library: Library) -> None:
     stage, enrolling = Stage(), Enrolling()
     told = enrolling.start(EnrollStart(negative_s=20.0), library, stage, 0.0)
-    assert told == EnrollStartAnswer(label="ordinary movement", countdown_s=3.0, cued=False)
+    assert told == EnrollStartAnswer(label="ordinary movement", countdown_s=3.0, cued=False, id=told.id)
     assert stage.cues == []
     play(enrolling, library, stage, until="done")
     assert isinstance(enrolling.outcome, EnrollDone)

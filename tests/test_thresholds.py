@@ -24,12 +24,15 @@ from typer.testing import CliRunner
 from edge.cli.app import app
 from edge.config import Config, Events, Model, read_config
 from edge.daemon.background import Calibrating
+from edge.daemon.commands import carry_out
+from edge.library import open_library
 from edge.match.index import PrototypeIndex
 from edge.match.score import distance_at_score
 from edge.model.bundle import Rates, ScoreCurve, read_bundle
 from edge.model.choose import open_encoder
 from edge.model.encoder import Encoder
 from edge.motion.preprocess import fill_missing
+from edge.protocol import ThresholdCalibrate, ThresholdGet, ThresholdPreview
 from edge.thresholds.calibrate import thresholds_for, thresholds_in_force
 from edge.thresholds.file import Limit, Thresholds, read_thresholds, thresholds_path, write_thresholds
 from edge.thresholds.replay import Decisions, all_spells, decisions_of, spells
@@ -346,6 +349,29 @@ def test_thresholds_are_calibrated_set_kept_for_later_labels_and_reset(
     assert read_json("threshold", "get", config=config)["unused"] == ["bow"]
     assert read_json("threshold", "reset", "bow", config=config)["unused"] == []
     assert read_json("threshold", "reset", config=config)["false_alarms_per_hour"] is None
+
+
+def test_a_preview_tells_what_a_calibration_would_give_and_changes_nothing(
+    path: Path, rated: Path, make_config: MakeConfig
+) -> None:
+    config = make_config(bundle=rated)
+    for number, label in ((0, "wave"), (2, "bow"), (10, "kick")):
+        call("enroll", label, "--from", f"{path}:{number}", "--force", config=config)
+    call("threshold", "set", "kick", 0.06, config=config)
+    library = open_library(read_config(config))
+    with library.gallery:
+        before = carry_out(library, ThresholdGet())
+        wishes = [0.5, 5.0, 300.0]
+        preview = carry_out(library, ThresholdPreview(false_alarms_per_hour=wishes))
+        assert [wish.false_alarms_per_hour for wish in preview.wishes] == wishes
+        assert carry_out(library, ThresholdGet()) == before
+        for wish in preview.wishes:
+            asked = ThresholdCalibrate(false_alarms_per_hour=wish.false_alarms_per_hour)
+            assert carry_out(library, asked).labels == wish.labels
+        strict, _, loose = preview.wishes
+        assert strict.labels[0].distance < loose.labels[0].distance
+        assert (strict.labels[0].missed or 0) > (loose.labels[0].missed or 0)
+        assert strict.labels[2] == loose.labels[2], "set by hand"
 
 
 @pytest.mark.parametrize("is_served", [False, True])

@@ -87,6 +87,7 @@ def test_the_wheel_carries_types_texts_and_a_model(wheel: Path) -> None:
         names = set(archive.namelist())
     assert {f"{package}/py.typed" for package in _PACKAGES} <= names
     assert {f"edge/bundles/default/{name}" for name in ("bundle.json", "encoder.onnx", "statistics.npz")} <= names
+    assert {f"edge/web/static/{name}" for name in ("index.html", "page.css", "js/main.js", "icon.svg")} <= names
     assert "training/texts/descriptions/claude/KEY_JOINTS.json" in names
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == set(_PACKAGES)
 

@@ -26,6 +26,7 @@ from edge.cli.stop import stop
 from edge.cli.terminal import escape, note
 from edge.cli.threshold import threshold
 from edge.cli.watch import watch
+from edge.cli.web import web
 from edge.protocol import VERSION
 from streams.clients import terminate
 from streams.errors import ControlError, CrossGLGError
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (serve, enroll, watch, status, stop, record, publish, config, doctor, bench):
+for command in (serve, web, enroll, watch, status, stop, record, publish, config, doctor, bench):
     app.command()(command)
 app.add_typer(gallery, name="gallery")
 app.add_typer(negatives, name="negatives")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -11,6 +12,7 @@ import typer
 
 from edge.cli.options import ConfigOption
 from edge.cli.terminal import err, escape, note
+from edge.cli.web import page_process
 from edge.config import read_config
 from edge.protocol import VERSION
 from streams.errors import ControlError
@@ -29,6 +31,9 @@ def serve(
         ),
     ] = None,
     config: ConfigOption = None,
+    page: Annotated[
+        bool, typer.Option("--web", help="Serve the page too, in a process of its own. See `crossglg-edge web`.")
+    ] = False,
     once: Annotated[bool, typer.Option("--once", help="Play a replay once instead of forever.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
@@ -52,7 +57,8 @@ def serve(
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda *_: daemon.stop())
     _introduce(library, takes_frames=opened.socket is not None)
-    daemon.run()
+    with page_process(config) if page else nullcontext():
+        daemon.run()
 
 
 def _log_to_stderr(level: int) -> None:

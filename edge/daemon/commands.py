@@ -25,6 +25,7 @@ from edge.enroll import (
     enroll_words,
     example_from_capture,
     movement_from_bytes,
+    movement_to_bytes,
     store_negatives,
     validate_pieces,
 )
@@ -184,6 +185,10 @@ def _label_details(library: Library, label: str, compared: Prototypes) -> protoc
     )
 
 
+def _movement(desk: Desk, request: protocol.GalleryMovement) -> protocol.PlayedMovement:
+    return movement_to_bytes(desk.library.gallery.movement(request.id))
+
+
 def _rename(desk: Desk, request: protocol.GalleryRename) -> protocol.RenameAnswer:
     gallery = desk.library.gallery
     label = gallery.rename(request.old, request.new, created=created_now(), expected_revision=request.expected_revision)
@@ -281,6 +286,11 @@ def _review_list(desk: Desk, request: protocol.ReviewList) -> protocol.ReviewLis
     return protocol.ReviewListAnswer(clips=tuple(entries), total=len(clips))
 
 
+def _review_movement(desk: Desk, request: protocol.ReviewMovement) -> protocol.PlayedMovement:
+    _, movement = read_clip(ring_path(desk.library.gallery.path), request.id)
+    return movement_to_bytes(movement)
+
+
 def _review_answer(desk: Desk, request: protocol.ReviewAnswer) -> protocol.ReviewAnswered:
     library = desk.library
     clip, movement = read_clip(ring_path(library.gallery.path), request.id)
@@ -313,6 +323,11 @@ def _thresholds(desk: Desk) -> protocol.ThresholdAnswer:
     return report.describe_thresholds(
         library.gallery, library.encoder.info, library.config, state=desk.calibrating.state
     )
+
+
+def _threshold_preview(desk: Desk, request: protocol.ThresholdPreview) -> protocol.ThresholdPreviewAnswer:
+    library, wishes = desk.library, request.false_alarms_per_hour
+    return report.preview_thresholds(library.gallery, library.encoder.info, library.config, wishes)
 
 
 def _threshold_set(desk: Desk, request: protocol.ThresholdSet) -> protocol.ThresholdAnswer:
@@ -375,14 +390,22 @@ def _enroll_status(daemon: DaemonDesk, request: protocol.EnrollStatus) -> protoc
     return daemon.enrolling.status(time.monotonic())
 
 
+def _enroll_movement(daemon: DaemonDesk, request: protocol.EnrollMovement) -> protocol.PlayedMovement:
+    return daemon.enrolling.movement(request.id)
+
+
+def _enroll_trim(daemon: DaemonDesk, request: protocol.EnrollTrim) -> protocol.Preview:
+    return daemon.enrolling.trim(request, daemon.library, time.monotonic())
+
+
 def _enroll_commit(daemon: DaemonDesk, request: protocol.EnrollCommit) -> protocol.StoredExample:
-    stored = daemon.enrolling.commit(daemon.library, force=request.force)
+    stored = daemon.enrolling.commit(daemon.library, force=request.force, id=request.id)
     daemon.tell_enrolled()
     return stored
 
 
 def _enroll_cancel(daemon: DaemonDesk, request: protocol.EnrollCancel) -> protocol.CancelAnswer:
-    return daemon.enrolling.cancel()
+    return daemon.enrolling.cancel(request.id)
 
 
 def _config_get(daemon: DaemonDesk, request: protocol.ConfigGet) -> Config:
@@ -429,6 +452,8 @@ HANDLERS: Mapping[type[Request[Any]], Callable[[Any, Any], msgspec.Struct]] = {
     protocol.RecordStop: _record_stop,
     protocol.EnrollStart: _enroll_start,
     protocol.EnrollStatus: _enroll_status,
+    protocol.EnrollMovement: _enroll_movement,
+    protocol.EnrollTrim: _enroll_trim,
     protocol.EnrollCommit: _enroll_commit,
     protocol.EnrollCancel: _enroll_cancel,
     protocol.EnrollClip: _enroll_clip,
@@ -437,6 +462,7 @@ HANDLERS: Mapping[type[Request[Any]], Callable[[Any, Any], msgspec.Struct]] = {
     protocol.EnrollUndo: _undo,
     protocol.GalleryList: _list,
     protocol.GalleryGet: _get,
+    protocol.GalleryMovement: _movement,
     protocol.GalleryRename: _rename,
     protocol.GalleryRemove: _remove,
     protocol.GalleryUndo: _undo,
@@ -446,10 +472,12 @@ HANDLERS: Mapping[type[Request[Any]], Callable[[Any, Any], msgspec.Struct]] = {
     protocol.GalleryExport: _export,
     protocol.GalleryImport: _import,
     protocol.ReviewList: _review_list,
+    protocol.ReviewMovement: _review_movement,
     protocol.ReviewAnswer: _review_answer,
     protocol.ReviewUndo: _review_undo,
     protocol.ReviewClear: _review_clear,
     protocol.ThresholdGet: _threshold_get,
+    protocol.ThresholdPreview: _threshold_preview,
     protocol.ThresholdSet: _threshold_set,
     protocol.ThresholdReset: _threshold_reset,
     protocol.ThresholdCalibrate: _threshold_calibrate,

@@ -94,6 +94,8 @@ class Daemon:
             self._poller.register(camera.socket, zmq.POLLIN)
         self._start_s = time.monotonic()
         self._status_due_s = self._start_s
+        self._cpu: float | None = None
+        self._cpu_at = time.process_time(), self._start_s
         self._is_stopping = False
         self._camera_error: CameraError | None = None
         self._answers: OrderedDict[bytes, tuple[float, Answer | Refusal]] = OrderedDict()
@@ -303,6 +305,7 @@ class Daemon:
             self._warn_once(None, error.code, f"{error.message}. More are only counted")
         if now_s >= self._status_due_s:
             self._status_due_s = now_s + _STATUS_EVERY_S
+            self._measure_cpu(now_s)
             self._refresh_gallery()
             self._events.send_map("status.daemon", {"v": WIRE_VERSION, **msgspec.structs.asdict(self.status())})
             if changed_at(thresholds_path(self.library.gallery.path)) != self._thresholds_changed_at:
@@ -311,6 +314,11 @@ class Daemon:
         if self.library.gallery.revision != self.recognizer.prototypes.revision:
             self._index_prototypes()
         self._take_classifier()
+
+    def _measure_cpu(self, now_s: float) -> None:
+        used_s, (before_used_s, before_s) = time.process_time(), self._cpu_at
+        if now_s > before_s:
+            self._cpu, self._cpu_at = round((used_s - before_used_s) / (now_s - before_s), 3), (used_s, now_s)
 
     def _refresh_gallery(self) -> None:
         try:
@@ -396,6 +404,7 @@ class Daemon:
             per_frame_us=StepTimes(p50=round(step_us[0], 1), p99=round(step_us[1], 1)),
             gallery=self._gallery_status(),
             model=self._model_status(),
+            cpu=self._cpu,
             recording=None if recorder is None else Recording(path=str(recorder.path), frames=recorder.num_frames),
             enrolling=self.enrolling.label,
             review=self._keeping.status(self.library.config.review, self._moments.num_skipped),

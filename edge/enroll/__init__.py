@@ -3,7 +3,7 @@
 from edge.enroll.by_words import enroll_words
 from edge.enroll.capture import TrimmedExample, example_from_capture
 from edge.enroll.draft import commit_draft, draft_example
-from edge.enroll.files import clip_request, movement_from_bytes, negative_request
+from edge.enroll.files import clip_request, movement_from_bytes, movement_to_bytes, negative_request
 from edge.enroll.negatives import store_negatives, validate_pieces
 from edge.enroll.session import Enrolling
 
@@ -16,6 +16,7 @@ __all__ = [
     "enroll_words",
     "example_from_capture",
     "movement_from_bytes",
+    "movement_to_bytes",
     "negative_request",
     "store_negatives",
     "validate_pieces",

@@ -121,9 +121,9 @@ def _check_fits(duration_s: float, config: Config) -> None:
 class Enrollment:
     """Capture one example from the live stream, told the frames and this machine's clock.
 
-    States: stillness -> countdown -> capture -> captured (`example` is there) or failed (`error` is there).
-    Without a countdown the capture begins at once, without stillness either. `message`: what a person
-    should know now. `notes`: what they should know afterwards.
+    States: stillness -> countdown -> capture -> captured (`movement` and, trimmed, `example` are there) or failed
+    (`error` is there). Without a countdown the capture begins at once, without stillness either. `message`: what a
+    person should know now. `notes`: what they should know afterwards.
     """
 
     def __init__(
@@ -140,6 +140,7 @@ class Enrollment:
         self.source = source
         self.body = body
         self.state: State = "stillness" if countdown_s and config.enroll.stillness_s else "countdown"
+        self.movement: Movement | None = None
         self.example: TrimmedExample | None = None
         self.error: CrossGLGError | None = None
         self.message = _NOBODY if self.state == "stillness" else ""
@@ -223,7 +224,8 @@ class Enrollment:
             raise nobody_seen(self.source, self.body)
         if now_s >= self._until_s or self._has_come_to_rest():
             movement = Movement(timestamps_s=np.array(self._timestamps_s), joints_m=np.array(self._joints_m))
-            self.example = example_from_capture(movement.from_zero(), self._config)
+            self.movement = movement.from_zero()
+            self.example = example_from_capture(self.movement, self._config)
             self.state = "captured"
 
     def _take(self, frame: SkeletonFrame) -> None:

@@ -1,4 +1,4 @@
-"""Movement in a file, and as the requests `enroll.clip` and `enroll.negative` carry it.
+"""Movement in a file, and as requests and answers carry it.
 
 Shapes: L frames, V = 25 kinect25 joints.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from edge.config import Config
 from edge.enroll.capture import one_body
 from edge.enroll.negatives import cut_pieces, validate_pieces
-from edge.protocol import EnrollClip, EnrollNegative, EnrollStart, Piece
+from edge.protocol import EnrollClip, EnrollNegative, EnrollStart, Piece, PlayedMovement
 from streams.errors import EnrollError
 from streams.frame import SkeletonFrame
 from streams.movement import Movement
@@ -66,6 +66,13 @@ def movement_from_bytes(timestamps: bytes, joints: bytes) -> Movement:
     if not (np.isfinite(timestamps_s).all() and (np.diff(timestamps_s) > 0).all()):
         raise EnrollError("the timestamps do not rise: expected finite, rising seconds", code="bad_timestamp")
     return Movement(timestamps_s=timestamps_s, joints_m=joints_LV3)
+
+
+def movement_to_bytes(movement: Movement, start_s: float = 0.0, end_s: float | None = None) -> PlayedMovement:
+    """Return a movement as an answer carries it, to be shown; of it counts `start_s` to `end_s`, None: to its end."""
+    piece = _piece(movement.from_zero())
+    end_s = movement.duration_s if end_s is None else end_s
+    return PlayedMovement(timestamps_s=piece.timestamps_s, joints_m=piece.joints_m, start_s=start_s, end_s=end_s)
 
 
 def _frames(spec: str) -> Iterator[SkeletonFrame]:

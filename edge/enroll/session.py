@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import uuid
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from edge.enroll.capture import Enrollment
+import numpy as np
+
+from edge.enroll.capture import Enrollment, TrimmedExample, example_from_capture
 from edge.enroll.draft import Draft, commit_draft, draft_example
+from edge.enroll.files import movement_to_bytes
 from edge.enroll.negatives import NegativeCapture, store_negatives
 from edge.library import Library, created_now
 from edge.protocol import (
@@ -20,16 +23,41 @@ from edge.protocol import (
     EnrollStart,
     EnrollStartAnswer,
     EnrollState,
+    EnrollTrim,
     EnrollUnderWay,
+    PlayedMovement,
+    Preview,
     StoredExample,
 )
 from streams.cameras import Camera
 from streams.errors import CrossGLGError, EnrollError
 from streams.frame import SkeletonFrame
 from streams.messages import Failure
+from streams.movement import Movement
 
 # Whoever asked for a preview may have gone away.
 _CONFIRM_S = 60.0
+# A part is chosen by times that went through text and back.
+_ROUNDING_S = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Waiting:
+    """Hold an example that waits to be stored, and what was captured: another part of it may be taken instead."""
+
+    capture: Enrollment
+    movement: Movement
+    example: TrimmedExample
+    draft: Draft
+    until_s: float
+
+    @property
+    def start_s(self) -> float:
+        return float(self.example.movement.timestamps_s[0])
+
+    @property
+    def end_s(self) -> float:
+        return float(self.example.movement.timestamps_s[-1])
 
 
 class Enrolling:
@@ -39,14 +67,14 @@ class Enrolling:
         self.outcome: EnrollOutcome = EnrollIdle()
         self._args = EnrollStart()
         self._capture: Enrollment | NegativeCapture | None = None
-        self._draft: Draft | None = None
-        self._draft_until_s = math.inf
+        self._waiting: _Waiting | None = None
+        self._id = ""
 
     @property
     def label(self) -> str | None:
         """Name what is being enrolled; None where nothing is."""
-        if self._draft is not None:
-            return self._draft.preview.label
+        if self._waiting is not None:
+            return self._waiting.draft.preview.label
         return None if self._capture is None else self._capture.label
 
     def start(self, args: EnrollStart, library: Library, camera: Camera, now_s: float) -> EnrollStartAnswer:
@@ -78,12 +106,12 @@ class Enrolling:
             # A performer stands still from now on; when to act is told once the countdown has begun.
             is_cued = camera.cue(label, capture.left_s(now_s) + (countdown_s if capture.state == "stillness" else 0.0))
             self._capture = capture
-        self._args, self.outcome = args, EnrollIdle()
-        return EnrollStartAnswer(label=self._capture.label, countdown_s=countdown_s, cued=is_cued)
+        self._args, self.outcome, self._id = args, EnrollIdle(), uuid.uuid4().hex[:8]
+        return EnrollStartAnswer(label=self._capture.label, countdown_s=countdown_s, cued=is_cued, id=self._id)
 
     def step(self, frames: Sequence[SkeletonFrame], library: Library, camera: Camera, now_s: float) -> bool:
         """Go on with frames (kinect25); return whether the enrollment has just ended, as `outcome` says."""
-        if self._draft is not None and now_s > self._draft_until_s:
+        if self._waiting is not None and now_s > self._waiting.until_s:
             message = f"it was not confirmed within {_CONFIRM_S:g} s"
             return self._fail(EnrollError(message, code="cancelled", hint="Show it again."))
         capture = self._capture
@@ -98,43 +126,80 @@ class Enrolling:
         try:
             if capture.error is not None:
                 raise capture.error
-            return self._captured(capture, library, now_s)
+            return self._take(capture, library, now_s)
         except CrossGLGError as error:
             return self._fail(error)
 
-    def _captured(self, capture: Enrollment | NegativeCapture, library: Library, now_s: float) -> bool:
-        origin, created = f"live:{capture.seen_source}", created_now()
+    def _take(self, capture: Enrollment | NegativeCapture, library: Library, now_s: float) -> bool:
         if isinstance(capture, NegativeCapture):
-            stored = store_negatives(library.gallery, capture.pieces, origin=origin, created=created)
-            return self._end(EnrollDone(label=capture.label, result=stored))
+            origin = f"live:{capture.seen_source}"
+            stored = store_negatives(library.gallery, capture.pieces, origin=origin, created=created_now())
+            return self._end(EnrollDone(label=capture.label, result=stored, id=self._id))
+        assert capture.movement is not None
         assert capture.example is not None
+        self._wait_with(capture, capture.movement, capture.example, library, now_s)
+        self._capture = None
+        if self._args.commit:
+            self.commit(library, force=self._args.force)
+        return self._waiting is None
+
+    def _wait_with(
+        self, capture: Enrollment, movement: Movement, example: TrimmedExample, library: Library, now_s: float
+    ) -> None:
         draft = draft_example(
             library.gallery,
             library.encoder.info,
             capture.label,
-            replace(capture.example, notes=tuple(capture.notes)),
-            origin=origin,
-            created=created,
+            replace(example, notes=tuple(capture.notes)),
+            origin=f"live:{capture.seen_source}",
+            created=created_now(),
             mode=self._args.mode,
             side=self._args.side,
             words=self._args.description if self._args.words else None,
         )
-        self._capture, self._draft, self._draft_until_s = None, draft, now_s + _CONFIRM_S
-        if self._args.commit:
-            self.commit(library, force=self._args.force)
-        return self._draft is None
+        self._waiting = _Waiting(
+            capture=capture, movement=movement, example=example, draft=draft, until_s=now_s + _CONFIRM_S
+        )
 
-    def commit(self, library: Library, *, force: bool) -> StoredExample:
-        """Store the example that waits. Raises EnrollError: "too_similar" (it waits on); GalleryError."""
-        if self._draft is None:
+    def _waits(self, id: str | None) -> _Waiting:
+        self._check_same(id)
+        if self._waiting is None:
             raise EnrollError("no example waits to be stored", code="nothing_to_commit", hint="See enroll.status.")
-        draft, info = self._draft, library.encoder.info
+        return self._waiting
+
+    def _check_same(self, id: str | None) -> None:
+        """Refuse what was meant for an enrollment that has ended: somebody else's may be under way."""
+        if id is not None and id != self._id:
+            raise EnrollError(f"the enrollment {id!r} is over", code="other_enrollment", hint="See enroll.status.")
+
+    def movement(self, id: str | None) -> PlayedMovement:
+        """Return what was captured, and which part of it waits. Raises EnrollError."""
+        waiting = self._waits(id)
+        return movement_to_bytes(waiting.movement, waiting.start_s, waiting.end_s)
+
+    def trim(self, request: EnrollTrim, library: Library, now_s: float) -> Preview:
+        """Take another part of what was captured as the example that waits.
+
+        Raises EnrollError where that makes no example; then what waited waits on.
+        """
+        waiting = self._waits(request.id)
+        times_s = waiting.movement.timestamps_s
+        first, end = np.searchsorted(times_s, (request.start_s, request.end_s + _ROUNDING_S)).tolist()
+        chosen = example_from_capture(waiting.movement.part(slice(first, end)), library.config, trim=False)
+        trimmed_s = float(times_s[first] - times_s[0]), float(times_s[-1] - times_s[end - 1])
+        self._wait_with(waiting.capture, waiting.movement, replace(chosen, trimmed_s=trimmed_s), library, now_s)
+        return self._waits(request.id).draft.preview
+
+    def commit(self, library: Library, *, force: bool, id: str | None = None) -> StoredExample:
+        """Store the example that waits. Raises EnrollError: "too_similar" (it waits on); GalleryError."""
+        draft, info = self._waits(id).draft, library.encoder.info
         stored = commit_draft(library.gallery, info, draft, created=created_now(), force=force or self._args.force)
-        self._end(EnrollDone(label=draft.preview.label, result=stored))
+        self._end(EnrollDone(label=draft.preview.label, result=stored, id=self._id))
         return stored
 
-    def cancel(self) -> CancelAnswer:
-        """Give up what is under way; return what that was."""
+    def cancel(self, id: str | None = None) -> CancelAnswer:
+        """Give up what is under way; return what that was. Raises EnrollError."""
+        self._check_same(id)
         label = self.label
         if label is not None:
             self._fail(EnrollError("the enrollment was cancelled", code="cancelled"))
@@ -142,9 +207,9 @@ class Enrolling:
 
     def status(self, now_s: float) -> EnrollState:
         """Return the state, and what belongs to it: time left, preview, result or error."""
-        if self._draft is not None:
-            left_s = round(max(0.0, self._draft_until_s - now_s), 2)
-            return EnrollCaptured(label=self._draft.preview.label, left_s=left_s, preview=self._draft.preview)
+        if self._waiting is not None:
+            preview, left_s = self._waiting.draft.preview, round(max(0.0, self._waiting.until_s - now_s), 2)
+            return EnrollCaptured(label=preview.label, left_s=left_s, preview=preview, id=self._id)
         capture = self._capture
         if capture is None:
             return self.outcome
@@ -156,12 +221,13 @@ class Enrolling:
             label=capture.label,
             left_s=round(capture.left_s(now_s), 2),
             message=capture.message,
+            id=self._id,
         )
 
     def _fail(self, error: CrossGLGError) -> bool:
         failure = Failure(code=error.code, message=error.message, hint=error.hint)
-        return self._end(EnrollFailed(label=self.label or "", error=failure))
+        return self._end(EnrollFailed(label=self.label or "", error=failure, id=self._id))
 
     def _end(self, outcome: EnrollOutcome) -> bool:
-        self.outcome, self._capture, self._draft = outcome, None, None
+        self.outcome, self._capture, self._waiting = outcome, None, None
         return True

@@ -233,6 +233,17 @@ class Gallery:
             change.detail = "a counter-example"
             return self._store(change, replace(draft, label=change.label), is_counter=True)
 
+    def movement(self, id: str) -> Movement:
+        """Return the movement of one example, negative or counter-example, named by the beginning of its id.
+
+        Raises GalleryError("unknown_id").
+        """
+        held: tuple[Prototype | Negative, ...] = (*self.prototypes, *self.negatives, *self.counters)
+        found = [example for example in held if id and example.id.startswith(id)]
+        if len(found) != 1:
+            raise self._unknown_id(id, len(found))
+        return found[0].movement
+
     def remove(self, label: str, *, created: str, expected_revision: int | None = None) -> int:
         """Remove a label with all its examples, and its counter-examples; return how many examples.
 
@@ -252,11 +263,7 @@ class Gallery:
         with self._change("remove", created, expected_revision) as change:
             found = [other for other in change.shown if id and other.startswith(id)]
             if len(found) != 1:
-                raise GalleryError(
-                    f"{len(found)} examples in {self.path} have an id that begins with {id!r}, expected one",
-                    code="unknown_id",
-                    hint="`gallery show LABEL` and `gallery list` print the ids.",
-                )
+                raise self._unknown_id(id, len(found))
             said = change.shown[found[0]]
             change.label = _label_of(said)
             kind = "negative" if not said else "example" if said == change.label else "counter-example"
@@ -610,6 +617,13 @@ class Gallery:
             f"no label {label!r} in {self.path}; it has {known or 'none'}",
             code="unknown_label",
             hint="Use one of its labels; upper and lower case are the same.",
+        )
+
+    def _unknown_id(self, id: str, num_found: int) -> GalleryError:
+        return GalleryError(
+            f"{num_found} examples in {self.path} have an id that begins with {id!r}, expected one",
+            code="unknown_id",
+            hint="`gallery show LABEL` and `gallery list` print the ids.",
         )
 
     def _label_exists(self, labels: Iterable[str]) -> GalleryError:

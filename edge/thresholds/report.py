@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,8 +10,8 @@ import msgspec
 
 from edge.config import Config
 from edge.gallery import Gallery, find_spelling
-from edge.model import BundleInfo, Encoder
-from edge.protocol import LabelThreshold, ThresholdAnswer
+from edge.model import BundleInfo, Encoder, Rates
+from edge.protocol import LabelThreshold, ThresholdAnswer, ThresholdPreviewAnswer, ThresholdWish
 from edge.thresholds.calibrate import (
     Threshold,
     cost_of,
@@ -53,21 +53,47 @@ def describe_thresholds(gallery: Gallery, info: BundleInfo, config: Config, stat
     """
     by_model = read_thresholds(thresholds_path(gallery.path))
     asked = by_model.get(info.onnx_sha256)
-    labels = []
-    for found in _in_force(asked, gallery, info, config):
-        limit = asked.limits.get(found.label) if asked is not None else None
-        said = f"it alarmed {limit.num_before} times in your ordinary movement" if limit is not None else ""
-        labels.append(LabelThreshold(**asdict(found), negatives=said))
+    labels = _described(asked, gallery, info, config)
     asked_for = asked or Thresholds()
     return ThresholdAnswer(
         state=state,
         false_alarms_per_hour=asked_for.false_alarms_per_hour,
         created=asked_for.created,
         negative_hours=round(asked_for.negative_hours, 4),
-        labels=tuple(labels),
+        labels=labels,
         unused=tuple(sorted({*asked_for.by_hand, *asked_for.limits} - {*gallery.labels()})),
         notes=tuple(_notes(asked, by_model, gallery, info)),
     )
+
+
+def preview_thresholds(
+    gallery: Gallery, info: BundleInfo, config: Config, wishes: Sequence[float]
+) -> ThresholdPreviewAnswer:
+    """Return what each wish, false alarms an hour of all labels together, would give; change nothing.
+
+    The user's ordinary movement counts as it did for the wish in force. Raises BundleError("no_rates"), GalleryError.
+    """
+    _rates_of(info)
+    asked = _read_asked(gallery, info)
+    found = [
+        ThresholdWish(
+            false_alarms_per_hour=wish,
+            labels=_described(msgspec.structs.replace(asked, false_alarms_per_hour=wish), gallery, info, config),
+        )
+        for wish in wishes
+    ]
+    return ThresholdPreviewAnswer(wishes=tuple(found))
+
+
+def _described(
+    asked: Thresholds | None, gallery: Gallery, info: BundleInfo, config: Config
+) -> tuple[LabelThreshold, ...]:
+    labels = []
+    for found in _in_force(asked, gallery, info, config):
+        limit = asked.limits.get(found.label) if asked is not None else None
+        said = f"it alarmed {limit.num_before} times in your ordinary movement" if limit is not None else ""
+        labels.append(LabelThreshold(**asdict(found), negatives=said))
+    return tuple(labels)
 
 
 def _in_force(asked: Thresholds | None, gallery: Gallery, info: BundleInfo, config: Config) -> list[Threshold]:
@@ -142,13 +168,7 @@ def plan_calibration(
     """
     info, revision = encoder.info, gallery.revision
     prototypes, negatives = gallery.prototypes, gallery.negatives
-    if info.rates is None:
-        raise BundleError(
-            f"the model bundle {info.name!r} has no rates of false alarms: thresholds cannot be set by them",
-            code="no_rates",
-            hint="Export the bundle anew, or set a label's threshold by hand: `crossglg-edge threshold set`.",
-        )
-    rates = info.rates
+    rates = _rates_of(info)
 
     def work(is_cancelled: Callable[[], bool]) -> None:
         limits = limits_by_negatives(
@@ -166,6 +186,16 @@ def plan_calibration(
         )
 
     return work
+
+
+def _rates_of(info: BundleInfo) -> Rates:
+    if info.rates is None:
+        raise BundleError(
+            f"the model bundle {info.name!r} has no rates of false alarms: thresholds cannot be set by them",
+            code="no_rates",
+            hint="Export the bundle anew, or set a label's threshold by hand: `crossglg-edge threshold set`.",
+        )
+    return info.rates
 
 
 def _read_asked(gallery: Gallery, info: BundleInfo) -> Thresholds:

@@ -1,0 +1,5 @@
+"""The page: a process of its own between browsers and a daemon, to which it is one more subscriber and client."""
+
+from edge.web.server import run_page
+
+__all__ = ["run_page"]

@@ -1,0 +1,1 @@
+export default { id: "actions", title: "Actions", mount() {} };

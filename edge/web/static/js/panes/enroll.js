@@ -1,0 +1,1 @@
+export default { id: "enroll", title: "Enroll", mount() {} };

@@ -1,0 +1,1 @@
+export default { id: "thresholds", title: "Thresholds", mount() {} };
