@@ -44,7 +44,8 @@ def open_library(config: Config) -> Library:
     words, words_error = _open_words(config, encoder.info, bundle)
     path = Path(config.gallery.path).expanduser()
     embed = partial(embed_movements, encoder)
-    gallery = Gallery(path, embed=embed, model_sha256=encoder.info.onnx_sha256, words=words)
+    info = encoder.info
+    gallery = Gallery(path, embed=embed, model_sha256=info.onnx_sha256, embedding_size=info.embedding_size, words=words)
     return Library(config=config, encoder=encoder, gallery=gallery, words=words, words_error=words_error)
 
 

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from edge.gallery.care import back_up, back_up_now, backups_of, check_gallery, is_backup_due, repair, restore
 from edge.gallery.examples import Prototype
+from edge.gallery.schema import logs_of
 from edge.gallery.store import Gallery
 from edge.motion.preprocess import window_from_movement
 from streams.arrays import Array
@@ -761,9 +767,9 @@ def test_a_file_that_is_no_export_or_damaged_is_refused(tmp_path: Path) -> None:
 # Files that are no gallery
 
 
-def edit(path: Path, statement: str) -> None:
+def edit(path: Path, statement: str, *values: str) -> None:
     database = sqlite3.connect(path, isolation_level=None)
-    database.execute(statement)
+    database.execute(statement, values)
     database.close()
 
 
@@ -874,17 +880,329 @@ def test_a_gallery_of_schema_1_is_taken_over_whole(path: Path) -> None:
         assert (gallery.prototypes, gallery.negatives) == ((), ())
     database = sqlite3.connect(path)
     # What knows only schema 1 would take a negative for a prototype, and must refuse the file.
-    assert database.execute("PRAGMA user_version").fetchone() == (4,)
+    assert database.execute("PRAGMA user_version").fetchone() == (5,)
     database.close()
 
 
-def test_a_negative_that_is_damaged_is_named(path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
+def test_an_older_file_is_brought_to_todays_schema_whole_or_not_at_all(path: Path, version: int) -> None:
+    database = sqlite3.connect(path)
+    database.executescript(SCHEMA_1.replace("user_version = 1", f"user_version = {version}"))
+    if version == 4:
+        database.execute("ALTER TABLE examples ADD COLUMN words TEXT DEFAULT ''")
+    recorded = example(7)
+    row = ("an-id", "live:then", "then", recorded.timestamps_s.tobytes(), recorded.joints_m.tobytes())
+    database.execute("INSERT INTO examples (id, origin, created, timestamps_s, joints_m) VALUES (?, ?, ?, ?, ?)", row)
+    database.commit()
+    database.close()
+    before = path.read_bytes()
+    # Another process has the file for itself: nothing is half done.
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edge.gallery.schema.BUSY_TIMEOUT_S", 0.1)
+        with pytest.raises(GalleryError, match="locked"):
+            open_gallery(path)
+    other.execute("ROLLBACK")
+    other.close()
+    assert path.read_bytes() == before
     with open_gallery(path) as gallery:
-        (id,) = add_negatives(gallery, 1)
-    edit(path, "UPDATE examples SET joints_m = x'00'")
-    with pytest.raises(GalleryError, match=id) as refusal:
+        (wave,) = gallery.prototypes
+        assert (wave.id, wave.label, wave.words, gallery.damaged) == ("an-id", "wave", "", ())
+        assert wave.movement.joints_m.tobytes() == recorded.joints_m.tobytes()
+    assert check_gallery(path).is_sound
+
+
+# What is damaged
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE examples SET joints_m = x'00' WHERE id = ?",
+        "UPDATE examples SET origin = 'live:elsewhere' WHERE id = ?",
+        "UPDATE examples SET joints_m = CAST(joints_m || x'' AS TEXT) WHERE id = ?",
+        "UPDATE examples SET timestamps_s = zeroblob(length(timestamps_s)) WHERE id = ?",
+        "DELETE FROM examples WHERE id = ?",
+    ],
+)
+def test_a_damaged_example_is_set_aside_by_name_and_the_others_serve(path: Path, statement: str) -> None:
+    with open_gallery(path) as gallery:
+        wave, bow = add(gallery, "wave"), add(gallery, "bow", 1)
+        (negative,) = add_negatives(gallery, 1)
+    edit(path, statement, wave.id)
+    with open_gallery(path) as gallery:
+        assert shown(gallery) == {bow.id: "bow"}
+        assert [n.id for n in gallery.negatives] == [negative]
+        assert [(damaged.id, damaged.label) for damaged in gallery.damaged] == [(wave.id, "wave")]
+        # What goes on is kept.
+        add(gallery, "kick", 2)
+        assert gallery.labels() == ("bow", "kick")
+    edit(path, statement, negative)
+    with open_gallery(path) as gallery:
+        assert {damaged.id for damaged in gallery.damaged} == {wave.id, negative}
+    condition = check_gallery(path)
+    assert (condition.num_examples, condition.problems, len(condition.damaged)) == (2, (), 2)
+    mended = repair(path, created=NOW)
+    assert {damaged.id for damaged in mended.left_out} == {wave.id, negative}
+    assert mended.kept is not None
+    assert len(check_gallery(mended.kept).damaged) == 2
+    assert check_gallery(path).is_sound
+    with open_gallery(path) as gallery:
+        assert (gallery.labels(), gallery.damaged) == (("bow", "kick"), ())
+        assert gallery.history(1)[0].action == "repair"
+
+
+@pytest.mark.parametrize(
+    "embedding", ["x''", "x'00'", "zeroblob(64)", "'text'", "x'0000c07f'", "randomblob(64)", "CAST(embedding AS TEXT)"]
+)
+def test_an_embedding_that_is_not_what_was_stored_is_made_again(path: Path, embedding: str) -> None:
+    with open_gallery(path) as gallery:
+        wave = add(gallery, "wave")
+    edit(path, f"UPDATE embeddings SET embedding = {embedding}")
+    with open_gallery(path) as gallery:
+        assert np.array_equal(gallery.prototypes[0].embedding, wave.embedding)
+        assert (gallery.num_reembedded, gallery.damaged) == (1, ())
+    with open_gallery(path) as gallery:
+        assert gallery.num_reembedded == 0
+
+
+def test_an_embedding_of_another_size_is_made_again_though_its_checksum_holds(path: Path) -> None:
+    with open_gallery(path) as gallery:
+        wave = add(gallery, "wave")
+    with Gallery(path, embed=model(1), model_sha256=f"{1:064x}", embedding_size=17) as gallery:
+        assert gallery.num_reembedded == 1
+    with Gallery(path, embed=model(1), model_sha256=f"{1:064x}", embedding_size=16) as gallery:
+        assert np.array_equal(gallery.prototypes[0].embedding, wave.embedding)
+
+
+def test_random_bytes_never_change_an_example_unseen(path: Path) -> None:
+    with open_gallery(path) as gallery:
+        stored = {add(gallery, f"label {i}", i).id: example(i).joints_m.tobytes() for i in range(6)}
+    whole, rng = path.read_bytes(), random.Random(0)
+    seen = Counter[str]()
+    for _ in range(60):
+        content = bytearray(whole)
+        for _ in range(rng.randrange(1, 20)):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        path.write_bytes(content)
+        with suppress(GalleryError), open_gallery(path) as gallery:
+            for prototype in gallery.prototypes:
+                assert stored[prototype.id] == prototype.movement.joints_m.tobytes()
+                assert prototype.label == f"label {[*stored].index(prototype.id)}"
+            lost = {damaged.id for damaged in gallery.damaged}
+            assert {prototype.id for prototype in gallery.prototypes} | lost == stored.keys()
+            seen["fewer" if lost else "all"] += 1
+        for log in logs_of(path):
+            log.unlink(missing_ok=True)
+    assert seen["fewer"]
+
+
+def test_what_can_be_read_of_a_broken_file_is_saved_into_a_new_one(path: Path) -> None:
+    with open_gallery(path) as gallery:
+        ids = [add(gallery, f"label {i}", i).id for i in range(8)]
+    content = bytearray(path.read_bytes())
+    page = int.from_bytes(content[16:18], "big")
+    # A page in the middle, of an example: SQLite reads up to it from both ends.
+    at = content.find(example(4).joints_m.tobytes()[:64]) // page * page
+    content[at : at + page] = bytes(page)
+    path.write_bytes(content)
+    assert check_gallery(path).problems
+    mended = repair(path, created=NOW)
+    assert mended.kept is not None
+    assert mended.kept.read_bytes() == content
+    assert check_gallery(path).is_sound
+    with open_gallery(path) as gallery:
+        assert len(gallery.prototypes) == mended.num_examples
+        assert {*shown(gallery)} < {*ids}
+        assert len(gallery.prototypes) + len(mended.left_out) == len(ids)
+        assert len(gallery.prototypes) >= 4
+
+
+def test_names_are_gone_with_the_revisions_and_movements_are_not(path: Path) -> None:
+    with open_gallery(path) as gallery:
+        add(gallery, "wave")
+        add(gallery, "bow", 1)
+    edit(path, "UPDATE revisions SET shown = '{}' || shown")
+    with pytest.raises(GalleryError, match="revision 2 is damaged") as refusal:
         open_gallery(path)
-    assert refusal.value.code == "bad_gallery"
+    assert "gallery repair" in refusal.value.hint
+    assert repair(path, created=NOW).num_examples == 2
+    with open_gallery(path) as gallery:
+        assert gallery.labels() == ("recovered 1", "recovered 2")
+
+
+# A file that is replaced while it is in use
+
+
+def test_a_backup_that_takes_the_files_place_is_noticed_and_never_ruined(path: Path, tmp_path: Path) -> None:
+    backup = tmp_path / "copy.db"
+    for replaced_by in (lambda: backup.replace(path), lambda: path.write_bytes(backup.read_bytes())):
+        with open_gallery(path) as gallery:
+            add(gallery, "wave", mode="add")
+            add(gallery, "bow", 1, mode="add")
+            shutil.copy(path, backup)
+            theirs = shown(gallery)
+            add(gallery, "kick", 2, mode="add")
+            replaced_by()
+            # Before it is looked at, a change finds out.
+            with pytest.raises(GalleryError, match="was replaced by another file") as refusal:
+                add(gallery, "clap", 3)
+            assert refusal.value.code == "gallery_replaced"
+            assert (shown(gallery), gallery.num_replaced) == (theirs, 1)
+            assert not gallery.refresh()
+            add(gallery, "clap", 3)
+        assert check_gallery(path).is_sound
+        with open_gallery(path) as gallery:
+            assert [*shown(gallery)][:-1] == [*theirs]
+            gallery.remove("clap", created=NOW)
+
+
+def test_a_backup_is_noticed_by_a_look_as_well(path: Path, tmp_path: Path) -> None:
+    with open_gallery(path) as gallery:
+        add(gallery, "wave")
+        shutil.copy(path, tmp_path / "copy.db")
+        add(gallery, "bow", 1)
+        (tmp_path / "copy.db").replace(path)
+        assert gallery.refresh()
+        assert (gallery.labels(), gallery.revision, gallery.num_replaced) == (("wave",), 1, 1)
+        assert not gallery.refresh()
+
+
+def test_a_removed_or_emptied_file_is_refused_and_what_is_known_stays(path: Path, tmp_path: Path) -> None:
+    with open_gallery(path) as gallery:
+        wave = add(gallery, "wave")
+        shutil.copy(path, tmp_path / "copy.db")
+        for spoil, code in ((path.unlink, "gallery_missing"), (path.touch, "bad_gallery")):
+            spoil()
+            for use in (gallery.refresh, lambda: add(gallery, "bow", 1), lambda: gallery.undo(created=NOW)):
+                with pytest.raises(GalleryError) as refusal:
+                    use()
+                assert refusal.value.code == code
+                assert refusal.value.hint
+            assert shown(gallery) == {wave.id: "wave"}
+            assert not path.exists() or path.read_bytes() == b""
+        assert gallery.export(tmp_path / "saved.npz") == 1
+        (tmp_path / "copy.db").replace(path)
+        assert not gallery.refresh()
+        add(gallery, "bow", 1)
+    assert check_gallery(path).is_sound
+
+
+def test_nothing_beside_the_file_belongs_to_it_between_its_uses(path: Path) -> None:
+    with open_gallery(path) as gallery:
+        add(gallery, "wave")
+        assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+# Backups
+
+
+def test_a_backup_comes_back_as_a_revision_that_can_be_undone(path: Path, tmp_path: Path) -> None:
+    with open_gallery(path) as gallery, open_gallery(path) as other:
+        wave = add(gallery, "wave")
+        add_negatives(gallery, 1)
+        copy = back_up(path, tmp_path / "backups" / "copy.db")
+        gallery.remove("wave", created=NOW)
+        gallery.vacuum(0)
+        add(gallery, "bow", 1)
+        restored = restore(path, copy, created=NOW)
+        assert (restored.num_examples, restored.left_out, restored.kept) == (2, (), None)
+        assert other.refresh()
+        assert (shown(other), len(other.negatives)) == ({wave.id: "wave"}, 1)
+        assert other.num_replaced == 0
+        other.undo(created=NOW)
+        assert other.labels() == ("bow",)
+    assert [file.name for file in copy.parent.iterdir()] == ["copy.db"]
+
+
+def test_a_backup_mends_examples_that_were_damaged(path: Path, tmp_path: Path) -> None:
+    with open_gallery(path) as gallery:
+        wave = add(gallery, "wave")
+        back_up(path, tmp_path / "copy.db")
+        edit(path, "UPDATE examples SET joints_m = x'00'")
+        with pytest.raises(GalleryError, match="no backup of it is made"):
+            back_up(path, tmp_path / "copy.db")
+    with open_gallery(path) as gallery:
+        assert gallery.damaged
+        restore(path, tmp_path / "copy.db", created=NOW)
+        assert gallery.refresh()
+        assert (shown(gallery), gallery.damaged) == ({wave.id: "wave"}, ())
+
+
+def test_a_backup_takes_the_place_of_a_file_that_cannot_be_read(path: Path, tmp_path: Path) -> None:
+    with open_gallery(path) as gallery:
+        wave = add(gallery, "wave")
+    back_up(path, tmp_path / "copy.db")
+    path.write_bytes(b"rubbish" * 1000)
+    restored = restore(path, tmp_path / "copy.db", created=NOW)
+    assert restored.kept is not None
+    assert restored.kept.read_bytes() == b"rubbish" * 1000
+    with open_gallery(path) as gallery:
+        assert shown(gallery) == {wave.id: "wave"}
+    path.unlink()
+    restore(path, tmp_path / "copy.db", created=NOW)
+    with open_gallery(path) as gallery:
+        assert shown(gallery) == {wave.id: "wave"}
+
+
+def test_a_backup_of_an_older_version_is_restored_and_left_as_it_is(path: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old.db"
+    database = sqlite3.connect(old)
+    database.executescript(SCHEMA_1)
+    recorded = example(7)
+    row = ("an-id", "live:then", "then", recorded.timestamps_s.tobytes(), recorded.joints_m.tobytes())
+    database.execute("INSERT INTO examples VALUES (?, ?, ?, ?, ?)", row)
+    database.commit()
+    database.close()
+    before = old.read_bytes()
+    assert restore(path, old, created=NOW).num_examples == 1
+    assert old.read_bytes() == before
+    with open_gallery(path) as gallery:
+        assert shown(gallery) == {"an-id": "wave"}
+
+
+def test_what_is_no_backup_is_refused_and_nothing_is_changed(path: Path, tmp_path: Path) -> None:
+    with open_gallery(path) as gallery:
+        add(gallery, "wave")
+    before = path.read_bytes()
+    (tmp_path / "text").write_text("no gallery")
+    (tmp_path / "empty").touch()
+    for source in ("missing", "text", "empty", "gallery.db", "."):
+        with pytest.raises(GalleryError) as refusal:
+            restore(path, tmp_path / source, created=NOW)
+        assert str(tmp_path / source) in refusal.value.message
+    assert path.read_bytes() == before
+    with pytest.raises(GalleryError, match="the gallery itself"):
+        back_up(path, path)
+    with pytest.raises(GalleryError, match="cannot be written"):
+        back_up(path, tmp_path / "text" / "copy.db")
+
+
+def test_the_last_backups_by_date_are_kept(path: Path) -> None:
+    with open_gallery(path) as gallery:
+        add(gallery, "wave")
+    assert is_backup_due(path, time.time())
+    folder = path.parent / "backups"
+    folder.mkdir()
+    for day in range(1, 6):
+        (folder / f"gallery-2030010{day}-000000.db").touch()
+    (folder / "mine.db").touch()
+    made = back_up_now(path, 7)
+    assert len(backups_of(path)) == 6
+    made.unlink()
+    made = back_up_now(path, 3)
+    kept = ["gallery-20300104-000000.db", "gallery-20300105-000000.db"]
+    # By the clock of this machine, the new one is the oldest of all, and stays all the same.
+    assert {file.name for file in folder.iterdir()} == {"mine.db", made.name, *kept}
+    assert not is_backup_due(path, time.time())
+    with open_gallery(path) as gallery:
+        assert not is_backup_due(path, time.time() + 2 * 86_400)
+        add(gallery, "bow", 1)
+    os.utime(made, (0, 0))
+    for name in kept:
+        (folder / name).unlink()
+    assert is_backup_due(path, time.time())
 
 
 # Several processes

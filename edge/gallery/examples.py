@@ -94,6 +94,15 @@ class Negative:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Damaged:
+    """Name an example that cannot be used: what was its label ("" of a negative), and what is wrong with it."""
+
+    id: str
+    label: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
     """Hold one change: what was done (`action`), to which label or labels, and when.
 

@@ -3,27 +3,39 @@
 Schema 2 is schema 1 with negatives: examples whose label is empty, which a program that knows only 1 would
 take for prototypes. Schema 3 is schema 2 with counter-examples, which a program that knows only 2 would take for
 prototypes of another label. The tables of the three are the same. Schema 4 knows what was enrolled by words: a column
-for them, and examples without frames.
+for them, and examples without frames. Schema 5 has a checksum beside each row.
+
+A gallery opens its file for each use and closes it again. SQLite finds the log beside a file by name: who held it open
+while another took its name would write the pages of the one into the other.
 
 Shapes: L frames of an example, kinect25 joints in "LUF", D embedding size.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from streams.errors import GalleryError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 BUSY_TIMEOUT_S = 5.0
+MEMORY = Path(":memory:")
 # "cglg": tells a gallery from the SQLite file of another program.
-_APPLICATION_ID = 0x63676C67
+APPLICATION_ID = 0x63676C67
+
+_EXAMPLE, _EMBEDDING = "id, origin, created, timestamps_s, joints_m, words", "example, model, embedding"
+_REVISION = "revision, stands_for, created, action, label, detail, shown"
+# What a row's checksum is of: its other columns, in this order.
+CHECKED = {"examples": _EXAMPLE, "embeddings": _EMBEDDING, "revisions": _REVISION}
 
 _SCHEMA = (
     """CREATE TABLE revisions (
@@ -32,34 +44,81 @@ _SCHEMA = (
         created TEXT NOT NULL, action TEXT NOT NULL, label TEXT NOT NULL, detail TEXT NOT NULL,
         -- JSON, by id, in order: the label of each example in the gallery, "" of a negative, and of a
         -- counter-example "not", a tab, and the label that it is not
-        shown TEXT NOT NULL)""",
+        shown TEXT NOT NULL,
+        sha256 TEXT) -- of the row's other columns, as edge.gallery.schema.checksum has it""",
     """CREATE TABLE examples (
         id TEXT PRIMARY KEY, origin TEXT NOT NULL, created TEXT NOT NULL,
         timestamps_s BLOB NOT NULL, -- little-endian float64 (L,)
         joints_m BLOB NOT NULL, -- little-endian float32 (L, 25, 3)
-        words TEXT DEFAULT '') -- a description beside the label's words; NULL: words do not count""",
+        words TEXT DEFAULT '', -- a description beside the label's words; NULL: words do not count
+        sha256 TEXT)""",
     """CREATE TABLE embeddings (
         example TEXT NOT NULL,
         model TEXT NOT NULL, -- its SHA-256 and the version of the preprocessing
         embedding BLOB NOT NULL, -- little-endian float32 (D,)
+        sha256 TEXT,
         PRIMARY KEY (example, model))""",
-    "INSERT INTO revisions VALUES (0, 0, '', 'create', '', '', '{}')",
-    f"PRAGMA application_id = {_APPLICATION_ID}",
+    f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open or create the file; leave one that is no gallery as it is. Raises GalleryError."""
-    with file_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # isolation_level None: transactions begin where this module says so, not where Python guesses.
-        db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+class Stamp(NamedTuple):
+    """Tell a file and its log from what was there before: device, inode, size and time of change of both."""
+
+    file: tuple[int, int, int, int] | None
+    log: tuple[int, int, int, int] | None
+
+
+def read_stamp(path: Path) -> Stamp:
+    """Return the stamp of a gallery's file as it is now; None for what is not there."""
+
+    def of(path: Path) -> tuple[int, int, int, int] | None:
         try:
-            # Of two processes that find no file, the second waits here until the first has made it.
-            db.execute("BEGIN IMMEDIATE")
-            with db:
-                _check_schema(db, path)
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    return Stamp(of(path), of(logs_of(path)[0]))
+
+
+def logs_of(path: Path) -> tuple[Path, Path]:
+    """Return the names that SQLite finds beside a file: its log and the index of that."""
+    return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
+
+
+def checksum(*row: object) -> str:
+    """Return the SHA-256 of a row: of each value its type and length, then the value."""
+    found = hashlib.sha256()
+    for value in row:
+        content = value if isinstance(value, bytes) else b"" if value is None else str(value).encode()
+        kind = "n" if value is None else "b" if isinstance(value, bytes) else "s"
+        found.update(f"{kind}{len(content)}:".encode())
+        found.update(content)
+    return found.hexdigest()
+
+
+def insert(db: sqlite3.Connection, table: str, *row: object, replace: bool = False) -> None:
+    """Store a row of one of CHECKED with its checksum."""
+    marks = ", ".join("?" * (len(row) + 1))
+    verb = "INSERT OR REPLACE" if replace else "INSERT"
+    db.execute(f"{verb} INTO {table} ({CHECKED[table]}, sha256) VALUES ({marks})", (*row, checksum(*row)))
+
+
+def connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    """Open the file; leave one that is no gallery as it is. Raises GalleryError.
+
+    `create`: make it where there is none, or nothing in it; else that is an error.
+    """
+    with file_errors(path):
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        name = str(path) if path == MEMORY else f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+        # isolation_level None: transactions begin where this module says so, not where Python guesses.
+        db = sqlite3.connect(name, timeout=BUSY_TIMEOUT_S, isolation_level=None, uri=path != MEMORY)
+        try:
+            check_schema(db, path, create=create)
             _write_ahead(db)
         except BaseException:
             db.close()
@@ -67,23 +126,54 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _check_schema(db: sqlite3.Connection, path: Path) -> None:
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    (num_tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if not (application or version or num_tables):
-        for statement in _SCHEMA:
-            db.execute(statement)
-    elif application != _APPLICATION_ID:
+def check_schema(db: sqlite3.Connection, path: Path, *, create: bool) -> None:
+    """Refuse what is no gallery; bring an older one to today's schema. Raises GalleryError."""
+    application, version, num_tables = _read_kind(db)
+    is_empty = not (application or version or num_tables)
+    if is_empty and not create:
+        raise bad_gallery(path, "it is empty")
+    if not is_empty and application != APPLICATION_ID:
         raise bad_gallery(path, "it is an SQLite database of another program")
-    elif version in (1, 2, 3):
-        db.execute("ALTER TABLE examples ADD COLUMN words TEXT DEFAULT ''")
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    elif version != SCHEMA_VERSION:
+    if not is_empty and not 1 <= version <= SCHEMA_VERSION:
         raise GalleryError(
             f"{path} has gallery schema {version}, expected {SCHEMA_VERSION}",
             hint="Use the version of crossglg-edge that wrote it, or name another gallery file.",
         )
+    if version < SCHEMA_VERSION:
+        # Of two processes that find no file, or an old one, the second waits here until the first is done.
+        db.execute("BEGIN IMMEDIATE")
+        with db:
+            _, version, num_tables = _read_kind(db)
+            if not num_tables:
+                make_tables(db)
+            elif version < SCHEMA_VERSION:
+                _migrate(db, version)
+
+
+def make_tables(db: sqlite3.Connection) -> None:
+    """Make an empty gallery of an empty file, within a transaction."""
+    for statement in _SCHEMA:
+        db.execute(statement)
+    insert(db, "revisions", 0, 0, "", "create", "", "", "{}")
+
+
+def _read_kind(db: sqlite3.Connection) -> tuple[int, int, int]:
+    """Return the application, the schema's version and the number of tables."""
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (num_tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return application, version, num_tables
+
+
+def _migrate(db: sqlite3.Connection, version: int) -> None:
+    """Bring an older file to today's schema, within a transaction; what it holds is trusted as it is."""
+    if version < 4:
+        db.execute("ALTER TABLE examples ADD COLUMN words TEXT DEFAULT ''")
+    db.create_function("checksum", -1, checksum, deterministic=True)
+    for table, columns in CHECKED.items():
+        db.execute(f"ALTER TABLE {table} ADD COLUMN sha256 TEXT")
+        db.execute(f"UPDATE {table} SET sha256 = checksum({columns})")
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _write_ahead(db: sqlite3.Connection) -> None:
@@ -122,7 +212,19 @@ def file_errors(path: Path) -> Iterator[None]:
 
 def bad_gallery(path: Path, problem: str) -> GalleryError:
     """Return the error for a file that is no gallery, or is damaged."""
-    return GalleryError(
-        f"{path} cannot be used as a gallery: {problem}",
-        hint="Name a gallery file, or a new file in a folder that can be written to and has space.",
-    )
+    hint = "Name a gallery file, or a new file in a folder that can be written to and has space."
+    if _is_gallery(path):
+        hint = "`crossglg-edge gallery restore` brings a backup back, `gallery repair` saves what can still be read."
+    return GalleryError(f"{path} cannot be used as a gallery: {problem}", hint=hint)
+
+
+def _is_gallery(path: Path) -> bool:
+    """Say whether the header, of 100 bytes, is that of a gallery, whatever comes after it."""
+    with suppress(OSError, ValueError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            header = os.read(descriptor, 72)
+        finally:
+            os.close(descriptor)
+        return header.startswith(b"SQLite format 3\0") and header[68:72] == APPLICATION_ID.to_bytes(4, "big")
+    return False

@@ -4,24 +4,27 @@ A prototype keeps its recorded example, so that a new model can embed it again. 
 label: ordinary movement that is no action. A counter-example has a label and is said not to be it. A revision keeps the
 label of each example that it shows, so to undo is to show an earlier one; only `Gallery.vacuum` deletes.
 
+Whoever restores a backup puts another file in the place of this one, while it is in use. So it is open only while it is
+read or written, and looked at again before each change: what was replaced is read anew, and said.
+
 Shapes: N examples, L frames as they came, V = 25 kinect25 joints, C = 3 in "LUF", D embedding size.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import msgspec
 import numpy as np
 
 from edge.gallery.examples import (
+    Damaged,
     Described,
     Example,
     LabelWords,
@@ -33,7 +36,9 @@ from edge.gallery.examples import (
 )
 from edge.gallery.export import read_export, write_export
 from edge.gallery.labels import find_spelling, label_key, validate_label
-from edge.gallery.schema import bad_gallery, connect, file_errors
+from edge.gallery.rows import DamagedRowError, read_embedding, read_recorded, read_row
+from edge.gallery.schema import bad_gallery, file_errors, insert, read_stamp
+from edge.gallery.storage import Head, Storage
 from edge.motion import PREPROCESSING_VERSION
 from edge.protocol import Mode, WordsCount
 from streams.arrays import Array
@@ -70,8 +75,9 @@ class Gallery:
 
     `prototypes`, `described`, `negatives`, `counters`: in the order in which they were first added. `counters`:
     counter-examples, each with the label that it is not. `revision`: the one that
-    they show; 0 is an empty, new gallery. `num_reembedded`: how many had no embedding by this model and
-    got one since opening. Not for use from two threads; any number of processes may share the file.
+    they show; 0 is an empty, new gallery. `num_reembedded`: how many had no sound embedding by this model and
+    got one since opening. `damaged`: the examples that are set aside. `num_replaced`: how often the file was found to
+    be another one since opening. Not for use from two threads; any number of processes may share the file.
     """
 
     def __init__(
@@ -80,28 +86,32 @@ class Gallery:
         *,
         embed: Callable[[Sequence[Movement]], Array],
         model_sha256: str,
+        embedding_size: int | None = None,
         words: LabelWords | None = None,
     ) -> None:
         """Open or create a gallery; what this model has not embedded yet is embedded now.
 
-        `embed` turns movements into embeddings, shape (N, D), float32. `words`: of the same model; without it words
-        do not count, and what was enrolled by them alone is kept, but compared with nothing. Raises GalleryError.
+        `embed` turns movements into embeddings, shape (N, D), float32; `embedding_size`: D, where it is known: others
+        are embedded again. `words`: of the same model; without it words do not count, and what was enrolled by them
+        alone is kept, but compared with nothing. Raises GalleryError.
         """
         self.path = Path(path)
         self.prototypes: tuple[Prototype, ...] = ()
         self.described: tuple[Described, ...] = ()
         self.negatives: tuple[Negative, ...] = ()
         self.counters: tuple[Prototype, ...] = ()
-        self.revision = self.num_reembedded = 0
+        self.damaged: tuple[Damaged, ...] = ()
+        self.revision = self.num_reembedded = self.num_replaced = 0
         self._embed = embed
         self._words = words
         self._model_sha256 = model_sha256
         self._model = f"{model_sha256} {PREPROCESSING_VERSION}"
-        self._db = connect(self.path)
+        self._embedding_size = embedding_size
+        self._storage = Storage(self.path)
         try:
             self._load()
         except BaseException:
-            self._db.close()
+            self._storage.close()
             raise
 
     def __enter__(self) -> Self:
@@ -113,8 +123,8 @@ class Gallery:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
-        self._db.close()
+        """Let go of the file."""
+        self._storage.close()
 
     def labels(self) -> tuple[str, ...]:
         """Return the labels, each once, in the order in which they were first added."""
@@ -139,11 +149,15 @@ class Gallery:
         return "unlike" if prototype.mixed is None else "mixed"
 
     def refresh(self) -> bool:
-        """Take over what another process committed; return whether the gallery changed. Cheap if not."""
-        if self._span()[1] == self.revision:
+        """Take over what another process committed, or another file in its place; return whether the gallery changed.
+
+        Cheap if not. What is in memory stays where the file is gone or cannot be read. Raises GalleryError.
+        """
+        if not self._storage.is_written() or (not self.damaged and self._storage.is_known()):
             return False
+        before = self.revision, self.num_replaced, self.damaged
         self._load()
-        return True
+        return (self.revision, self.num_replaced, self.damaged) != before
 
     def add(
         self,
@@ -299,7 +313,7 @@ class Gallery:
         """
         with self._change("undo", created, expected_revision) as change:
             standing, _ = self._read_revision(change.revision - 1)
-            if standing <= self._span()[0]:
+            if standing <= self._storage.span()[0]:
                 raise GalleryError(
                     f"nothing to undo: {self.path} holds no earlier state",
                     code="nothing_to_undo",
@@ -312,13 +326,13 @@ class Gallery:
 
     def history(self, limit: int = 20) -> tuple[Revision, ...]:
         """Return the latest changes, the newest first."""
-        with file_errors(self.path):
+        with self._storage.transaction("DEFERRED"):
             return self._revisions("WHERE revision > 0 ORDER BY revision DESC")[: max(0, limit)]
 
     def revert(self, revision: int, *, created: str, expected_revision: int | None = None) -> None:
         """Restore the prototypes as of `revision`, as a new one. Raises GalleryError("unknown_revision")."""
         with self._change("revert", created, expected_revision) as change:
-            oldest, newest = self._span()
+            oldest, newest = self._storage.span()
             if not oldest <= revision <= newest:
                 raise GalleryError(
                     f"{self.path} has no revision {revision}: expected {oldest} to {newest}",
@@ -379,30 +393,40 @@ class Gallery:
 
         Those last changes can still be undone. Also drops the embeddings of other models.
         """
-        with self._transaction("IMMEDIATE") as db:
-            db.execute("DELETE FROM revisions WHERE revision < ?", (self._span()[1] - max(0, keep_revisions),))
-            shown = "SELECT key FROM revisions, json_each(shown)"
-            num_deleted = db.execute(f"DELETE FROM examples WHERE id NOT IN ({shown})").rowcount
-            kept = "SELECT id FROM examples"
-            db.execute(f"DELETE FROM embeddings WHERE model != ? OR example NOT IN ({kept})", (self._model,))
-        with file_errors(self.path):
-            # Else the joints stay readable in the file, or in the log beside it.
-            self._db.execute("VACUUM")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with self._storage.use() as db:
+            with self._storage.transaction("IMMEDIATE"):
+                self._storage.check_same()
+                # SQLite's own numbers are of 64 bits.
+                kept = max(self._storage.span()[1] - max(0, keep_revisions), 0)
+                db.execute("DELETE FROM revisions WHERE revision < ?", (kept,))
+                shown = "SELECT key FROM revisions, json_each(shown)"
+                num_deleted = db.execute(f"DELETE FROM examples WHERE id NOT IN ({shown})").rowcount
+                ids = "SELECT id FROM examples"
+                db.execute(f"DELETE FROM embeddings WHERE model != ? OR example NOT IN ({ids})", (self._model,))
+            with file_errors(self.path):
+                # Else the joints stay readable in the file, or in the log beside it.
+                db.execute("VACUUM")
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return num_deleted
-
-    @contextmanager
-    def _transaction(self, kind: Literal["DEFERRED", "IMMEDIATE"]) -> Iterator[sqlite3.Connection]:
-        with file_errors(self.path):
-            self._db.execute(f"BEGIN {kind}")
-            with self._db:
-                yield self._db
 
     @contextmanager
     def _change(self, action: str, created: str, expected_revision: int | None) -> Iterator[_Change]:
         """Make the next revision in one transaction; when it is committed, load the outcome."""
-        with self._transaction("IMMEDIATE") as db:
-            _, head = self._span()
+        try:
+            with self._storage.use():
+                with self._next_revision(action, created, expected_revision) as change:
+                    yield change
+                self._load()
+        except GalleryError as error:
+            if error.code == "gallery_replaced":
+                self._load()
+            raise
+
+    @contextmanager
+    def _next_revision(self, action: str, created: str, expected_revision: int | None) -> Iterator[_Change]:
+        with self._storage.transaction("IMMEDIATE") as db:
+            self._storage.check_same()
+            _, head = self._storage.span()
             if expected_revision not in (None, head):
                 raise GalleryError(
                     f"expected revision {expected_revision}, but {self.path} is at revision {head}",
@@ -416,8 +440,7 @@ class Gallery:
             change.shown = {id: said for id, said in change.shown.items() if _label_of(said) in labels}
             shown = msgspec.json.encode(change.shown).decode()
             row = (change.revision, change.stands_for, created, action, change.label, change.detail, shown)
-            db.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-        self._load()
+            insert(db, "revisions", *row)
 
     def _prototype(self, id: str, example: Example, embedding: Array) -> Prototype:
         return Prototype(
@@ -453,8 +476,7 @@ class Gallery:
 
     def _store(self, change: _Change, prototype: Prototype, *, is_counter: bool = False) -> Prototype:
         self._insert_example(prototype)
-        row = (prototype.id, self._model, prototype.embedding.tobytes())
-        self._db.execute("INSERT INTO embeddings VALUES (?, ?, ?)", row)
+        insert(self._storage.db, "embeddings", prototype.id, self._model, prototype.embedding.tobytes())
         change.shown[prototype.id] = f"{_NOT}{prototype.label}" if is_counter else prototype.label
         return prototype
 
@@ -467,8 +489,7 @@ class Gallery:
     def _insert_example(self, example: Prototype | Negative) -> None:
         times, joints = example.movement.timestamps_s.tobytes(), example.movement.joints_m.tobytes()
         words = example.words if isinstance(example, Prototype) else None
-        row = (example.id, example.origin, example.created, times, joints, words)
-        self._db.execute("INSERT INTO examples VALUES (?, ?, ?, ?, ?, ?)", row)
+        insert(self._storage.db, "examples", example.id, example.origin, example.created, times, joints, words)
 
     def _insert_described(self, change: _Change, described: Sequence[Described], mode: Mode) -> list[str]:
         """Store labels by words alone where nothing stands against it; return those that were."""
@@ -478,8 +499,7 @@ class Gallery:
             if found and (mode != "replace" or not words.issuperset(found)):
                 continue
             change.shown = {id: label for id, label in change.shown.items() if id not in found}
-            row = (each.id, "words", each.created, b"", b"", each.description)
-            self._db.execute("INSERT INTO examples VALUES (?, ?, ?, ?, ?, ?)", row)
+            insert(self._storage.db, "examples", each.id, "words", each.created, b"", b"", each.description)
             change.shown[each.id] = each.label
             words.add(each.id)
             stored.append(each.label)
@@ -487,42 +507,48 @@ class Gallery:
 
     def _ids_of_words(self) -> set[str]:
         """Return the ids of what was ever stored by words alone."""
-        return {id for (id,) in self._db.execute("SELECT id FROM examples WHERE length(timestamps_s) = 0")}
+        return {id for (id,) in self._storage.db.execute("SELECT id FROM examples WHERE length(timestamps_s) = 0")}
 
     def _load(self) -> None:
         """Read the newest revision; what is in memory already is not read again."""
         known = {prototype.id: prototype for prototype in (*self.prototypes, *self.counters)}
-        described: dict[str, Described] = {}
         negatives = {negative.id: negative for negative in self.negatives}
-        with self._transaction("DEFERRED"):
-            _, revision = self._span()
+        stamp, damaged = read_stamp(self.path), []
+        described: dict[str, Described] = {}
+        with self._storage.transaction("DEFERRED") as db:
+            is_replaced = self._storage.is_replaced()
+            _, revision = self._storage.span()
             _, shown = self._read_revision(revision)
+            (sha256,) = db.execute("SELECT sha256 FROM revisions WHERE revision = ?", (revision,)).fetchone()
             words = self._ids_of_words()
-            described = {id: self._read_described(id, label) for id, label in shown.items() if id in words}
-            labels = {id: _label_of(said) for id, said in shown.items() if said and id not in words}
-            known = {
-                id: _relabeled(known[id], label) if id in known else self._read(id, label)
-                for id, label in labels.items()
-            }
-            negatives = {
-                id: negatives[id] if id in negatives else self._read_stored(id)[0]
-                for id, said in shown.items()
-                if not said
-            }
-        stale = [prototype for prototype in known.values() if not len(prototype.embedding)]
+            found: dict[str, Prototype] = {}
+            for id, said in shown.items():
+                label = _label_of(said)
+                try:
+                    if id in words:
+                        described[id] = self._read_described(id, label)
+                    elif said:
+                        found[id] = _relabeled(known[id], label) if id in known else self._read(id, label)
+                    else:
+                        negatives[id] = negatives[id] if id in negatives else read_recorded(db, id)[0]
+                except DamagedRowError as error:
+                    damaged.append(Damaged(id=id, label=label, problem=str(error)))
+        stale = [prototype for prototype in found.values() if not len(prototype.embedding)]
         if stale:
             # Outside of a transaction: embedding many takes seconds, and other processes wait only so long.
             embeddings = self._embeddings([p.movement for p in stale])
-            with self._transaction("IMMEDIATE") as db:
+            with self._storage.transaction("IMMEDIATE") as db:
                 for p, embedding in zip(stale, embeddings, strict=True):
-                    known[p.id] = replace(p, embedding=embedding)
-                    row = (p.id, self._model, embedding.tobytes())
-                    db.execute("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", row)
-        self.prototypes = tuple(self._mix(known[id]) for id, label in labels.items() if shown[id] == label)
-        self.counters = tuple(known[id] for id, label in labels.items() if shown[id] != label)
-        self.negatives, self.described = tuple(negatives.values()), tuple(described.values())
+                    found[p.id] = replace(p, embedding=embedding)
+                    insert(db, "embeddings", p.id, self._model, embedding.tobytes(), replace=True)
+        self.prototypes = tuple(self._mix(p) for id, p in found.items() if shown[id] == p.label)
+        self.counters = tuple(p for id, p in found.items() if shown[id] != p.label)
+        self.negatives = tuple(negatives[id] for id, said in shown.items() if not said and id in negatives)
+        self.described, self.damaged = tuple(described.values()), tuple(damaged)
         self.revision = revision
+        self._storage.remember(stamp, Head(revision, sha256))
         self.num_reembedded += len(stale)
+        self.num_replaced += is_replaced
 
     def _mix(self, prototype: Prototype) -> Prototype:
         """Return a prototype with what the words of its label say."""
@@ -531,7 +557,7 @@ class Gallery:
         return replace(prototype, mixed=self._words.mix(prototype.label, prototype.words, prototype.embedding))
 
     def _read_described(self, id: str, label: str) -> Described:
-        created, description = self._db.execute("SELECT created, words FROM examples WHERE id = ?", (id,)).fetchone()
+        _, _, created, _, _, description = read_row(self._storage.db, "examples", "id = ?", id)
         embedding, duration_s = np.zeros(0, np.float32), 0.0
         if self._words is not None:
             embedding, duration_s = self._words.predict(label, description or "")
@@ -545,8 +571,8 @@ class Gallery:
         )
 
     def _read(self, id: str, label: str) -> Prototype:
-        """Read one prototype; its embedding is empty where this model has made none yet."""
-        stored, embedding, words = self._read_stored(id)
+        """Read one prototype; its embedding is empty where this model has made none yet, or it is damaged."""
+        stored, words = read_recorded(self._storage.db, id)
         try:
             example = Example(
                 label=validate_label(label),
@@ -555,26 +581,9 @@ class Gallery:
                 created=stored.created,
                 words=words,
             )
-            return self._prototype(id, example, np.frombuffer(embedding, "<f4"))
-        except (ValueError, GalleryError) as error:
-            raise bad_gallery(self.path, f"the example {id} of {label!r} is damaged: {error}") from error
-
-    def _read_stored(self, id: str) -> tuple[Negative, bytes, str | None]:
-        """Read an example without its label, its embedding by this model, b"" where there is none, and its words."""
-        row = self._db.execute(
-            "SELECT origin, created, timestamps_s, joints_m, embedding, words"
-            " FROM examples LEFT JOIN embeddings ON example = id AND model = ? WHERE id = ?",
-            (self._model, id),
-        ).fetchone()
-        try:
-            origin, created, times, joints, embedding, words = row
-            movement = Movement(
-                timestamps_s=np.frombuffer(times, "<f8"), joints_m=np.frombuffer(joints, "<f4").reshape(-1, 25, 3)
-            )
-            stored = Negative(id=id, movement=validate_movement(movement), origin=origin, created=created)
-            return stored, embedding or b"", words
-        except (TypeError, ValueError, GalleryError) as error:
-            raise bad_gallery(self.path, f"the example {id} is damaged: {error}") from error
+        except GalleryError as error:
+            raise DamagedRowError(error.message) from error
+        return self._prototype(id, example, read_embedding(self._storage.db, id, self._model, self._embedding_size))
 
     def _embeddings(self, movements: Sequence[Movement]) -> Array:
         """Return embeddings, shape (N, D), float32, read-only. Raises GalleryError if one is not finite."""
@@ -589,23 +598,17 @@ class Gallery:
         embeddings_ND.setflags(write=False)
         return embeddings_ND
 
-    def _span(self) -> tuple[int, int]:
-        """Return the oldest revision that is kept and the newest."""
-        with file_errors(self.path):
-            oldest, newest = self._db.execute("SELECT min(revision), max(revision) FROM revisions").fetchone()
-        return oldest or 0, newest or 0
-
     def _read_revision(self, revision: int) -> tuple[int, dict[str, str]]:
         """Return which revision one stands for, and the labels that it shows, by example id."""
-        query = "SELECT stands_for, shown FROM revisions WHERE revision = ?"
-        row = self._db.execute(query, (revision,)).fetchone()
-        if row is None:
-            raise bad_gallery(self.path, f"revision {revision} is missing")
-        return int(row[0]), msgspec.json.decode(row[1], type=dict[str, str])
+        try:
+            _, stands_for, *_, shown = read_row(self._storage.db, "revisions", "revision = ?", revision)
+        except DamagedRowError as error:
+            raise bad_gallery(self.path, f"revision {revision} is damaged: {error}") from error
+        return int(stands_for), msgspec.json.decode(shown, type=dict[str, str])
 
     def _revisions(self, where: str, *values: int) -> tuple[Revision, ...]:
         columns = "revision, created, action, label, detail"
-        rows = self._db.execute(f"SELECT {columns} FROM revisions {where}", values)
+        rows = self._storage.db.execute(f"SELECT {columns} FROM revisions {where}", values)
         return tuple(Revision(**dict(zip(columns.split(", "), row, strict=True))) for row in rows)
 
     def _existing(self, label: str, labels: Iterable[str]) -> str:
