@@ -173,6 +173,9 @@ class GalleryFile(_Section, frozen=True):
     path: Annotated[str, Meta(description="SQLite file of the prototypes")] = str(
         platformdirs.user_data_path(_APP) / "gallery.db"
     )
+    backups: Annotated[
+        int, Meta(ge=0, le=1000, description="daily copies that the daemon keeps in `backups` beside it; 0: none")
+    ] = 7
 
 
 class Review(_Section, frozen=True):

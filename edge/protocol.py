@@ -302,6 +302,9 @@ class GalleryStatus(Data, frozen=True, kw_only=True):
     examples: int
     negatives: Annotated[int, Meta(description="pieces of ordinary movement")]
     counters: Annotated[int, Meta(description="counter-examples")] = 0
+    damaged: Annotated[int, Meta(description="examples that are set aside: not what was stored")] = 0
+    replaced: Annotated[int, Meta(description="how often the file was found to be another one")] = 0
+    backup: Annotated[str, Meta(description="the file of the last backup by the date, or why it failed")] = ""
     reembedded: Annotated[int, Meta(description="examples that were embedded again, by this model, at the start")]
 
 

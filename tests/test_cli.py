@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -339,6 +340,43 @@ def test_the_gallery_is_enrolled_from_files_changed_and_moved(
     imported = read_json("gallery", "import", exported, "--replace", config=config)
     assert imported["labels"] == ["wave", "Bow [deep]"]
     assert labels() == {"wave": 2, "Bow [deep]": 1}
+
+
+@pytest.mark.parametrize("is_served", [False, True])
+def test_the_gallery_is_checked_backed_up_restored_and_repaired(
+    archive: Path, make_config: MakeConfig, serve: Serve, tmp_path: Path, is_served: bool
+) -> None:
+    gallery = tmp_path / "own" / "gallery.db"
+    config = make_config(gallery=gallery)
+    assert refused("gallery", "check", config=config)[0].startswith("error (not_found)")
+    call("enroll", "wave", "--from", f"{archive}:0", config=config)
+    call("enroll", "bow", "--from", f"{archive}:bow-0", config=config)
+    if is_served:
+        serve("zmq", config=config)
+    assert "2 examples; sound" in run("gallery", "check", config=config)
+    assert refused("gallery", "restore", config=config)[0].startswith("error (not_found)")
+    made = call("gallery", "backup", config=config)
+    (copy,) = (gallery.parent / "backups").iterdir()
+    assert copy.name in "".join(made.split())
+    call("gallery", "remove", "wave", config=config)
+    assert "restored" in call("gallery", "restore", config=config)
+
+    def labels() -> list[str]:
+        return [label["label"] for label in read_json("gallery", "list", config=config)["labels"]]
+
+    until(lambda: labels() == ["wave", "bow"])
+    database = sqlite3.connect(gallery)
+    with database:
+        database.execute("UPDATE examples SET origin = 'elsewhere' WHERE origin LIKE '%bow-0'")
+    database.close()
+    done = CliRunner().invoke(app, ["gallery", "check", "--json", "--config", str(config)])
+    assert (done.exit_code, len(json.loads(done.stdout)["damaged"])) == (1, 1)
+    assert "damaged" in " ".join(refused("gallery", "backup", tmp_path / "copy.db", config=config))
+    assert "is lost, unless a backup has it" in " ".join(call("gallery", "repair", config=config).split())
+    assert "nothing to repair" in call("gallery", "repair", config=config)
+    until(lambda: labels() == ["wave"])
+    call("gallery", "restore", copy, config=config)
+    until(lambda: labels() == ["wave", "bow"])
 
 
 def test_an_action_too_like_another_is_refused_and_shown_as_confused_when_forced(

@@ -28,6 +28,7 @@ import zmq
 
 from edge import protocol
 from edge.config import Review
+from edge.gallery.care import check_gallery
 from edge.review import Moment, clear_ring, keep_moment
 from streams import wire
 from streams.arrays import Array
@@ -523,9 +524,9 @@ def test_a_disk_that_is_full_fails_the_enrollment_and_the_daemon_goes_on(serve: 
     daemon = serve("zmq")
     enroll_clip(daemon, "wave", "wave")
     gallery = Path(daemon.ask("status")["gallery"]["path"])
-    size = gallery.with_name(f"{gallery.name}-wal").stat().st_size
     limits = resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (size, limits[1]))
+    # No room for a second's frames in the log.
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (8192, limits[1]))
     source = publish(of=daemon)
     source.send()
     daemon.ask("enroll.start", negative_s=1.0, countdown_s=0.0, source=source.name)
@@ -533,6 +534,7 @@ def test_a_disk_that_is_full_fails_the_enrollment_and_the_daemon_goes_on(serve: 
     assert (state["state"], state["error"]["code"]) == ("failed", "bad_gallery")
     assert "space" in state["error"]["hint"]
     assert daemon.ask("gallery.list")["negatives"] == []
+    assert check_gallery(gallery).is_sound
     resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, limits)
     enroll_clip(daemon, "bow", "bow")
     assert daemon.ask("status")["gallery"]["labels"] == ["wave", "bow"]
@@ -969,6 +971,40 @@ def test_a_gallery_that_is_damaged_meanwhile_stops_nothing(serve: Serve) -> None
     until(lambda: daemon.ask("status")["uptime_s"] > uptime_s + 1.5)
     assert daemon.ask("status")["gallery"]["labels"] == ["wave"], "what is in memory still serves"
     assert daemon.stop() == 0
+
+
+def test_a_backup_put_in_the_gallerys_place_is_told_and_used(serve: Serve, tmp_path: Path) -> None:
+    daemon = serve("zmq")
+    enroll_clip(daemon, "wave", "wave")
+    gallery, copy = Path(daemon.ask("status")["gallery"]["path"]), tmp_path / "copy.db"
+    shutil.copy(gallery, copy)
+    enroll_clip(daemon, "bow", "bow")
+    copy.replace(gallery)
+    until(lambda: daemon.ask("status")["gallery"]["replaced"] == 1)
+    assert daemon.ask("status")["gallery"]["labels"] == ["wave"]
+    enroll_clip(daemon, "kick", "kick")
+    assert daemon.stop() == 0
+    log = daemon.log.read_text(encoding="utf-8")
+    assert "was replaced by another file while it was in use: now revision 1, enrolled: wave" in log
+    heir = serve("zmq", config=daemon.config)
+    assert heir.ask("status")["gallery"]["labels"] == ["wave", "kick"]
+    assert heir.stop() == 0
+
+
+def test_a_gallery_that_is_gone_is_told_once_and_comes_back(serve: Serve, tmp_path: Path) -> None:
+    daemon = serve("zmq")
+    enroll_clip(daemon, "wave", "wave")
+    gallery = Path(daemon.ask("status")["gallery"]["path"])
+    gallery.replace(tmp_path / "moved.db")
+    until(lambda: "was removed or moved away" in daemon.log.read_text(encoding="utf-8"))
+    assert error_of(daemon, "gallery.remove", label="wave").code == "gallery_missing"
+    assert daemon.ask("gallery.export", path=str(tmp_path / "saved.npz"))["examples"] == 1
+    assert not gallery.exists()
+    (tmp_path / "moved.db").replace(gallery)
+    until(lambda: "the gallery can be read again: revision 1" in daemon.log.read_text(encoding="utf-8"))
+    daemon.ask("gallery.remove", label="wave")
+    assert daemon.stop() == 0
+    assert daemon.log.read_text(encoding="utf-8").count("was removed or moved away") == 1
 
 
 def test_what_was_acknowledged_survives_a_kill(serve: Serve) -> None:

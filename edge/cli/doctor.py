@@ -24,7 +24,7 @@ from edge.cli.options import ConfigOption, EndpointOption, JsonOption
 from edge.cli.terminal import escape, out, print_json, table
 from edge.config import DEFAULT_PATH, Config, read_config
 from edge.protocol import VERSION, Ping, ask
-from streams.errors import ControlError, CrossGLGError, EngineError
+from streams.errors import ControlError, CrossGLGError, EngineError, GalleryError
 
 if TYPE_CHECKING:
     from edge.model import BundleInfo
@@ -187,6 +187,11 @@ def library(config_path: Path | None = None) -> Finding:
         library = open_library(read_config(config_path))
         with library.gallery as gallery:
             runs, num_examples = library.encoder.engine.name, len(gallery.prototypes)
+            if gallery.damaged:
+                raise GalleryError(
+                    f"{len(gallery.damaged)} examples in {gallery.path} are damaged and set aside",
+                    hint="`crossglg-edge gallery check` names them; `gallery restore` or `gallery repair` mends it.",
+                )
             return f"{library.encoder.info.name} runs in {runs}; {num_examples} examples in {gallery.path}"
 
     return _tried("model and gallery", look)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge.cli.ask import ask_gallery
+from edge.cli.exit_codes import ExitCode
 from edge.cli.options import ConfigOption, EndpointOption, JsonOption
 from edge.cli.terminal import escape, out, print_answer, print_json, say, table
+from edge.config import read_config
 from edge.protocol import (
     ExampleAbout,
     GalleryExport,
@@ -27,11 +30,14 @@ from edge.protocol import (
     LabelExamples,
     Mode,
 )
+from streams.errors import GalleryError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-gallery = typer.Typer(no_args_is_help=True, help="List, show, change and move the enrolled actions.")
+    from edge.gallery import Damaged, Mended
+
+gallery = typer.Typer(no_args_is_help=True, help="List, show, change, move and keep safe the enrolled actions.")
 
 
 @gallery.command("list")
@@ -260,3 +266,96 @@ def import_actions(
     answer = ask_gallery(config, endpoint, GalleryImport(path=str(path.absolute()), mode=mode))
     negatives = f"; {answer.negatives} of ordinary movement are here now" if answer.negatives else ""
     print_answer(answer, f"imported: {', '.join(answer.labels) or 'no action'}{negatives}", as_json=as_json)
+
+
+@gallery.command()
+def check(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="The gallery's file. Default: that of the config.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for damage, page by page and example by example. Exits with 1 where there is some."""
+    from edge.gallery import check_gallery
+
+    condition = check_gallery(path or _file(config))
+    if as_json:
+        print_json({**asdict(condition), "path": str(condition.path), "is_sound": condition.is_sound})
+    else:
+        for problem in condition.problems:
+            say(f"[red]{escape(problem)}[/]")
+        _tell_damaged(condition.damaged, "is damaged")
+        remedy = "[red]damaged[/]: see `crossglg-edge gallery restore` and `gallery repair`"
+        sound = "sound" if condition.is_sound else remedy
+        say(f"{escape(str(condition.path))}, revision {condition.revision}: {condition.num_examples} examples; {sound}")
+    if not condition.is_sound:
+        raise typer.Exit(ExitCode.BAD_NEWS)
+
+
+@gallery.command()
+def backup(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="The file to write. Default: by the date, in `backups`.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Copy the gallery, also while a daemon uses it. The daemon does so once a day."""
+    from edge.gallery import back_up, back_up_now
+
+    settings = read_config(config)
+    source = _file(config)
+    made = back_up(source, path) if path else back_up_now(source, max(1, settings.gallery.backups))
+    say(f"{escape(str(made))}; `crossglg-edge gallery restore` brings it back")
+
+
+@gallery.command("restore")
+def restore_backup(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="The backup. Default: the last one by the date.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Show what a backup shows, also while a daemon runs. `gallery undo` takes it back."""
+    from edge.gallery import backups_of, restore
+    from edge.library import created_now
+
+    source = path or next(iter(backups_of(_file(config))[-1:]), None)
+    if source is None:
+        raise GalleryError(
+            f"{_file(config)} has no backup beside it",
+            code="not_found",
+            hint="Name one: crossglg-edge gallery restore FILE. The daemon makes one a day, `gallery backup` at once.",
+        )
+    mended = restore(_file(config), source, created=created_now())
+    _tell_mended(mended, f"restored from {source}", "in the backup is damaged, and left out")
+
+
+@gallery.command("repair")
+def repair_file(config: ConfigOption = None) -> None:
+    """Take out what is damaged, and keep the file as it was beside it."""
+    from edge.gallery import repair
+    from edge.library import created_now
+
+    mended = repair(_file(config), created=created_now())
+    if mended.kept is None:
+        say(f"nothing to repair: revision {mended.revision}, {mended.num_examples} examples")
+        return
+    _tell_mended(mended, "repaired", "is lost, unless a backup has it")
+
+
+def _file(config: Path | None) -> Path:
+    return Path(read_config(config).gallery.path).expanduser()
+
+
+def _tell_mended(mended: Mended, what: str, of_lost: str) -> None:
+    _tell_damaged(mended.left_out, of_lost)
+    say(escape(f"{what}: revision {mended.revision}, {mended.num_examples} examples"))
+    if mended.kept is not None:
+        say(escape(f"the file as it was: {mended.kept}"))
+
+
+def _tell_damaged(damaged: Sequence[Damaged], what: str) -> None:
+    for example in damaged:
+        of = f"of {example.label!r}" if example.label else "of ordinary movement"
+        say(f"[yellow]{escape(f'example {example.id[:8]} {of} {what}: {example.problem}')}[/]")

@@ -38,6 +38,10 @@ def _print_daemon(answer: StatusAnswer) -> None:
     gallery = answer.gallery
     rows.add_row("gallery", escape(f"{gallery.path}, revision {gallery.revision}"))
     rows.add_row("enrolled", escape(", ".join(gallery.labels)) or "nothing yet")
+    if gallery.damaged:
+        rows.add_row("damaged", f"[red]{gallery.damaged} examples are set aside[/]; see `crossglg-edge gallery check`")
+    if gallery.backup:
+        rows.add_row("backup", escape(gallery.backup))
     rows.add_row("events", ", ".join(f"{n} {kind}" for kind, n in answer.events.items()) or "none yet")
     if answer.review is not None:
         rows.add_row("review", escape(_kept(answer.review)))

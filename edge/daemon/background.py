@@ -1,7 +1,8 @@
-"""The workers behind the loop: one fits the distribution classifier, one calibrates thresholds, one keeps clips."""
+"""The workers behind the loop: they fit, calibrate, keep clips and back up, each in a thread of its own."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,18 +10,20 @@ from pathlib import Path
 from threading import Event
 
 from edge.config import Review
-from edge.gallery import Example, Prototype
+from edge.gallery import Example, Prototype, back_up_now, backups_of, is_backup_due
 from edge.match import Classifier, fit_gallery
 from edge.model import Encoder
 from edge.protocol import ReviewClip, ReviewStatus
 from edge.review import Moment, keep_moment
 from edge.thresholds import Job
-from streams.errors import ControlError, CrossGLGError, ReviewError
+from streams.errors import ControlError, CrossGLGError, GalleryError, ReviewError
 
 # 100 labels take 320 MB while they are fitted, and the memory grows with their number.
 MAX_LABELS = 100
 # Some seconds of the fastest movement; a disk that is slower than that loses clips, not frames.
 _MAX_WAITING = 32
+# A backup is a day's; whether it is due is looked at more often, for who is switched on for hours only.
+_BACKUP_AFTER_S, _BACKUP_EVERY_S = 120.0, 600.0
 
 
 class Fitting:
@@ -106,6 +109,41 @@ class Calibrating:
     def close(self) -> None:
         """Give up what goes on; wait for it, which takes a fraction of a second."""
         self._is_closing.set()
+        self._executor.shutdown(cancel_futures=True)
+
+
+class BackingUp:
+    """Back the gallery up once a day, in a background thread; `state`: the last backup's file, or why it failed."""
+
+    def __init__(self, path: Path, keep: int, now_s: float) -> None:
+        """Begin a while after the start, `now_s`, time.monotonic(): who starts it for a minute wants no copies."""
+        self.state = next((str(last) for last in backups_of(path)[-1:]), "")
+        self._path, self.keep = path, keep
+        self._due_s = now_s + _BACKUP_AFTER_S
+        self._executor = ThreadPoolExecutor(max_workers=1)
+        self._work: Future[Path | None] | None = None
+
+    def step(self, now_s: float) -> CrossGLGError | None:
+        """Begin a backup where one is due; return why the last one failed, once."""
+        if self._work is not None and self._work.done():
+            done, self._work = self._work, None
+            try:
+                made = done.result()
+            except Exception as error:  # whatever it is, the recognizer goes on without backups
+                failure = error if isinstance(error, CrossGLGError) else GalleryError(f"no backup is made: {error!r}")
+                self.state = f"failed: {failure.message}"
+                return failure
+            self.state = self.state if made is None else str(made)
+        if self.keep and self._work is None and now_s >= self._due_s:
+            self._due_s = now_s + _BACKUP_EVERY_S
+            self._work = self._executor.submit(self._back_up)
+        return None
+
+    def _back_up(self) -> Path | None:
+        return back_up_now(self._path, self.keep) if is_backup_due(self._path, time.time()) else None
+
+    def close(self) -> None:
+        """Finish what goes on."""
         self._executor.shutdown(cancel_futures=True)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import zmq
 
 from edge.config import Config
-from edge.daemon.background import Calibrating, Fitting, Keeping
+from edge.daemon.background import BackingUp, Calibrating, Fitting, Keeping
 from edge.daemon.commands import answer_request
 from edge.daemon.skeletons import Skeletons
 from edge.enroll import Enrolling
@@ -106,6 +106,8 @@ class Daemon:
         self.calibrating = Calibrating()
         self._moments = MomentWatch(config, library.encoder.info.score_curve)
         self._keeping = Keeping(ring_path(library.gallery.path))
+        self._backing_up = BackingUp(library.gallery.path, config.gallery.backups, self._start_s)
+        self._gallery_code, self._num_replaced, self._num_damaged = "", 0, 0
         self._active: dict[tuple[str, int], Event] = {}
         self._thresholds: dict[str, float] = {}
         self._thresholds_changed_at: tuple[int, int] | None = None
@@ -121,6 +123,7 @@ class Daemon:
         self._tell(self.recognizer.reconfigure(config))
         self.library = replace(self.library, config=config)
         self._moments.config = config
+        self._backing_up.keep = config.gallery.backups
         self._index_prototypes()
 
     def _index_prototypes(self) -> None:
@@ -196,6 +199,7 @@ class Daemon:
             self._fitting.close()
         self.calibrating.close()
         self._keeping.close()
+        self._backing_up.close()
         self.camera.close()
         self._control.close()
         self._events.close()
@@ -307,6 +311,8 @@ class Daemon:
             self._status_due_s = now_s + _STATUS_EVERY_S
             self._measure_cpu(now_s)
             self._refresh_gallery()
+            if (failure := self._backing_up.step(now_s)) is not None:
+                self._log("warning", f"{failure.message}. {failure.hint}")
             self._events.send_map("status.daemon", {"v": WIRE_VERSION, **msgspec.structs.asdict(self.status())})
             if changed_at(thresholds_path(self.library.gallery.path)) != self._thresholds_changed_at:
                 log.info("the thresholds were changed")
@@ -321,11 +327,28 @@ class Daemon:
             self._cpu, self._cpu_at = round((used_s - before_used_s) / (now_s - before_s), 3), (used_s, now_s)
 
     def _refresh_gallery(self) -> None:
+        """Take over what others did to the gallery's file; say what is wrong with it, and when it is well again."""
+        gallery, code = self.library.gallery, ""
         try:
-            if self.library.gallery.refresh():
-                log.info("the gallery was changed by another program: revision %d", self.library.gallery.revision)
+            if gallery.refresh():
+                log.info("the gallery was changed by another program: revision %d", gallery.revision)
         except (EngineError, GalleryError) as error:  # what is in memory still serves
-            self._warn_once(None, error.code, f"the gallery cannot be read again: {error.message}")
+            code = error.code
+            if code != self._gallery_code:
+                self._log("error", f"{error.message}; what was enrolled before still serves. {error.hint}")
+        if self._gallery_code and not code:
+            self._log("info", f"the gallery can be read again: revision {gallery.revision}")
+        self._gallery_code = code
+        if gallery.num_replaced > self._num_replaced:
+            self._num_replaced = gallery.num_replaced
+            enrolled = ", ".join(gallery.labels()) or "nothing"
+            found = f"now revision {gallery.revision}, enrolled: {enrolled}"
+            self._log("warning", f"{gallery.path} was replaced by another file while it was in use: {found}")
+        if len(gallery.damaged) > self._num_damaged:
+            names = ", ".join(f"{damaged.id[:8]} of {damaged.label!r}" for damaged in gallery.damaged[:5])
+            remedy = "`gallery restore` or `gallery repair` mends it"
+            self._log("error", f"{len(gallery.damaged)} examples are damaged and set aside ({names}, ...): {remedy}")
+        self._num_damaged = len(gallery.damaged)
 
     def _go_on_enrolling(self, frames: Sequence[SkeletonFrame], now_s: float) -> None:
         if self.enrolling.step(frames, self.library, self.camera, now_s):
@@ -436,6 +459,9 @@ class Daemon:
             examples=len(gallery.prototypes),
             negatives=len(gallery.negatives),
             counters=len(gallery.counters),
+            damaged=len(gallery.damaged),
+            replaced=gallery.num_replaced,
+            backup=self._backing_up.state,
             reembedded=gallery.num_reembedded,
         )
 

@@ -32,6 +32,9 @@ MEMORY = Path(":memory:")
 # "cglg": tells a gallery from the SQLite file of another program.
 APPLICATION_ID = 0x63676C67
 
+_PLACE = "Name a gallery file, or a new file in a folder that can be written to and has space."
+# What SQLite says of a disk or a folder, not of the file.
+_NO_DAMAGE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 _EXAMPLE, _EMBEDDING = "id, origin, created, timestamps_s, joints_m, words", "example, model, embedding"
 _REVISION = "revision, stands_for, created, action, label, detail, shown"
 # What a row's checksum is of: its other columns, in this order.
@@ -207,15 +210,15 @@ def file_errors(path: Path) -> Iterator[None]:
                 code="busy",
                 hint="Try again; if it stays so, find the process that has the file open.",
             ) from error
+        if isinstance(error, OSError) or getattr(error, "sqlite_errorname", "").startswith(_NO_DAMAGE):
+            raise GalleryError(f"{path} cannot be used as a gallery: {error}", hint=_PLACE) from error
         raise bad_gallery(path, str(error)) from error
 
 
 def bad_gallery(path: Path, problem: str) -> GalleryError:
     """Return the error for a file that is no gallery, or is damaged."""
-    hint = "Name a gallery file, or a new file in a folder that can be written to and has space."
-    if _is_gallery(path):
-        hint = "`crossglg-edge gallery restore` brings a backup back, `gallery repair` saves what can still be read."
-    return GalleryError(f"{path} cannot be used as a gallery: {problem}", hint=hint)
+    hint = "`crossglg-edge gallery restore` brings a backup back, `gallery repair` saves what can still be read."
+    return GalleryError(f"{path} cannot be used as a gallery: {problem}", hint=hint if _is_gallery(path) else _PLACE)
 
 
 def _is_gallery(path: Path) -> bool:
