@@ -53,18 +53,29 @@ class Sender:
         self._socket.recv()
 
     def send(
-        self, bodies: Sequence[Body], *, layout: str, timestamp_s: float, fps: float = 0.0, mirrored: bool = False
+        self,
+        bodies: Sequence[Body],
+        *,
+        layout: str,
+        timestamp_s: float,
+        fps: float = 0.0,
+        mirrored: bool = False,
+        axes: str | None = None,
+        is_live: bool = True,
     ) -> None:
-        """Send what one exposure shows. `timestamp_s`: its time by time.monotonic(). Counts as a sign of life."""
+        """Send what one exposure shows. `timestamp_s`: its time by time.monotonic(). Counts as a sign of life.
+
+        `axes`: None for the layout's own. `is_live`: false where the time is a file's own, which no age follows from.
+        """
         frame = SkeletonFrame(
             source=self._source,
             epoch=self._epoch,
             seq=self._seq,
             timestamp_s=timestamp_s,
-            t_send_s=time.monotonic(),
-            clock=clock_name(),
+            t_send_s=time.monotonic() if is_live else timestamp_s,
+            clock=clock_name() if is_live else "",
             layout=layout,
-            axes=layout_by_name(layout).axes,
+            axes=axes or layout_by_name(layout).axes,
             mirrored=mirrored,
             fps=fps,
             bodies=tuple(bodies),
