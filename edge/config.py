@@ -15,6 +15,7 @@ from msgspec import Meta
 
 from streams import clients
 from streams.errors import ConfigError
+from streams.k4a_settings import K4aSettings
 
 _APP = "crossglg-edge"
 log = logging.getLogger("crossglg_edge")
@@ -213,7 +214,7 @@ class Web(_Section, frozen=True):
 class Config(_Section, frozen=True):
     """Everything a user can set."""
 
-    camera: Annotated[str, Meta(description="demo, zmq, replay:PATH or k4a")] = "zmq"
+    camera: Annotated[str, Meta(description="demo, zmq, replay:PATH, k4a or k4a:FILE.mkv")] = "zmq"
     sockets: Sockets = Sockets()
     stream: Stream = Stream()
     windows: Windows = Windows()
@@ -224,6 +225,7 @@ class Config(_Section, frozen=True):
     review: Review = Review()
     words: WordsUse = WordsUse()
     web: Web = Web()
+    k4a: K4aSettings = K4aSettings()
 
 
 # Keys that former versions had: people's files still hold them, and they change nothing.

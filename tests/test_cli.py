@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import signal
 import sqlite3
@@ -212,9 +211,6 @@ def test_the_doctor_finds_what_is_there_and_what_is_not(
     found = findings(make_config(bundle=tmp_path / "none"), 1)
     assert found["model and gallery"]["state"] == "broken"
     assert "export" in found["model and gallery"]["remedy"]
-    if importlib.util.find_spec("pyk4a") is None:
-        assert found["Azure Kinect"]["state"] == "missing"
-        assert "crossglg-edge[k4a]" in found["Azure Kinect"]["remedy"]
     table, _ = finish(start("doctor", config=config))
     assert "model and gallery" in table
 
@@ -231,13 +227,6 @@ def test_without_a_daemon_the_exit_code_is_three(make_config: MakeConfig) -> Non
         with pytest.raises(ControlError) as unreachable:
             call(*args, config=config)
         assert unreachable.value.code == "unreachable"
-
-
-@pytest.mark.skipif(importlib.util.find_spec("pyk4a") is not None, reason="pyk4a is installed here")
-def test_an_azure_kinect_without_its_sdk_is_refused_with_how_to_get_it(make_config: MakeConfig) -> None:
-    lines = refused("serve", "--camera", "k4a", config=make_config())
-    assert lines[0].startswith("error (no_sdk)")
-    assert "pip install 'crossglg-edge[k4a]'" in lines[1]
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def examine(config_path: Path | None, endpoint: str | None = None) -> list[Findi
         _apart("model and gallery", "library", config_path),
         _apart("words of labels", "words", config_path),
         *_daemon_or_sockets(config),
-        _sensor(),
+        *_azure_kinect(config),
     ]
 
 
@@ -272,11 +272,19 @@ def _sockets(config: Config) -> list[Finding]:
     ]
 
 
-def _sensor() -> Finding:
-    from streams.cameras import open_k4a
+def _azure_kinect(config: Config) -> list[Finding]:
+    """Look at the parts of the camera `k4a`; where it is not used and nothing of it is there, one line says so."""
+    from streams.sensors.k4a import examine_k4a
 
-    try:
-        open_k4a().close()
-        return _ok("Azure Kinect", "opened")
-    except CrossGLGError as error:
-        return Finding(what="Azure Kinect", state="missing", found=error.message, remedy=error.hint)
+    parts = [Finding(**dataclasses.asdict(part)) for part in examine_k4a(config.k4a)]
+    kind, _, file = config.camera.partition(":")
+    if kind != "k4a":
+        found = f"{parts[0].what}: {parts[0].found}"
+        return (
+            parts if parts[0].state != "missing" else [dataclasses.replace(parts[0], what="Azure Kinect", found=found)]
+        )
+    needed = ("libk4a", "libk4abt", "k4abt model", *(["libk4arecord"] if file else []))
+    return [
+        dataclasses.replace(part, state="broken") if part.what in needed and part.state == "missing" else part
+        for part in parts
+    ]

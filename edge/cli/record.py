@@ -19,7 +19,10 @@ def record(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="The .mcap file to write.")],
     camera: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Record this camera without a daemon: demo[:SEED], zmq, replay:PATH or k4a."),
+        typer.Option(
+            metavar="NAME",
+            help="Record this camera without a daemon: demo[:SEED], zmq, replay:PATH, k4a or k4a:FILE.mkv.",
+        ),
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds. Default: at Ctrl-C.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
@@ -54,7 +57,7 @@ def _from_camera(config: Config, name: str, path: Path, end_s: float, *, overwri
     from streams.pace import frames_until
     from streams.recording import RecordingWriter
 
-    opened = open_camera(name, frames_endpoint=config.sockets.frames, loop=False)
+    opened = open_camera(name, frames_endpoint=config.sockets.frames, loop=False, k4a=config.k4a)
     num_refused = 0
     try:
         with clock_progress() as progress, RecordingWriter(path, overwrite=overwrite) as writer:

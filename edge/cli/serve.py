@@ -26,7 +26,7 @@ def serve(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Read frames from demo[:SEED] (a synthetic performer), zmq, replay:PATH or k4a. "
+            help="Read frames from demo[:SEED] (a synthetic performer), zmq, replay:PATH, k4a or k4a:FILE.mkv. "
             "Default: the config's camera.",
         ),
     ] = None,
@@ -47,7 +47,7 @@ def serve(
     if camera is not None:
         settings = msgspec.structs.replace(settings, camera=camera)
     library = open_library(settings)
-    opened = open_camera(settings.camera, frames_endpoint=settings.sockets.frames, loop=not once)
+    opened = open_camera(settings.camera, frames_endpoint=settings.sockets.frames, loop=not once, k4a=settings.k4a)
     try:
         daemon = Daemon(library, opened, config_path=config)
     except ControlError:

@@ -9,10 +9,11 @@ from streams.cameras.k4a import open_k4a
 from streams.cameras.paced import DemoFrames, PacedCamera, ReplayFrames
 from streams.cameras.zmq_camera import ZmqCamera
 from streams.errors import CameraError
+from streams.k4a_settings import K4aSettings
 from streams.playback import repeat_frames
 
 
-def open_camera(name: str, *, frames_endpoint: str, loop: bool = True) -> Camera:
+def open_camera(name: str, *, frames_endpoint: str, loop: bool = True, k4a: K4aSettings = K4aSettings()) -> Camera:
     """Open the camera that a user named. Raises CameraError that lists the names."""
     if name == "zmq":
         return ZmqCamera(frames_endpoint)
@@ -23,9 +24,9 @@ def open_camera(name: str, *, frames_endpoint: str, loop: bool = True) -> Camera
     if name.startswith("replay:"):
         frames = repeat_frames(name.removeprefix("replay:"), loop=loop)
         return PacedCamera(ReplayFrames(frames))
-    if name == "k4a":
-        return open_k4a()
+    if name == "k4a" or name.startswith("k4a:"):
+        return open_k4a(k4a, file=name.removeprefix("k4a").removeprefix(":"), loop=loop)
     raise CameraError(
-        f"camera {name!r} is not known: expected demo, demo:SEED, zmq, replay:PATH or k4a",
+        f"camera {name!r} is not known: expected demo, demo:SEED, zmq, replay:PATH, k4a or k4a:FILE.mkv",
         hint="demo needs nothing; zmq takes frames that a program publishes.",
     )
