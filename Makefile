@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# On all cores, a file on one of them: its tests share daemons and trainings. The slowest are named at the end.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --durations 15 --durations-min 5
 
 .PHONY: serve test test-device coverage check docs bench hooks torch-cpu clean
 
@@ -10,15 +12,15 @@ serve: $(VENV)/.base
 	$(BIN)/crossglg-edge serve --camera demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # The tests on the device's packages alone; what needs an extra skips.
 test-device: $(VENV)/.device
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # Two fifths more of CPU than `make test`, in processes that the tests start too.
 coverage: $(VENV)/.dev
-	$(BIN)/python -m pytest --cov
+	$(PYTEST) --cov
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

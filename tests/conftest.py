@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Before numpy and torch are loaded: their threads would wait for those of the other processes, on the same cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import msgspec
 import numpy as np
 import pytest

@@ -42,6 +42,7 @@ def test_every_command_of_the_workflow_is_one_of_the_makefile() -> None:
 
 def test_the_workflow_runs_what_a_clean_checkout_must_pass_on_every_python() -> None:
     assert goals((ROOT / ".ci" / "run").read_text(encoding="utf-8")) == {"check", "test"}
+    assert (ROOT / ".ci" / "packages").stat().st_mode & 0o111
     assert commands("everything")[-1] == ".ci/run"
     assert "make torch-cpu" in commands("everything")
     for job in ("device", "everything"):

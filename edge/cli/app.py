@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from functools import cache
 from importlib.metadata import distribution
 from typing import Annotated
 
@@ -77,8 +78,9 @@ def main() -> None:
         terminate()
 
 
+@cache
 def add_offline_commands() -> None:
-    """Add the commands that live above this package: evaluate, train, export."""
+    """Add the commands that live above this package, once: evaluate, train, export."""
     for entry in distribution("crossglg-edge").entry_points.select(group="crossglg_edge.commands"):
         loaded = entry.load()
         if isinstance(loaded, typer.Typer):
