@@ -1036,7 +1036,7 @@ def refused_start(config: Path, camera: str) -> str:
 @pytest.mark.parametrize(
     ("camera", "expected"),
     [
-        ("webcam", "expected demo, demo:SEED, zmq, replay:PATH, k4a or k4a:FILE.mkv"),
+        ("camera", "expected demo, demo:SEED, zmq, replay:PATH, webcam[:N], video:FILE or k4a[:FILE.mkv]"),
         ("replay:/not/there.mcap", "/not/there.mcap does not exist"),
     ],
 )

@@ -21,7 +21,8 @@ def record(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Record this camera without a daemon: demo[:SEED], zmq, replay:PATH, k4a or k4a:FILE.mkv.",
+            help="Record this camera without a daemon: demo[:SEED], zmq, replay:PATH, webcam[:N], video:FILE "
+            "or k4a[:FILE.mkv].",
         ),
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds. Default: at Ctrl-C.")] = None,
@@ -57,7 +58,7 @@ def _from_camera(config: Config, name: str, path: Path, end_s: float, *, overwri
     from streams.pace import frames_until
     from streams.recording import RecordingWriter
 
-    opened = open_camera(name, frames_endpoint=config.sockets.frames, loop=False, k4a=config.k4a)
+    opened = open_camera(name, frames_endpoint=config.sockets.frames, loop=False, k4a=config.k4a, webcam=config.webcam)
     num_refused = 0
     try:
         with clock_progress() as progress, RecordingWriter(path, overwrite=overwrite) as writer:

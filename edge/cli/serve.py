@@ -26,15 +26,15 @@ def serve(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Read frames from demo[:SEED] (a synthetic performer), zmq, replay:PATH, k4a or k4a:FILE.mkv. "
-            "Default: the config's camera.",
+            help="Read frames from demo[:SEED] (a synthetic performer), zmq, replay:PATH, webcam[:N], video:FILE "
+            "or k4a[:FILE.mkv]. Default: the config's camera.",
         ),
     ] = None,
     config: ConfigOption = None,
     page: Annotated[
         bool, typer.Option("--web", help="Serve the page too, in a process of its own. See `crossglg-edge web`.")
     ] = False,
-    once: Annotated[bool, typer.Option("--once", help="Play a replay once instead of forever.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Play a file once instead of forever.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Run the daemon: read a camera, recognize enrolled actions, publish events."""
@@ -47,7 +47,13 @@ def serve(
     if camera is not None:
         settings = msgspec.structs.replace(settings, camera=camera)
     library = open_library(settings)
-    opened = open_camera(settings.camera, frames_endpoint=settings.sockets.frames, loop=not once, k4a=settings.k4a)
+    opened = open_camera(
+        settings.camera,
+        frames_endpoint=settings.sockets.frames,
+        loop=not once,
+        k4a=settings.k4a,
+        webcam=settings.webcam,
+    )
     try:
         daemon = Daemon(library, opened, config_path=config)
     except ControlError:
