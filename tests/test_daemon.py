@@ -5,6 +5,7 @@ The fixture `serve` looks for tracebacks in every daemon's log.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -1021,6 +1022,26 @@ def test_what_was_acknowledged_survives_a_kill(serve: Serve) -> None:
 
 
 # Starting and stopping
+
+
+def test_a_log_that_nobody_reads_does_not_stop_the_daemon(serve: Serve) -> None:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    daemon = serve("zmq", terminal=writing)
+    os.close(writing)
+    with closing(Source(daemon.sockets.frames, "cam").socket) as stranger:
+        for number in range(300):
+            stranger.send_multipart([f"skeleton.{number}".encode(), b"no frame"])
+        until(lambda: sum(sum(reasons.values()) for reasons in dropped(daemon)) == 300)
+    enroll_clip(daemon, "wave", "wave")
+    daemon.process.terminate()
+    assert daemon.process.wait(timeout=20) == 0
+    os.close(reading)
+
+
+def dropped(daemon: DaemonProcess) -> list[dict[str, int]]:
+    status = daemon.ask("status")
+    return [status["dropped"], *(source["dropped"] for source in status["sources"].values())]
 
 
 def refused_start(config: Path, camera: str) -> str:

@@ -320,6 +320,25 @@ def test_a_clock_that_is_set_back_does_not_put_off_the_sync(tmp_path: Path) -> N
     writer.close()
 
 
+def test_a_slow_disk_is_not_asked_after_every_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s, num_syncs = 1000.0, 0
+
+    def sync(_file: int) -> None:
+        nonlocal now_s, num_syncs
+        now_s, num_syncs = now_s + 1.5, num_syncs + 1
+
+    monkeypatch.setattr("streams.recording.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("streams.recording.os.fsync", sync)
+    with RecordingWriter(tmp_path / "a.mcap") as writer:
+        num_syncs = 0
+        for seq in range(300):
+            writer.write(_frame(seq), log_time_ns=START_NS + seq * FRAME_NS)
+            now_s += FRAME_NS / 1e9
+        # Ten seconds of frames, and as long for the disk.
+        assert num_syncs <= 8
+    assert len(list(read_recording(writer.path))) == 300
+
+
 def test_a_truncated_file_gives_frames_or_an_error_wherever_it_ends(tmp_path: Path) -> None:
     frames = [_frame(i, _body(seed=i)) for i in range(90)]
     whole = _record(tmp_path / "a.mcap", frames).read_bytes()

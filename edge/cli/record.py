@@ -6,13 +6,16 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from edge.cli.ask import daemon
 from edge.cli.options import ConfigOption, EndpointOption
 from edge.cli.terminal import clock_progress, escape, note, say
 from edge.config import Config, read_config
-from edge.protocol import RecordStart, RecordStop, ask
+from edge.protocol import RecordStart, RecordStop, Status, ask
+
+_LOOK_S = 0.5
 
 
 def record(
@@ -50,7 +53,15 @@ def _by_the_daemon(config: Config, path: Path, end_s: float, *, overwrite: bool)
                 time.sleep(min(0.2, max(0.0, end_s - time.monotonic())))
         except KeyboardInterrupt:
             pass
-        return ask(client, RecordStop()).frames
+        recording = ask(client, RecordStop())
+        if recording.state:
+            note("[dim]the disk is slow; waiting until all is written[/]")
+        while recording.state:
+            time.sleep(_LOOK_S)
+            recording = ask(client, Status()).recording or msgspec.structs.replace(recording, state="")
+        if recording.dropped:
+            note(f"[yellow]{recording.dropped} frames were not recorded: the disk was too slow[/]")
+        return recording.frames
 
 
 def _from_camera(config: Config, name: str, path: Path, end_s: float, *, overwrite: bool) -> int:

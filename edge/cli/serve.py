@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ from edge.protocol import VERSION
 from streams.errors import ControlError
 
 if TYPE_CHECKING:
+    from edge.daemon import PatientHandler
     from edge.library import Library
 
 
@@ -42,7 +44,7 @@ def serve(
     from edge.library import open_library
     from streams.cameras import open_camera
 
-    _log_to_stderr(logging.DEBUG if verbose else logging.INFO)
+    handler = _log_to_stderr(logging.DEBUG if verbose else logging.INFO)
     settings = read_config(config)
     if camera is not None:
         settings = msgspec.structs.replace(settings, camera=camera)
@@ -65,16 +67,25 @@ def serve(
     _introduce(library, takes_frames=opened.socket is not None)
     with page_process(config) if page else nullcontext():
         daemon.run()
+    handler.close()
+    if handler.is_stuck:
+        # Python would wait at its end for the thread that waits for the terminal.
+        os._exit(0)
 
 
-def _log_to_stderr(level: int) -> None:
+def _log_to_stderr(level: int) -> PatientHandler:
+    from edge.daemon import PatientHandler
+
     handler: logging.Handler = logging.StreamHandler()
     line = "%(asctime)s %(levelname)s %(message)s"
     if err().is_terminal:
         from rich.logging import RichHandler
 
         handler, line = RichHandler(console=err(), show_path=False), "%(message)s"
-    logging.basicConfig(level=level, format=line, handlers=[handler])
+    handler.setFormatter(logging.Formatter(line))
+    patient = PatientHandler(handler)
+    logging.basicConfig(level=level, handlers=[patient])
+    return patient
 
 
 def _introduce(library: Library, *, takes_frames: bool) -> None:
