@@ -120,6 +120,8 @@ class RecordingWriter:
         self.num_frames = 0
         self._channels: dict[tuple[str, str], int] = {}
         self._drawn: dict[str, Set[str]] = {}
+        if overwrite:
+            _check_replaceable(path)
         try:
             self._file = path.open("wb" if overwrite else "xb")
         except FileExistsError as error:
@@ -221,6 +223,27 @@ class RecordingWriter:
                 code="write_failed",
                 hint="Free some space, or record to another disk. What was written can be read.",
             ) from error
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse to write over what is no recording. Raises RecordingError."""
+    try:
+        if not path.exists():
+            return
+        is_own = path.is_file() and _first_bytes(path) in (_MAGIC, b"")
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read: {error.strerror}", code="write_failed") from error
+    if not is_own:
+        raise RecordingError(
+            f"{path} exists and is no recording: nothing else is overwritten",
+            code="exists",
+            hint="Choose another name.",
+        )
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC))
 
 
 def read_recording(path: Path, *, source: str | None = None) -> Iterator[SkeletonFrame]:
