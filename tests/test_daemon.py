@@ -805,8 +805,11 @@ def test_every_command_is_answered_as_its_type_says(serve: Serve, tmp_path: Path
             ask(protocol.EnrollWords(label="kick"))
         assert refused.value.code == "no_words", "nor has it words; tests/test_enroll_words.py enrolls by them"
         ask(protocol.Shutdown())
-    assert asked | {"threshold.calibrate", "enroll.words"} == {command.name for command in protocol.COMMANDS}
-    kinds = {kind for command in protocol.COMMANDS for kind in command.answers} - {protocol.StoredWords}
+    assert asked | {"threshold.calibrate", "threshold.preview", "enroll.words"} == {
+        command.name for command in protocol.COMMANDS
+    }
+    not_here = {protocol.StoredWords, protocol.ThresholdPreviewAnswer}
+    kinds = {kind for command in protocol.COMMANDS for kind in command.answers} - not_here
     assert {type(answer) for answer in told} == {get_origin(kind) or kind for kind in kinds}
     assert daemon.process.wait(timeout=10) == 0
 
