@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -244,12 +245,12 @@ def serve(make_config: MakeConfig) -> Iterator[Serve]:
     """Return a function that starts a daemon; all are stopped at the end of the module, with clean logs."""
     daemons: list[DaemonProcess] = []
 
-    def start(camera: str = "zmq", *, config: Path | None = None, terminal: int | None = None) -> DaemonProcess:
+    def start(camera: str = "zmq", *, config: Path | None = None) -> DaemonProcess:
         config = config or make_config()
         log = config.with_name(f"serve{len(daemons)}.log")
         with log.open("wb") as stderr:
             command = [str(SCRIPT), "serve", "--camera", camera, "--config", str(config)]
-            process = subprocess.Popen(command, stderr=terminal or stderr, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+            process = subprocess.Popen(command, stderr=stderr, env={**os.environ, "PYTHONUNBUFFERED": "1"})
         daemon = DaemonProcess(config=config, sockets=read_config(config).sockets, process=process, log=log)
         daemons.append(daemon)
         client = ControlClient(daemon.sockets.control, timeout_s=0.2)
@@ -270,3 +271,43 @@ def serve(make_config: MakeConfig) -> Iterator[Serve]:
         daemon.stop()
     logs = [daemon.log.read_text(encoding="utf-8") for daemon in daemons]
     assert not [log for log in logs if "Traceback" in log or "Warning" in log]
+
+
+ServePage = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def told_address() -> Callable[[Path, subprocess.Popen[bytes]], str]:
+    """Return a function that waits until a process has told the page's address in its log, and returns it."""
+    return _told_address
+
+
+def _told_address(log: Path, process: subprocess.Popen[bytes]) -> str:
+    deadline_s = time.monotonic() + 30
+    while True:
+        said = log.read_text(encoding="utf-8")
+        if found := re.search(r"http://\S+/", said):
+            return found[0]
+        assert process.poll() is None, said
+        assert time.monotonic() < deadline_s, said
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def serve_page() -> Iterator[ServePage]:
+    """Return a function that runs `crossglg-edge web` for a config, at any port, and returns the page's address."""
+    served: list[tuple[subprocess.Popen[bytes], Path]] = []
+
+    def start(config: Path) -> str:
+        log = config.with_name(f"web{len(served)}.log")
+        with log.open("wb") as said:
+            command = [str(SCRIPT), "web", "--port", "0", "--config", str(config)]
+            process = subprocess.Popen(command, stderr=said)
+        served.append((process, log))
+        return _told_address(log, process)
+
+    yield start
+    for process, log in served:
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+        assert "Traceback" not in log.read_text(encoding="utf-8")

@@ -70,6 +70,13 @@ def test_growth_plays_bodies_and_draws_a_plot(tiny_bundle: Path, tmp_path: Path)
     assert "A body that is followed takes" in text
 
 
+def test_browsers_take_turns_beside_a_daemon(tiny_bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="the page needs the extra `web`")
+    text = run("web.py", "--quick", "--bundle", tiny_bundle, tmp_path / "web.md")
+    assert all(int(row[4]) > 0 for row in (*rows(text, "no page"), *rows(text, "a page")))
+    assert len(rows(text, "a page")) == 2
+
+
 def test_engines_are_held_against_fp32_on_a_protocol(tiny_bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="training needs the extra `train`")
     actions = ("wave", "kick", "squat")

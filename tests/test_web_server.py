@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -32,37 +31,10 @@ from streams.messages import encode_map
 from streams.sockets import EventPublisher
 
 if TYPE_CHECKING:
-    from tests.conftest import DaemonProcess, MakeConfig, Serve
+    from tests.conftest import DaemonProcess, MakeConfig, Serve, ServePage
 
 _PATIENCE_S = 30
-_SCRIPT = Path(sys.executable).with_name("crossglg-edge")
-
-
-def address_in(log: Path, process: subprocess.Popen[bytes]) -> str:
-    """Return the address that a server has told."""
-    deadline_s = time.monotonic() + _PATIENCE_S
-    while True:
-        said = log.read_text(encoding="utf-8")
-        if found := re.search(r"http://\S+", said):
-            return found[0]
-        assert process.poll() is None, said
-        assert time.monotonic() < deadline_s, said
-        time.sleep(0.05)
-
-
-@contextmanager
-def page_beside(config: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run `crossglg-edge web` at a free port; yield its address and its process."""
-    log = config.with_name("web.log")
-    with log.open("wb") as said:
-        command = [str(_SCRIPT), "web", "--port", "0", "--config", str(config)]
-        process = subprocess.Popen(command, stderr=said)
-    try:
-        yield address_in(log, process), process
-    finally:
-        process.terminate()
-        assert process.wait(timeout=_PATIENCE_S) == 0
-        assert "Traceback" not in log.read_text(encoding="utf-8")
+SCRIPT = Path(sys.executable).with_name("crossglg-edge")
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +43,8 @@ def daemon(serve: Serve) -> DaemonProcess:
 
 
 @pytest.fixture(scope="module")
-def url(daemon: DaemonProcess) -> Iterator[str]:
-    with page_beside(daemon.config) as (url, _):
-        yield url
+def url(daemon: DaemonProcess, serve_page: ServePage) -> str:
+    return serve_page(daemon.config)
 
 
 def send(
@@ -186,7 +157,7 @@ def test_what_the_daemon_answers_and_refuses_comes_as_it_is(url: str, daemon: Da
 def test_the_page_is_served_to_nobody_but_this_machine(make_config: MakeConfig) -> None:
     config = make_config()
     config.write_text(config.read_text(encoding="utf-8") + '[web]\nhost = "0.0.0.0"\n', encoding="utf-8")
-    done = subprocess.run([str(_SCRIPT), "web", "--config", str(config)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([str(SCRIPT), "web", "--config", str(config)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "0.0.0.0" in done.stderr
     assert "Traceback" not in done.stderr
@@ -194,7 +165,7 @@ def test_the_page_is_served_to_nobody_but_this_machine(make_config: MakeConfig) 
 
 def test_a_port_that_is_taken_is_named(url: str, daemon: DaemonProcess) -> None:
     port = str(urlsplit(url).port)
-    command = [str(_SCRIPT), "web", "--config", str(daemon.config), "--port", port]
+    command = [str(SCRIPT), "web", "--config", str(daemon.config), "--port", port]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert port in done.stderr
@@ -247,13 +218,13 @@ class Published:
 
 
 @pytest.fixture(scope="module")
-def alone(make_config: MakeConfig) -> Iterator[tuple[str, Published]]:
+def alone(make_config: MakeConfig, serve_page: ServePage) -> Iterator[tuple[str, Published]]:
     """Serve the page beside an event socket that the test speaks on, without a daemon."""
     config = make_config()
     published = Published(config)
-    with page_beside(config) as (url, _):
-        assert published.is_wanted("event.a.0", wanted=True)
-        yield url, published
+    url = serve_page(config)
+    assert published.is_wanted("event.a.0", wanted=True)
+    yield url, published
     published.publisher.close()
 
 
@@ -418,6 +389,9 @@ def test_an_outbox_is_bounded_and_keeps_the_newest_of_what_changes() -> None:
 # One process beside another.
 
 
+Both = tuple[subprocess.Popen[bytes], str, Path]
+
+
 def child_of(process: subprocess.Popen[bytes]) -> int:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
     assert len(children) == 1
@@ -434,41 +408,38 @@ def is_gone(pid: int) -> bool:
     return False
 
 
+@pytest.fixture
+def both(
+    make_config: MakeConfig, told_address: Callable[..., str]
+) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
+    """Run `crossglg-edge serve --web`; yield its process, the page's address and the log."""
+    config = make_config()
+    config.write_text(config.read_text(encoding="utf-8") + "[web]\nport = 0\n", encoding="utf-8")
+    log = config.with_name("serve.log")
+    with log.open("wb") as said:
+        command = [str(SCRIPT), "serve", "--camera", "demo:1", "--web", "--config", str(config)]
+        process = subprocess.Popen(command, stderr=said, cwd=config.parent)
+    try:
+        yield process, told_address(log, process), log
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in log.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_serve_with_the_page_is_two_processes_that_end_together(make_config: MakeConfig, how: signal.Signals) -> None:
-    config = make_config()
-    config.write_text(config.read_text(encoding="utf-8") + "[web]\nport = 0\n", encoding="utf-8")
-    log = config.with_name("serve.log")
-    with log.open("wb") as said:
-        command = [str(_SCRIPT), "serve", "--camera", "demo:1", "--web", "--config", str(config)]
-        process = subprocess.Popen(command, stderr=said, cwd=config.parent)
-    try:
-        url = address_in(log, process)
-        page = child_of(process)
-        assert ask(url, "status")["result"]["pid"] == process.pid
-        os.kill(process.pid, how)
-        process.wait(timeout=_PATIENCE_S)
-        assert is_gone(page)
-        assert "Traceback" not in log.read_text(encoding="utf-8")
-    finally:
-        process.kill()
-        process.wait()
+def test_serve_with_the_page_is_two_processes_that_end_together(both: Both, how: signal.Signals) -> None:
+    process, url, _ = both
+    page = child_of(process)
+    assert ask(url, "status")["result"]["pid"] == process.pid
+    os.kill(process.pid, how)
+    process.wait(timeout=_PATIENCE_S)
+    assert is_gone(page)
 
 
-def test_a_page_that_dies_takes_no_daemon_with_it(make_config: MakeConfig) -> None:
-    config = make_config()
-    config.write_text(config.read_text(encoding="utf-8") + "[web]\nport = 0\n", encoding="utf-8")
-    log = config.with_name("serve.log")
-    with log.open("wb") as said:
-        command = [str(_SCRIPT), "serve", "--camera", "demo:1", "--web", "--config", str(config)]
-        process = subprocess.Popen(command, stderr=said, cwd=config.parent)
-    try:
-        address_in(log, process)
-        os.kill(child_of(process), signal.SIGKILL)
-        with page_beside(config) as (url, _):
-            assert ask(url, "status")["result"]["pid"] == process.pid
-        process.terminate()
-        assert process.wait(timeout=_PATIENCE_S) == 0
-    finally:
-        process.kill()
-        process.wait()
+def test_a_page_that_dies_takes_no_daemon_with_it(both: Both, serve_page: ServePage) -> None:
+    process, _, log = both
+    os.kill(child_of(process), signal.SIGKILL)
+    assert ask(serve_page(log.with_name("config.toml")), "status")["result"]["pid"] == process.pid
+    process.terminate()
+    assert process.wait(timeout=_PATIENCE_S) == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +18,6 @@ from edge.protocol import VERSION
 from streams.errors import ControlError
 
 if TYPE_CHECKING:
-    from edge.daemon import PatientHandler
     from edge.library import Library
 
 
@@ -28,15 +26,15 @@ def serve(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Read frames from demo[:SEED] (a synthetic performer), zmq, replay:PATH, webcam[:N], video:FILE "
-            "or k4a[:FILE.mkv]. Default: the config's camera.",
+            help="Read frames from demo[:SEED] (a synthetic performer), zmq, replay:PATH, k4a or k4a:FILE.mkv. "
+            "Default: the config's camera.",
         ),
     ] = None,
     config: ConfigOption = None,
     page: Annotated[
         bool, typer.Option("--web", help="Serve the page too, in a process of its own. See `crossglg-edge web`.")
     ] = False,
-    once: Annotated[bool, typer.Option("--once", help="Play a file once instead of forever.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Play a replay once instead of forever.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Run the daemon: read a camera, recognize enrolled actions, publish events."""
@@ -44,18 +42,12 @@ def serve(
     from edge.library import open_library
     from streams.cameras import open_camera
 
-    handler = _log_to_stderr(logging.DEBUG if verbose else logging.INFO)
+    _log_to_stderr(logging.DEBUG if verbose else logging.INFO)
     settings = read_config(config)
     if camera is not None:
         settings = msgspec.structs.replace(settings, camera=camera)
     library = open_library(settings)
-    opened = open_camera(
-        settings.camera,
-        frames_endpoint=settings.sockets.frames,
-        loop=not once,
-        k4a=settings.k4a,
-        webcam=settings.webcam,
-    )
+    opened = open_camera(settings.camera, frames_endpoint=settings.sockets.frames, loop=not once, k4a=settings.k4a)
     try:
         daemon = Daemon(library, opened, config_path=config)
     except ControlError:
@@ -67,25 +59,16 @@ def serve(
     _introduce(library, takes_frames=opened.socket is not None)
     with page_process(config) if page else nullcontext():
         daemon.run()
-    handler.close()
-    if handler.is_stuck:
-        # Python would wait at its end for the thread that waits for the terminal.
-        os._exit(0)
 
 
-def _log_to_stderr(level: int) -> PatientHandler:
-    from edge.daemon import PatientHandler
-
+def _log_to_stderr(level: int) -> None:
     handler: logging.Handler = logging.StreamHandler()
     line = "%(asctime)s %(levelname)s %(message)s"
     if err().is_terminal:
         from rich.logging import RichHandler
 
         handler, line = RichHandler(console=err(), show_path=False), "%(message)s"
-    handler.setFormatter(logging.Formatter(line))
-    patient = PatientHandler(handler)
-    logging.basicConfig(level=level, handlers=[patient])
-    return patient
+    logging.basicConfig(level=level, format=line, handlers=[handler])
 
 
 def _introduce(library: Library, *, takes_frames: bool) -> None:

@@ -88,6 +88,7 @@ class DaemonLink:
             silent_s = None if self._heard_s is None else time.monotonic() - self._heard_s
             page = {
                 "version": VERSION,
+                "now": time.time(),
                 "is_heard": silent_s is not None and silent_s < _SILENT_S,
                 "silent_s": silent_s,
                 "control": self._control,

@@ -35,13 +35,14 @@ export function fit(canvas) {
   return { context, width, height };
 }
 
-// From meters to pixels: `across` is at the middle, `floor` near the bottom.
+// From meters to pixels: `across` is at the middle; the floor leaves room below it for what is written there.
 export function projection({ left, top, width, height, across, floor, meters }) {
-  const scale = height / meters;
+  const below = Math.min(84, 0.14 * height);
+  const scale = (height - below) / meters;
   return {
     scale,
     x: (value) => left + width / 2 + (value - across) * scale,
-    y: (value) => top + height - (value - floor + 0.12 * meters / 2) * scale,
+    y: (value) => top + height - below - (value - floor) * scale,
   };
 }
 

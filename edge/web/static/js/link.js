@@ -26,6 +26,7 @@ export class Link extends EventTarget {
   #waitMs = FIRST_WAIT_MS;
   #timer = 0;
   #heard = 0;
+  #aheadS = 0;
 
   constructor() {
     super();
@@ -38,6 +39,11 @@ export class Link extends EventTarget {
       const silent = performance.now() - this.#heard > SILENT_MS;
       if (!document.hidden && silent && this.#socket?.readyState === WebSocket.OPEN) this.#lost();
     }, 1000);
+  }
+
+  // The server's time: a phone's own clock may be minutes away from it.
+  get now() {
+    return Date.now() / 1000 - this.#aheadS;
   }
 
   start() {
@@ -75,6 +81,7 @@ export class Link extends EventTarget {
     socket.addEventListener("message", ({ data }) => {
       this.#heard = performance.now();
       const { topic, message } = JSON.parse(data);
+      if (topic === "page") this.#aheadS = Date.now() / 1000 - message.now;
       const event = new CustomEvent(topic.split(".", 1)[0], { detail: message });
       event.topic = topic;
       this.dispatchEvent(event);

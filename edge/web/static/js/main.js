@@ -150,6 +150,8 @@ function troubleOf() {
 function noteOf(status) {
   if (!status) return "";
   const sources = Object.values(status.sources);
+  const camera = status.camera_process;
+  if (camera?.last_error && camera.state !== "runs") return `The camera ${camera.kind} does not run: ${camera.last_error}`;
   if (!sources.length) return "No camera has sent a frame yet";
   return sources.every(({ age_s: age }) => age > 3) ? "No frames arrive" : "Nobody is in view";
 }
@@ -164,7 +166,7 @@ const now = document.getElementById("now");
 const going = new Map();
 
 link.addEventListener("event", ({ detail: event }) => {
-  if (Date.now() / 1000 - event.heard_at > 5) return;
+  if (link.now - event.heard_at > 5) return;
   const who = `${event.source} ${event.body}`;
   if (event.type === "end") going.delete(who);
   else going.set(who, event);

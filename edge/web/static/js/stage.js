@@ -9,7 +9,7 @@ const GONE_MS = 700;
 // Skeletons come 15 times a second and are shown one step later, in between as the screen likes it.
 const STEP_MS = 1000 / 15;
 const TRAIL_MS = 900;
-const TALLEST_M = 2.25;
+const TALLEST_M = 2.1;
 const MAX_BODIES = 12;
 
 export class Stage {
@@ -101,7 +101,7 @@ export class Stage {
     const [[left, right], [low, high], [near, far]] = [range(0), range(1), range(2)];
     const { width, height } = this.#front.getBoundingClientRect();
     const wide = ((right - left + 0.5) * height) / Math.max(1, width);
-    const wanted = { x: (left + right) / 2, z: (near + far) / 2, floor: low, meters: Math.max(TALLEST_M, (high - low) * 1.15, wide) };
+    const wanted = { x: (left + right) / 2, z: (near + far) / 2, floor: low, meters: Math.max(TALLEST_M, (high - low) * 1.1, wide) };
     const ease = this.#view && !calm.matches ? 0.06 : 1;
     this.#view = {
       x: before.x + ease * (wanted.x - before.x),
@@ -130,16 +130,18 @@ function between({ joints, before, at }, now) {
   return joints.map((joint, j) => joint && before[j] && joint.map((value, k) => before[j][k] + share * (value - before[j][k])));
 }
 
-function drawTrail(context, { trail }, view, across, color, now) {
+// Where the hands were, up to where they are drawn now.
+function drawTrail(context, { trail, joints }, view, across, color, now) {
   while (trail.length && now - trail[0].at > TRAIL_MS) trail.shift();
+  const path = [...trail.slice(0, -1), { at: now, hands: HANDS.map((j) => joints[j]) }];
   context.strokeStyle = color;
-  context.lineCap = "round";
-  for (let i = 1; i < trail.length; i += 1) {
-    const fresh = 1 - (now - trail[i].at) / TRAIL_MS;
-    context.globalAlpha = 0.35 * fresh * fresh;
+  context.lineCap = "butt";
+  for (let i = 1; i < path.length; i += 1) {
+    const fresh = 1 - (now - path[i].at) / TRAIL_MS;
+    context.globalAlpha = 0.4 * fresh * fresh;
     context.lineWidth = Math.max(1, view.scale * 0.03 * fresh);
     HANDS.forEach((_, hand) => {
-      const [from, to] = [trail[i - 1].hands[hand], trail[i].hands[hand]];
+      const [from, to] = [path[i - 1].hands[hand], path[i].hands[hand]];
       if (!from || !to) return;
       context.beginPath();
       context.moveTo(view.x(across(from)), view.y(from[1]));

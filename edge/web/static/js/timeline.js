@@ -13,6 +13,7 @@ export class Timeline {
   #colors = palette();
 
   constructor(link) {
+    this.link = link;
     link.addEventListener("event", ({ detail }) => this.#take(detail));
     link.addEventListener("status", ({ detail }) => {
       // What goes on has no end yet in a daemon that was restarted.
@@ -29,13 +30,13 @@ export class Timeline {
     const start = known?.start ?? event.heard_at - Math.max(0, event.t_emit - event.t_start);
     const end = event.heard_at - Math.max(0, event.t_emit - event.t_end);
     this.#events.set(event.id, { start, end, label: event.label, score: event.score, isOver: event.type === "end" });
-    for (const [id, { end: over, isOver }] of this.#events) if (isOver && Date.now() / 1000 - over > SHOWN_S) this.#events.delete(id);
+    for (const [id, { end: over, isOver }] of this.#events) if (isOver && this.link.now - over > SHOWN_S) this.#events.delete(id);
   }
 
   #draw() {
     const { context, width, height } = fit(this.#canvas);
     if (width < 2) return;
-    const now = Date.now() / 1000;
+    const now = this.link.now;
     const shown = [...this.#events.values()].filter(({ end, isOver }) => !isOver || now - end < SHOWN_S);
     const labels = [...new Set(shown.map(({ label }) => label))].slice(-MAX_LANES);
     const x = (time) => width - MARGIN - ((now - time) / SHOWN_S) * (width - 2 * MARGIN);
@@ -44,7 +45,7 @@ export class Timeline {
     context.fillStyle = this.#colors.muted;
     context.strokeStyle = this.#colors.line;
     context.textBaseline = "alphabetic";
-    for (let s = 0; s <= SHOWN_S; s += 15) {
+    for (let s = 0; s <= SHOWN_S; s += width < 480 ? 30 : 15) {
       const at = x(now - s);
       context.beginPath();
       context.moveTo(at, 8);
@@ -56,26 +57,27 @@ export class Timeline {
     const lane = Math.min(24, (height - 30) / Math.max(1, labels.length));
     labels.forEach((label, row) => {
       const top = 10 + row * lane;
-      let last = null;
-      for (const event of shown.filter((other) => other.label === label)) {
-        const from = Math.max(MARGIN, x(event.start));
-        const to = x(event.isOver ? event.end : now);
-        if (to < MARGIN) continue;
+      const spans = shown
+        .filter((event) => event.label === label)
+        .map((event) => ({ from: Math.max(MARGIN, x(event.start)), to: x(event.isOver ? event.end : now), score: event.score }))
+        .filter(({ to }) => to > MARGIN);
+      for (const { from, to, score } of spans) {
         context.fillStyle = this.#colors.accent;
-        context.globalAlpha = 0.35 + 0.65 * Math.max(0, 2 * event.score - 1);
+        context.globalAlpha = 0.35 + 0.65 * Math.max(0, 2 * score - 1);
         context.beginPath();
         context.roundRect(from, top, Math.max(4, to - from), lane - 8, 4);
         context.fill();
         context.globalAlpha = 1;
-        last = [from, to];
       }
-      if (!last) return;
+      if (!spans.length) return;
+      // The name stands behind the newest bar, or before the oldest where there is no room.
       context.font = `600 12px ${font}`;
       context.fillStyle = this.#colors.text;
       context.textBaseline = "middle";
-      const fits = x(now) - last[1] > context.measureText(label).width + 12;
+      const end = Math.max(...spans.map(({ to }) => to));
+      const fits = x(now) - end > context.measureText(label).width + 12;
       context.textAlign = fits ? "left" : "right";
-      context.fillText(label, fits ? last[1] + 6 : last[0] - 6, top + (lane - 8) / 2);
+      context.fillText(label, fits ? end + 6 : Math.min(...spans.map(({ from }) => from)) - 6, top + (lane - 8) / 2);
     });
     if (!shown.length) {
       context.font = `13px ${font}`;
