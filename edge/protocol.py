@@ -278,7 +278,7 @@ class SourceStatus(Data, frozen=True, kw_only=True):
 
     epoch: str
     frames: Annotated[int, Meta(description="frames that were taken")]
-    fps: float
+    fps: Annotated[float, Meta(description="frames a second; 0: not known yet, or silent for `stream.takeover_s`")]
     slow: Annotated[bool, Meta(description="whether they come more slowly than `stream.min_rate_fps`")]
     age_s: Annotated[float, Meta(description="time since the last frame")]
     lost: Annotated[int, Meta(description="frames that never arrived, by gaps in `seq`")]
@@ -359,7 +359,7 @@ class StatusAnswer(Data, frozen=True, kw_only=True):
     uptime_s: float
     camera: str
     sources: dict[str, SourceStatus]
-    dropped: Annotated[dict[str, int], Meta(description="messages of no known source that were not taken, by reason")]
+    dropped: Annotated[dict[str, int], Meta(description="messages that name no source and were not taken, by reason")]
     bodies: Annotated[int, Meta(description="bodies that are followed at present")]
     bodies_refused: Annotated[int, Meta(description="bodies beyond `stream.max_bodies`")]
     bodies_without_joints: int

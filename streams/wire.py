@@ -55,6 +55,8 @@ MAX_NAME = 100
 MAX_COORDINATE_M = 100.0
 # No clock of seconds gets here in 3000 years; one of milliseconds since 1970 is beyond it.
 MAX_TIMESTAMP_S = 1e11
+# A pose estimator's peaks may exceed 1 a little; levels and percents do by more.
+_MAX_SHARE = 1.5
 # MessagePack has no larger number; a recording, which is JSON, may.
 _MAX_NUMBER = 2**64 - 1
 
@@ -220,5 +222,11 @@ def _confidence(body: BodyMessage, joints_m: npt.NDArray[np.float32], num_joints
     if isinstance(body.conf, bytes):
         return np.minimum(np.frombuffer(body.conf, np.uint8), HIGH)
     share = np.nan_to_num(np.array(body.conf, np.float64))
+    if share.max() > _MAX_SHARE:
+        raise WireError(
+            f"body {body.id}: conf has {share.max():g}, expected numbers from 0 to 1",
+            code="bad_confidence",
+            hint="Divide percents by 100; send levels, 0 to 3, as bytes.",
+        )
     levels = np.select([share <= 0, share < 1 / 3, share < 2 / 3], [NO_CONFIDENCE, LOW, MEDIUM], HIGH)
     return levels.astype(np.uint8)

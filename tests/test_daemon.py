@@ -203,6 +203,8 @@ BAD_FRAMES: dict[str, tuple[Message, str]] = {
     "a joint too many": (body(pos=bytes(26 * 12)), "bad_shape"),
     "a confidence too few": (body(conf=bytes(24)), "bad_shape"),
     "lists of another shape": (body(pos=[[0.0, 0.0]] * 25), "bad_shape"),
+    "confidence in percent": (body(conf=[99.0] * 25), "bad_confidence"),
+    "a send time of another clock": ({"t_send": 1.79e9}, "wrong_clock"),
     "a timestamp that is NaN": ({"timestamp": float("nan")}, "bad_timestamp"),
     "a timestamp that is infinite": ({"timestamp": float("inf")}, "bad_timestamp"),
     "a send time that is NaN": ({"t_send": float("nan")}, "bad_timestamp"),
@@ -262,12 +264,29 @@ def test_bytes_that_are_no_frame_are_counted(daemon: DaemonProcess, unsound: Sou
     assert (dropped_of(daemon, unsound) - before).total() == 1
 
 
-def test_a_frame_of_a_source_that_never_sent_a_good_one_is_counted_too(daemon: DaemonProcess, publish: Publish) -> None:
-    before = daemon.ask("status")["dropped"].get("unknown_layout", 0)
+def test_frames_of_a_source_that_never_sent_a_good_one_are_counted_under_its_name(
+    daemon: DaemonProcess, publish: Publish
+) -> None:
     source = publish()
     source.send(layout="mine")
-    until(lambda: daemon.ask("status")["dropped"].get("unknown_layout", 0) == before + 1)
-    assert source.name not in daemon.ask("status")["sources"]
+    source.send({0: 50 * STANDING}, timestamp=1.0)
+    until(lambda: state_of(daemon, source)["dropped"] == {"unknown_layout": 1, "not_metres": 1})
+    assert state_of(daemon, source)["frames"] == 0
+    source.send()
+    until(lambda: state_of(daemon, source)["frames"] == 1)
+    assert state_of(daemon, source)["lost"] == 0
+
+
+def test_a_source_in_centimeters_is_refused_and_the_log_says_why(
+    daemon: DaemonProcess, publish: Publish, events: EventSubscriber
+) -> None:
+    source = publish()
+    for _ in range(5):
+        source.send({0: 100 * (STANDING - STANDING[0])})
+    until(lambda: state_of(daemon, source)["dropped"] == {"not_metres": 5})
+    told = [received for received in iter(lambda: events.receive(0.2), None) if source.name in str(received)]
+    assert [topic for topic, _ in told] == ["log.warning"]
+    assert "expected 0.08 to 0.8 m; send meters (centimeters / 100)" in told[0][1]["message"]
 
 
 def test_the_first_drop_of_a_kind_is_told_in_the_log(

@@ -10,7 +10,11 @@ import pytest
 from edge.config import Stream
 from edge.live.intake import Intake
 from edge.protocol import SourceStatus
-from streams.frame import SkeletonFrame
+from streams.arrays import Array
+from streams.frame import SkeletonFrame, body_as_seen
+from streams.layouts import LAYOUTS
+from streams.performer import perform
+from streams.units import limb_length_m
 from streams.wire import encode_map
 
 
@@ -170,6 +174,19 @@ def test_a_rate_that_collapses_shows_as_slow(slow_fps: float) -> None:
     assert source_status(intake).slow
 
 
+def test_a_silent_source_has_no_rate_until_it_is_back() -> None:
+    intake = Intake(Stream(takeover_s=1.0))
+    accepted(intake, [frame(seq) for seq in range(60)])
+    assert source_status(intake, now_s=59 / 30 + 0.9).fps == 30.0
+    silent = source_status(intake, now_s=659.0)
+    assert (silent.fps, silent.slow, silent.frames) == (0.0, False, 60)
+    assert intake.accept(frame(60, 800.0), 700.0)
+    assert source_status(intake, now_s=700.1).fps > 10
+    # Frames of a time that stands still are none.
+    assert not any(intake.accept(frame(61 + i, 800.0), 700.0 + i / 30) for i in range(60))
+    assert source_status(intake, now_s=702.0).fps == 0.0
+
+
 def test_one_pause_does_not_make_a_source_slow() -> None:
     intake = Intake(Stream())
     for seq in range(100):
@@ -233,18 +250,42 @@ def test_a_source_long_silent_makes_room_for_a_new_one() -> None:
     assert "new" in sources
 
 
-def test_refused_messages_are_counted_with_their_source_or_apart() -> None:
+def test_refused_messages_are_counted_under_the_source_that_made_them_or_apart() -> None:
     intake = Intake(Stream())
     intake.accept(frame(0), 0.0)
-    intake.drop("kinect", "bad_shape")
-    intake.drop("stranger", "bad_shape")
-    intake.drop(None, "bad_message")
-    intake.drop(None, "bad_message")
-    assert source_status(intake).dropped == {"bad_shape": 1}
-    assert intake.num_dropped("kinect") == 1
-    assert intake.num_dropped("stranger") == 0
-    assert intake.status(0.0).dropped == {"bad_shape": 1, "bad_message": 2}
-    assert list(intake.status(0.0).sources) == ["kinect"]
+    for source, reason in (
+        ("kinect", "bad_shape"), ("stranger", "bad_shape"), ("stranger", "unknown_layout"), (None, "bad_message"),
+        ("a\nb", "bad_name"), ("", "bad_name"), (101 * "x", "bad_name"),
+    ):  # fmt: skip
+        intake.drop(source, reason, 1.0)
+    status = intake.status(1.5)
+    assert {name: source.dropped for name, source in status.sources.items()} == {
+        "kinect": {"bad_shape": 1},
+        "stranger": {"bad_shape": 1, "unknown_layout": 1},
+    }
+    assert status.dropped == {"bad_message": 1, "bad_name": 3}
+    stranger = status.sources["stranger"]
+    assert (stranger.frames, stranger.fps, stranger.lost, stranger.age_s) == (0, 0.0, 0, 0.5)
+    assert intake.num_dropped("stranger") == 2
+
+
+def test_a_source_whose_first_frames_were_refused_is_taken_as_soon_as_they_are_right() -> None:
+    intake = Intake(Stream(takeover_s=1.0))
+    for i in range(5):
+        intake.drop("kinect", "bad_shape", i / 30)
+    assert accepted(intake, [frame(seq) for seq in range(5, 10)], 5 / 30) == [5, 6, 7, 8, 9]
+    status = source_status(intake)
+    assert (status.epoch, status.lost, status.dropped) == ("a", 0, {"bad_shape": 5})
+
+
+def test_names_under_which_no_frame_was_right_make_room_for_one_that_is() -> None:
+    intake = Intake(Stream())
+    for i in range(100):
+        intake.drop(f"noise-{i}", "bad_message", 1.0)
+    assert len(intake.status(1.0).sources) == 64
+    assert intake.status(1.0).dropped == {"bad_message": 36}
+    assert all(intake.accept(frame(0, source=f"s{i}"), 1.1) for i in range(64))
+    assert not intake.accept(frame(0, source="one-more"), 1.2)
 
 
 def test_status_is_a_map_that_can_be_sent() -> None:
@@ -257,7 +298,7 @@ def test_a_refused_frame_is_dropped_but_not_lost_as_well() -> None:
     intake = Intake(Stream())
     for seq in range(6):
         if seq == 3:
-            intake.drop("kinect", "bad_shape")
+            intake.drop("kinect", "bad_shape", seq / 30)
         else:
             assert intake.accept(frame(seq, seq / 30), seq / 30)
     status = intake.status(0.2).sources["kinect"]
@@ -274,3 +315,80 @@ def test_a_frame_that_waited_too_long_is_dropped_and_counted_where_its_age_can_b
     assert source_status(intake).dropped == {"too_old": 3}
     assert source_status(intake).lost == 0
     assert intake.accept(replace(frame(3), clock="here:boot"), 100.2)
+
+
+def test_times_of_two_clocks_are_refused_with_both() -> None:
+    intake = Intake(Stream(), clock_name="here:boot")
+    wall = replace(frame(0, 1.79e9), t_send_s=1234.5)
+    assert not intake.accept(wall, 1234.6)
+    assert not intake.accept(replace(frame(1, 1234.5), t_send_s=1.79e9), 1234.6)
+    assert not intake.accept(replace(frame(2, 1.79e9), clock="here:boot"), 1234.6)
+    assert source_status(intake).dropped == {"wrong_clock": 3}
+    (told,) = intake.take_refusals()
+    assert (told.source, told.reason) == ("kinect", "wrong_clock")
+    assert "t_send is -1789998766 s after timestamp" in told.message
+    assert intake.take_refusals() == []
+    # One clock since 1970 is as good as another.
+    assert intake.accept(frame(3, 1.79e9), 1234.6)
+
+
+# Units
+
+STANDING = perform("wave", seed=1).joints_m[0]
+
+
+def seen(seq: int, *joints_m: Array, epoch: str = "a") -> SkeletonFrame:
+    bodies = tuple(body_as_seen(i, np.asarray(joints, np.float32)) for i, joints in enumerate(joints_m))
+    return replace(frame(seq, epoch=epoch), bodies=bodies)
+
+
+@pytest.mark.parametrize(
+    ("joints_m", "length"),
+    [
+        (100 * (STANDING - STANDING[0]), "39"),
+        (STANDING * np.float32(0.2), "0.078"),
+        (STANDING * np.float32(0.001), "0.00039"),
+        (40 * STANDING, "15.6"),
+    ],
+    ids=["centimeters from the hip", "shares of a picture", "kilometers", "inches"],
+)
+def test_what_is_not_in_meters_is_refused_by_its_limbs(joints_m: Array, length: str) -> None:
+    intake = Intake(Stream())
+    assert accepted(intake, [seen(seq, joints_m) for seq in range(30)]) == []
+    assert source_status(intake).dropped == {"not_metres": 30}
+    (told,) = intake.take_refusals()
+    assert f"arms and legs are {length}" in told.message
+    assert "centimeters / 100" in told.message
+    assert accepted(intake, [seen(seq, STANDING) for seq in range(30, 35)], 1.0) == [*range(30, 35)]
+
+
+def test_limbs_of_anybody_are_taken() -> None:
+    for share in (0.3, 0.6, 1.0, 1.4):
+        assert Intake(Stream()).accept(seen(0, STANDING * np.float32(share)), 0.0)
+
+
+def test_who_is_hardly_seen_or_beside_a_ghost_says_nothing_against_a_source() -> None:
+    hidden = 100 * STANDING.copy()
+    hidden[6:] = np.nan
+    placeholder = np.tile(np.float32([0.0, 0.5, 2.5]), (25, 1))
+    assert Intake(Stream()).accept(seen(0, hidden / 10), 0.0)
+    assert Intake(Stream()).accept(seen(0, placeholder), 0.0)
+    assert Intake(Stream()).accept(seen(0), 0.0)
+    assert Intake(Stream()).accept(seen(0, STANDING * np.float32(20), STANDING), 0.0)
+
+
+def test_a_source_in_meters_stays_so_until_its_publisher_starts_anew() -> None:
+    intake = Intake(Stream())
+    assert intake.accept(seen(0, STANDING), 0.0)
+    assert intake.accept(seen(1, STANDING * np.float32(30)), 0.1), "a glitch of the tracker"
+    assert not intake.accept(seen(0, STANDING * np.float32(30), epoch="b"), 9.0)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_limbs_of_every_layout_are_measured(name: str) -> None:
+    layout = LAYOUTS[name]
+    # Where each native joint is: that of the kinect25 joint which it stands for most.
+    joints_m = STANDING[layout.kinect25_weights.argmax(axis=0)]
+    length_m = limb_length_m(body_as_seen(0, joints_m), name)
+    assert length_m is not None
+    assert 0.2 < length_m < 0.5

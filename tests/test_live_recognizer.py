@@ -439,7 +439,7 @@ def test_what_is_refused_while_frames_are_fed_counts_in_its_place(library: Libra
 
     def read() -> Iterator[SkeletonFrame]:
         yield from frames[:2]
-        recognizer.intake.drop("cam", "bad_message")  # This was frame 2.
+        recognizer.intake.drop("cam", "bad_message", 100.0)  # This was frame 2.
         yield from frames[3:]
 
     assert len(recognizer.feed(read(), 100.0).frames) == 4

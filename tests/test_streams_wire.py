@@ -189,10 +189,10 @@ def test_confidence_may_be_bytes_or_shares_or_absent() -> None:
     assert decoded(bodies=body(conf=levels.tobytes())).bodies[0].confidence.tolist() == levels.tolist()
     beyond = decoded(bodies=body(conf=bytes([0, 1, 2, 3, 4, 255] + [0] * 19))).bodies[0].confidence
     assert beyond[:6].tolist() == [0, 1, 2, 3, HIGH, HIGH]
-    shares = [0, -1, 0.01, 0.33, 0.34, 0.66, 0.67, 1, 1e308, float("nan"), float("inf")] + [0.5] * 14
+    shares = [0, -1, 0.01, 0.33, 0.34, 0.66, 0.67, 1, 1.05, float("nan")] + [0.5] * 15
     assert decoded(bodies=body(conf=shares)).bodies[0].confidence.tolist() == [
-        NO_CONFIDENCE, NO_CONFIDENCE, LOW, LOW, MEDIUM, MEDIUM, HIGH, HIGH, HIGH, NO_CONFIDENCE, HIGH,
-        *[MEDIUM] * 14,
+        NO_CONFIDENCE, NO_CONFIDENCE, LOW, LOW, MEDIUM, MEDIUM, HIGH, HIGH, HIGH, NO_CONFIDENCE,
+        *[MEDIUM] * 15,
     ]  # fmt: skip
     joints_m = np.ones((25, 3), "<f4")
     joints_m[5, 1] = np.nan
@@ -232,6 +232,9 @@ _REFUSALS: list[tuple[str, dict[str, Any]]] = [
     ("bad_shape", {"bodies": body(pos=[[0.0, 0.0, 0.0]] * 24 + [[0.0, 0.0]])}),
     ("bad_shape", {"bodies": body(conf=bytes(24))}),
     ("bad_shape", {"bodies": body(conf=[])}),
+    ("bad_confidence", {"bodies": body(conf=[99.0] * 25)}),
+    ("bad_confidence", {"bodies": body(conf=[0.9] * 24 + [2])}),
+    ("bad_confidence", {"bodies": body(conf=[float("inf")] * 25)}),
     ("bad_timestamp", {"timestamp": float("nan")}),
     ("bad_timestamp", {"timestamp": float("-inf")}),
     ("bad_timestamp", {"t_send": float("inf")}),

@@ -6,7 +6,7 @@ from edge.cli.ask import daemon
 from edge.cli.options import ConfigOption, EndpointOption, JsonOption
 from edge.cli.terminal import escape, out, print_json, table
 from edge.config import read_config
-from edge.protocol import CameraProcess, EngineReport, ReviewStatus, Status, StatusAnswer, ask
+from edge.protocol import CameraProcess, EngineReport, ReviewStatus, SourceStatus, Status, StatusAnswer, ask
 
 _PLAIN_KEYS = (
     "version", "pid", "uptime_s", "camera", "enrolling", "bodies", "bodies_refused", "bodies_without_joints",
@@ -66,13 +66,18 @@ def _kept(review: ReviewStatus) -> str:
 def _print_sources(answer: StatusAnswer) -> None:
     rows = table("source", "frames", "fps", "last seen", "lost on the way", "dropped, by reason")
     for name, source in answer.sources.items():
-        rate = f"[red]{source.fps} (slow)[/]" if source.slow else str(source.fps)
         seen = f"{source.age_s:.1f} s ago"
         dropped = _counts(source.dropped) or "none"
-        rows.add_row(escape(name), str(source.frames), rate, seen, str(source.lost), dropped)
+        rows.add_row(escape(name), str(source.frames), _rate(source), seen, str(source.lost), dropped)
     if answer.dropped:
         rows.add_row("(unknown)", "", "", "", "", _counts(answer.dropped))
     out().print(rows)
+
+
+def _rate(source: SourceStatus) -> str:
+    if source.slow:
+        return f"[red]{source.fps} (slow)[/]"
+    return str(source.fps) if source.fps or source.frames < 2 else "[red]silent[/]"
 
 
 def _counts(by_reason: dict[str, int]) -> str:

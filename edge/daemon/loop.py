@@ -213,6 +213,8 @@ class Daemon:
         messages = self._read_camera(now_s)
         read_s = time.monotonic()
         turn = self.recognizer.feed(self._readable(messages), now_s)
+        for refused in self.recognizer.intake.take_refusals():
+            self._tell_dropped(refused.source, refused.reason, refused.message)
         if not turn.frames:
             return
         if turn.decisions and self.library.config.review.enabled:
@@ -243,9 +245,12 @@ class Daemon:
             if isinstance(message, SkeletonFrame):
                 yield message
                 continue
-            self.recognizer.intake.drop(message.source, message.reason)
-            lost = f"dropped a frame of {message.source!r} ({message.reason}): {message.message}"
-            self._warn_once(message.source, message.reason, f"{lost}; more are only counted")
+            self.recognizer.intake.drop(message.source, message.reason, time.monotonic())
+            self._tell_dropped(message.source, message.reason, message.message)
+
+    def _tell_dropped(self, source: str | None, reason: str, message: str) -> None:
+        """Tell the first frame of a source that was dropped for a reason."""
+        self._warn_once(source, reason, f"dropped a frame of {source!r} ({reason}): {message}; more are only counted")
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
