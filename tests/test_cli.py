@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pytest
 import typer.main
@@ -20,6 +22,7 @@ from typer.testing import CliRunner
 
 from edge.cli.app import add_offline_commands, app
 from edge.config import read_config
+from edge.library import open_library
 from streams.errors import ControlError, CrossGLGError, GalleryError, RecordingError
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
@@ -135,6 +138,14 @@ def demo(serve: Serve) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
 def publish_to_nobody(archive: Path, make_config: MakeConfig) -> subprocess.Popen[str]:
     """Start, beside the other tests, what waits for five seconds."""
     return start("publish", f"{archive}:0", config=make_config())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def played_once(archive: Path, make_config: MakeConfig) -> subprocess.Popen[str]:
+    """Start, beside the other tests, what plays a file to its end; the same action by somebody else is enrolled."""
+    config = make_config()
+    call("enroll", "bow", "--from", f"{archive}:bow-0", config=config)
+    return start("serve", "--camera", f"replay:{archive}:bow-1", "--once", config=config)
 
 
 # Help and configuration
@@ -568,12 +579,55 @@ def test_an_enrollment_that_fails_says_why(daemon: DaemonProcess) -> None:
     assert lines[0] == "error (no_body) nobody was seen by 'nobody'"
 
 
-def test_a_replay_that_is_played_once_is_recognized(serve: Serve, archive: Path, make_config: MakeConfig) -> None:
+def test_a_replay_is_played_again_and_again(serve: Serve, archive: Path, make_config: MakeConfig) -> None:
     config = make_config()
     call("enroll", "bow", "--from", f"{archive}:bow-0", config=config)
     daemon = serve(f"replay:{archive}:bow-1", config=config)
-    until(lambda: daemon.ask("status")["events"].get("onset"))
-    assert "onset bow of body" in daemon.log.read_text(encoding="utf-8")
+    until(lambda: daemon.ask("status")["events"].get("onset", 0) > 1)
+    log = daemon.log.read_text(encoding="utf-8")
+    assert "onset bow of body" in log
+    # One line when an event begins and one when it ends, however long it lasts.
+    assert "update bow" not in log
+    assert "In a second terminal: crossglg-edge watch. Ctrl-C stops." in log
+    assert "enroll wave" not in log
+
+
+def test_a_file_that_is_played_once_ends_with_what_was_recognized(played_once: subprocess.Popen[str]) -> None:
+    out, err = finish(played_once)
+    found = re.fullmatch(r"(\d+) frames, (\d+) decisions; 1 events: 1 bow\n", out)
+    assert found is not None, out
+    assert 60 < int(found[1]) < 150
+    assert 10 < int(found[2]) < int(found[1])
+    assert "Nothing is enrolled" not in err
+
+
+@pytest.mark.parametrize("camera", ["demo:1", "zmq", "k4a"])
+def test_what_has_no_end_is_not_played_once(make_config: MakeConfig, camera: str) -> None:
+    lines = refused("serve", "--camera", camera, "--once", config=make_config())
+    assert lines[0] == f"error (bad_config) --once plays a file to its end: {camera!r} has none"
+    assert "--camera replay:PATH" in lines[1]
+
+
+@pytest.mark.parametrize(
+    ("camera", "said", "unsaid"),
+    [
+        ("zmq", ("frames ipc://", "crossglg-edge publish FILE", "enroll LABEL"), "enroll wave"),
+        ("demo:1", ("enroll wave", "synthetic performer"), "frames ipc://"),
+        ("replay:demo.npz", ("Nothing is enrolled: crossglg-edge enroll LABEL --from FILE",), "enroll wave"),
+        ("webcam", ("enroll LABEL",), "publish FILE"),
+    ],
+)
+def test_the_hint_at_the_start_fits_the_camera(
+    make_config: MakeConfig, capsys: pytest.CaptureFixture[str], camera: str, said: tuple[str, ...], unsaid: str
+) -> None:
+    from edge.cli.serve import introduce
+
+    library = open_library(msgspec.structs.replace(read_config(make_config()), camera=camera))
+    with library.gallery:
+        introduce(library, once=False)
+    told = capsys.readouterr().err
+    assert all(text in told for text in said), told
+    assert unsaid not in told
 
 
 def test_a_daemon_is_stopped_by_its_command(serve: Serve) -> None:

@@ -70,9 +70,14 @@ _STATUS_EVERY_S = 1.0
 
 
 class Daemon:
-    """Serve one camera. All state lives here; `run` returns after `stop` or a shutdown request."""
+    """Serve one camera. All state lives here; `run` returns after `stop` or a shutdown request.
 
-    def __init__(self, library: Library, camera: Camera, *, config_path: Path | None = None) -> None:
+    With `ends_with_camera` it also returns once the camera has no frame left and the last event is told.
+    """
+
+    def __init__(
+        self, library: Library, camera: Camera, *, config_path: Path | None = None, ends_with_camera: bool = False
+    ) -> None:
         config = library.config
         self.library = library
         self.camera = camera
@@ -80,6 +85,7 @@ class Daemon:
         self.enrolling = Enrolling()
         self.recorder: RecordingWriter | None = None
         self.num_events: Counter[str] = Counter()
+        self.num_onsets: Counter[str] = Counter()
         self._events = EventPublisher(config.sockets.events)
         self._skeletons = Skeletons(self._events)
         try:
@@ -98,6 +104,7 @@ class Daemon:
         self._cpu_at = time.process_time(), self._start_s
         self._is_stopping = False
         self._camera_error: CameraError | None = None
+        self._ends_with_camera = ends_with_camera
         self._answers: OrderedDict[bytes, tuple[float, Answer | Refusal]] = OrderedDict()
         self._engine_code = ""
         self._warned: set[tuple[str | None, str]] = set()
@@ -173,7 +180,7 @@ class Daemon:
         Raises CameraError where the camera never gave a frame, and never will.
         """
         try:
-            while not self._is_stopping:
+            while not (self._is_stopping or self._is_over()):
                 now_s = time.monotonic()
                 wait_s = min(self.camera.wait_s(now_s), self._status_due_s - now_s, _LONGEST_WAIT_S)
                 ready = dict(self._poller.poll(math.ceil(max(0.0, wait_s) * 1000)))
@@ -188,6 +195,11 @@ class Daemon:
             self._close()
         if self._camera_error is not None:
             raise self._camera_error
+
+    def _is_over(self) -> bool:
+        """Whether no frame will come any more; bodies are lost, and their last events told, a second after the last."""
+        no_more = self._ends_with_camera and self.camera.wait_s(time.monotonic()) == math.inf
+        return no_more and not self.recognizer.num_bodies
 
     def _close(self) -> None:
         if self.recorder is not None:
@@ -255,8 +267,11 @@ class Daemon:
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
             self.num_events[event.type] += 1
+            self.num_onsets[event.label] += event.type == "onset"
             self._events.send(event)
-            log.info("%s %s of body %d, score %.2f", event.type, event.label, event.body, event.score)
+            # An event that lasts is told when it begins and when it ends.
+            level = logging.DEBUG if event.type == "update" else logging.INFO
+            log.log(level, "%s %s of body %d, score %.2f", event.type, event.label, event.body, event.score)
             if event.type == "end":
                 self._active.pop((event.source, event.body), None)
             else:
