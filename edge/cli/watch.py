@@ -17,6 +17,11 @@ from streams.errors import ControlError
 
 _MARKS = {"onset": "[bold green]began[/]", "update": "[dim]goes on[/]", "end": "[dim]ended[/]"}
 
+# Log lines that everybody who watches is to see.
+_LEVELS = {"warning": "yellow", "error": "bold red"}
+# So long a daemon is silent that is gone, or hangs.
+_SILENT_S = 3.0
+
 _GATES = {
     "": "told",
     "still": "rests",
@@ -32,7 +37,9 @@ def watch(
     endpoint: EndpointOption = None,
     as_json: JsonOption = False,
     seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds. Default: at Ctrl-C.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also show updates and log lines.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also show updates, and log lines that only inform.")
+    ] = False,
     scores: Annotated[
         bool, typer.Option("--scores", help="Also show the score of each action at every decision, and what stops it.")
     ] = False,
@@ -40,23 +47,22 @@ def watch(
     """Show events as they happen."""
     settings = read_config(config, endpoint)
     _tell_enrolled(settings, quiet=as_json)
-    topics = ("event.", *(("log.",) if everything else ()), *(("scores.",) if scores else ()))
-    events = EventSubscriber(settings.sockets.events, topics)
+    topics = ("event.", "log.", "status.", *(("scores.",) if scores else ()))
+    events, heard = EventSubscriber(settings.sockets.events, topics), _Heard()
     end_s = time.monotonic() + seconds if seconds is not None else float("inf")
     try:
         while (left_s := end_s - time.monotonic()) > 0:
             received = events.receive(min(left_s, 1.0))
+            heard.tell(is_message=received is not None)
             if received is None:
                 continue
             topic, message = received
+            if topic.startswith("status.") or (as_json and topic.startswith("log.") and not everything):
+                continue
             if as_json:
                 print_json({"topic": topic, **message})
-            elif topic.startswith("log."):
-                say(f"[dim]{escape(message['level'])}[/] {escape(message['message'])}")
-            elif topic.startswith("scores."):
-                say(_scores(message))
-            elif everything or message["type"] != "update":
-                say(_line(message))
+            elif line := _line(topic, message, everything=everything):
+                say(line)
     except KeyboardInterrupt:
         return
     finally:
@@ -73,11 +79,46 @@ def _tell_enrolled(config: Config, *, quiet: bool) -> None:
             note(f"[yellow]{escape(error.message)}; waiting for one[/]")
 
 
-def _line(event: dict[str, Any]) -> str:
+class _Heard:
+    """Say once that a daemon which was heard is silent, and once that it is back; its status comes every second."""
+
+    def __init__(self) -> None:
+        self._heard_s: float | None = None
+        self._is_lost = False
+
+    def tell(self, *, is_message: bool) -> None:
+        now_s = time.monotonic()
+        if is_message:
+            if self._is_lost:
+                note("[dim]the daemon is there again[/]")
+            self._heard_s, self._is_lost = now_s, False
+        elif self._heard_s is not None and not self._is_lost and now_s - self._heard_s > _SILENT_S:
+            self._is_lost = True
+            note(f"[yellow]the daemon was not heard for {_SILENT_S:g} s; waiting for it[/]")
+
+
+def _line(topic: str, message: dict[str, Any], *, everything: bool) -> str:
+    """Return the line that a message is shown as, "" for one that is not: updates, and log lines that only inform."""
+    if topic.startswith("log."):
+        level = message["level"]
+        color = _LEVELS.get(level, "dim")
+        return f"[{color}]{escape(level)}[/] {escape(message['message'])}" if everything or level in _LEVELS else ""
+    if topic.startswith("scores."):
+        return _scores(message)
+    return _event(message) if everything or message["type"] != "update" else ""
+
+
+def _event(event: dict[str, Any]) -> str:
+    """Return a line about an event: its score, and on the scale of `threshold get` its distance and threshold.
+
+    An event that ends since nobody is seen any more has no decision that took time.
+    """
+    latency_ms = event["latency_ms"]["total"]
     return (
         f"{time.strftime('%H:%M:%S')} {_MARKS[event['type']]} [bold]{escape(event['label'])}[/]  "
-        f"score {event['score']:.2f}, body {event['body']} of {escape(event['source'])}, "
-        f"{event['t_end'] - event['t_start']:.1f} s, latency {event['latency_ms']['total']:.1f} ms"
+        f"score {event['score']:.2f} ({event['distance']:.2f} of {event['threshold_distance']:.2f}), "
+        f"body {event['body']} of {escape(event['source'])}, {event['t_end'] - event['t_start']:.1f} s"
+        f"{f', latency {latency_ms:.1f} ms' if latency_ms else ''}"
     )
 
 
