@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import re
@@ -24,6 +25,8 @@ DEFAULT_PATH = platformdirs.user_config_path(_APP) / "config.toml"
 _ENDPOINT = re.compile(r"tcp://[^\s/]+:(\d{1,5}|\*)|(?!tcp:)[a-z]+://\S.*")
 
 
+# As msgspec has it.
+_UNKNOWN_KEY = re.compile(r"unknown field `(?P<key>[^`]+)`(?: - at `\$\.(?P<section>\w+)`)?")
 _EXPECTED_ENDPOINT = "expected an endpoint such as tcp://127.0.0.1:5562 or ipc:///run/crossglg/control"
 
 
@@ -270,8 +273,26 @@ def _read_file(path: Path | None) -> Config:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise ConfigError(
-            f"{path}: {error}", hint="`crossglg-edge config` prints every key with its meaning and default."
+            f"{path}: {error}",
+            hint=f"{_guess(str(error))}`crossglg-edge config` prints every key with its meaning and default.",
         ) from error
+
+
+def _guess(problem: str) -> str:
+    """Return which key was probably meant, "" where none is near or the problem is another."""
+    found = _UNKNOWN_KEY.search(problem)
+    if found is None:
+        return ""
+    key, name = found["key"], found["section"] or ""
+    of_section = {"": (*Config.__struct_fields__,)}
+    for field in msgspec.structs.fields(Config):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            of_section[field.name] = field.type.__struct_fields__
+    near = difflib.get_close_matches(key, of_section.get(name, ()), n=1)
+    if near:
+        return f"Did you mean `{near[0]}`? "
+    elsewhere = [f"[{section}]" for section, keys in of_section.items() if section and key in keys]
+    return f"`{key}` belongs to {' or '.join(elsewhere)}. " if elsewhere else ""
 
 
 def config_toml(config: Config) -> str:

@@ -124,7 +124,7 @@ class RecordingWriter:
             raise RecordingError(
                 f"{path} exists already",
                 code="exists",
-                hint="Choose another name, or allow it to be overwritten.",
+                hint="Choose another name, or replace the file with --overwrite (overwrite: true).",
             ) from error
         except OSError as error:
             raise RecordingError(

@@ -188,3 +188,22 @@ def test_every_number_has_limits_that_infinity_and_nan_do_not_pass(path: Path) -
         section, name = key.split(".")
         for value in ("inf", "-inf", "nan"):
             assert f"$.{key}" in refused(path, f"[{section}]\n{name} = {value}").message
+
+
+@pytest.mark.parametrize(
+    ("text", "guess"),
+    [
+        ("[events]\nmin_scor = 0.5\n", "Did you mean `min_score`? "),
+        ("cammera = 'zmq'\n", "Did you mean `camera`? "),
+        ("[event]\nhits = 2\n", "Did you mean `events`? "),
+        ("hits = 2\n", "`hits` belongs to [events]. "),
+        ("[events]\nmax_age_s = 2\n", "`max_age_s` belongs to [stream]. "),
+        ("[events]\nqqq = 2\n", ""),
+        ("[events]\nhits = 'two'\n", ""),
+    ],
+)
+def test_a_key_that_is_misspelt_or_misplaced_is_told_with_the_one_that_is_meant(
+    path: Path, text: str, guess: str
+) -> None:
+    hint = refused(path, text).hint
+    assert hint == f"{guess}`crossglg-edge config` prints every key with its meaning and default."

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge.cli.ask import daemon
 from edge.cli.options import ConfigOption
 from edge.cli.terminal import clock_progress, escape, note, say
-from edge.config import read_config
+from edge.config import Config, read_config
+from edge.protocol import Status, ask
 from streams.errors import ControlError
 
 if TYPE_CHECKING:
@@ -38,14 +40,31 @@ def publish(
     publisher = FramePublisher(settings.sockets.frames)
     try:
         if not publisher.wait_for_subscriber(5.0):
-            raise ControlError(
-                f"no daemon takes frames at {settings.sockets.frames} within 5 s",
-                hint="Start one with `crossglg-edge serve --camera zmq`.",
-            )
+            raise _nobody_listens(settings)
         num_frames = _send(publisher, pace_frames(repeat_frames(spec, loop=loop), speed=speed, source=source))
     finally:
         publisher.close()
     say(f"{num_frames} frames sent")
+
+
+def _nobody_listens(config: Config) -> ControlError:
+    """Return why nobody takes frames: no daemon runs, or one that has another camera."""
+    start = "Start one with `crossglg-edge serve --camera zmq`."
+    nobody = f"no daemon takes frames at {config.sockets.frames} within 5 s"
+    try:
+        with daemon(config, timeout_s=1.0) as client:
+            camera = ask(client, Status()).camera
+    except ControlError:
+        return ControlError(nobody, hint=start)
+    if camera == "zmq":
+        return ControlError(
+            nobody, hint="A daemon runs and waits for frames: give both the same [sockets] frames in the config."
+        )
+    return ControlError(
+        f"{nobody}: the one that runs takes them from --camera {camera}",
+        code="other_camera",
+        hint=f"Stop it with `crossglg-edge stop`. {start}",
+    )
 
 
 def _tell_recording(path: Path) -> None:

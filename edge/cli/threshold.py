@@ -15,6 +15,12 @@ from streams.errors import ControlError
 
 _ORIGINS = {"bundle": "the model", "hand": "hand", "rates": "the model's rates", "negatives": "your movement"}
 
+# What the columns mean: each new action has the same numbers, and they say nothing of it yet.
+_RATES = (
+    "threshold: the largest distance of a match, so less is stricter; false alarms/h and missed: what the model's "
+    "rates expect of it, from one example each of other actions and people. Your own action may do better or worse"
+)
+
 threshold = typer.Typer(no_args_is_help=True, help="Set how near a match must be, by false alarms per hour or by hand.")
 
 
@@ -103,6 +109,8 @@ def _print_thresholds(answer: ThresholdAnswer, *, as_json: bool) -> None:
             label.negatives,
         )
     out().print(rows)
+    if any(label.missed is not None for label in answer.labels):
+        say(f"[dim]{_RATES}[/]")
     for label in answer.labels:
         if label.warning:
             say(f"[yellow][bold]{escape(label.label)}[/]: {escape(label.warning)}[/]")
