@@ -125,12 +125,17 @@ def _export_bundle(source: Path | None, to: Target, out: Path | None, compute_ca
         from export.engines import triton
 
         _, model = triton.write_triton_repository(source, folder)
-        console.print(f"{model}: the model {info.name}, sha256 {info.onnx_sha256[:12]}...", soft_wrap=True)
+        console.print(
+            f"{model}: the model {info.name}, sha256 {info.onnx_sha256[:12]}...", soft_wrap=not console.is_terminal
+        )
         return
     path = _write_engine(info, bundle, to, folder, compute_capabilities, console)
     about = engine_file.read(path)
     size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
-    console.print(f"{path}: {size / 1e6:.2f} MB, {about.precision}; what it is for: {path.name}.json", soft_wrap=True)
+    console.print(
+        f"{path}: {size / 1e6:.2f} MB, {about.precision}; what it is for: {path.name}.json",
+        soft_wrap=not console.is_terminal,
+    )
     if about.parity is None:
         console.print("it runs on a GPU only: there it is compared with ONNX Runtime before its first use")
     else:
@@ -138,7 +143,7 @@ def _export_bundle(source: Path | None, to: Target, out: Path | None, compute_ca
         console.print(
             f"against {parity.against} in fp32: cosine {parity.cosine:.7f}, largest error {parity.largest:.1e}, "
             f"relative error of the features {parity.features:.1e}",
-            soft_wrap=True,
+            soft_wrap=not console.is_terminal,
         )
 
 
@@ -151,7 +156,10 @@ def _export_words(source: Path | None, out: Path | None, calibrate: list[Path]) 
 
     info = add_words(source, calibrate, out)
     console = Console(stderr=True)
-    console.print(f"{out}: the bundle {info.name} with words, sha256 {info.words_sha256[:12]}...", soft_wrap=True)
+    console.print(
+        f"{out}: the bundle {info.name} with words, sha256 {info.words_sha256[:12]}...",
+        soft_wrap=not console.is_terminal,
+    )
 
 
 def _write_engine(
@@ -215,7 +223,7 @@ def _make_bundle(
 
         def report(phase: Phase, done: int, total: int) -> None:
             if not done:
-                console.print(f"{_PHASES[phase]} ...", soft_wrap=True)
+                console.print(f"{_PHASES[phase]} ...", soft_wrap=not console.is_terminal)
             progress.update(task, description=_PHASES[phase], completed=done, total=total or None)
 
         if (source / "bundle.json").is_file():
@@ -227,11 +235,11 @@ def _make_bundle(
     info = made.info
     console.print(
         f"{out}: {info.parameters:,} parameters, sha256 {info.onnx_sha256[:12]}..., {info.score_curve.source}",
-        soft_wrap=True,
+        soft_wrap=not console.is_terminal,
     )
     if made.no_words:
-        console.print(f"no words: {made.no_words}", soft_wrap=True)
+        console.print(f"no words: {made.no_words}", soft_wrap=not console.is_terminal)
     if info.rates is None:
-        console.print(f"no rates of false alarms: {made.no_rates}", soft_wrap=True)
+        console.print(f"no rates of false alarms: {made.no_rates}", soft_wrap=not console.is_terminal)
     else:
-        console.print(f"rates of false alarms: {info.rates.source}", soft_wrap=True)
+        console.print(f"rates of false alarms: {info.rates.source}", soft_wrap=not console.is_terminal)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import pty
 import re
 import signal
 import sqlite3
 import subprocess
 import sys
+import termios
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -18,9 +22,11 @@ import msgspec
 import numpy as np
 import pytest
 import typer.main
+from rich.console import Console
 from typer.testing import CliRunner
 
 from edge.cli.app import add_offline_commands, app
+from edge.cli.doctor import Finding, print_findings
 from edge.config import read_config
 from edge.library import open_library
 from streams.errors import ControlError, CrossGLGError, GalleryError, RecordingError
@@ -141,6 +147,16 @@ def publish_to_nobody(archive: Path, make_config: MakeConfig) -> subprocess.Pope
 
 
 @pytest.fixture(scope="module", autouse=True)
+def publish_to_another_camera(
+    demo: tuple[subprocess.Popen[str], subprocess.Popen[str]], archive: Path
+) -> subprocess.Popen[str]:
+    """Start, beside the other tests, what finds a daemon that takes no frames."""
+    args = demo[0].args
+    assert isinstance(args, list)
+    return start("publish", f"{archive}:0", config=Path(str(args[-1])))
+
+
+@pytest.fixture(scope="module", autouse=True)
 def played_once(archive: Path, make_config: MakeConfig) -> subprocess.Popen[str]:
     """Start, beside the other tests, what plays a file to its end; the same action by somebody else is enrolled."""
     config = make_config()
@@ -227,6 +243,52 @@ def test_the_doctor_finds_what_is_there_and_what_is_not(
 
 
 # Refusals
+
+
+def test_the_doctor_cuts_nothing_off_and_calls_what_is_optional_so() -> None:
+    long = "of a model that is not here, which nothing can be done about, " * 3
+    findings = [
+        Finding(what="numpy", state="ok", found="2.4.6"),
+        Finding(what="openvino", state="missing", found="not installed", remedy=long, command="pip install 'a[b]'"),
+        Finding(what="words", state="missing", found="none", remedy="`crossglg-edge setup words` sets it up, once."),
+        Finding(what="model", state="broken", found="x" * 100),
+    ]
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, no_color=True)
+    print_findings(console, findings)
+    printed = re.sub(r"\x1b\[[\d;]*m", "", console.file.getvalue())  # type: ignore[attr-defined]
+    lines = [line.rstrip() for line in printed.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert "…" not in printed
+    assert {"           pip install 'a[b]'", "           crossglg-edge setup words"} <= {*lines}
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == [
+        "ok",
+        "optional",
+        "optional",
+        "broken",
+        "1",
+    ]
+    assert lines[-1] == "1 broken; 2 optional, not set up"
+    assert " ".join(printed.split()).count("nothing can be done about") == 3
+
+
+def test_a_terminal_breaks_lines_between_words_and_a_pipe_nowhere(make_config: MakeConfig) -> None:
+    config = make_config()
+    _, whole = finish(start("status", config=config), 3)
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (24, 40))
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | {"NO_COLOR": "1"}
+    process = subprocess.Popen(
+        [SCRIPT, "status", "--config", str(config)], stderr=follower, env={**environment, "TERM": "xterm"}
+    )
+    os.close(follower)
+    process.wait(timeout=60)
+    shown = re.sub(r"\x1b\[[\d;]*m", "", os.read(leader, 10_000).decode())
+    os.close(leader)
+    lines = [line.rstrip() for line in shown.splitlines()]
+    words = " ".join(lines).split()
+    assert "Start one with `crossglg-edge serve`," in whole
+    assert " ".join(words[-10:]) == " ".join(whole.split()[-10:])
+    assert all(len(line) <= 40 for line in lines if "/" not in line)
 
 
 def test_without_a_daemon_the_exit_code_is_three(make_config: MakeConfig) -> None:
@@ -501,8 +563,9 @@ def test_a_recorded_camera_can_be_published_and_enrolled_from(daemon: DaemonProc
     assert said == f"{summary.num_frames} frames in {path}\n"
     assert 90 <= summary.num_frames <= 103
     assert summary.complete
-    with pytest.raises(RecordingError, match="exists already"):
+    with pytest.raises(RecordingError, match="exists already") as refusal:
         call("record", path, "--camera", "demo", config=daemon.config)
+    assert "--overwrite" in refusal.value.hint
 
     squat = read_json("enroll", "squat", "--from", path, config=daemon.config)
     assert 1.2 < squat["duration_s"] < 2.6
@@ -541,14 +604,50 @@ def test_what_a_clip_shows_is_recognized_and_watched(daemon: DaemonProcess, arch
     line = for_people.stdout.readline()
     while " ended raise_arms" not in line:
         line = for_people.stdout.readline()
-    assert " ended raise_arms  score 0.9" in line
-    assert ", body 0 of demo, " in line
+    # Distance and threshold are on the scale of `threshold get`.
+    found = re.search(r" ended raise_arms  score 0\.9\d \((0\.\d\d) of (0\.\d\d)\), body 0 of demo, ", line)
+    assert found is not None, line
+    assert float(found[1]) < float(found[2])
+    (threshold,) = (
+        label
+        for label in read_json("threshold", "get", config=daemon.config)["labels"]
+        if label["label"] == "raise_arms"
+    )
+    assert threshold["distance"] == pytest.approx(end["threshold_distance"])
+    assert "latency 0.0" not in line
 
     for process in (for_scripts, for_people, publishing):
         process.send_signal(signal.SIGINT)
     finish(for_scripts)
     finish(for_people)
     assert finish(publishing)[0].endswith(" frames sent\n")
+
+
+def test_who_watches_is_told_of_warnings_of_a_daemon_that_is_gone_and_of_one_that_is_back(
+    serve: Serve, make_config: MakeConfig
+) -> None:
+    config = make_config()
+    daemon = serve("zmq", config=config)
+    watching = start("watch", config=config)
+    assert watching.stderr is not None
+    assert watching.stdout is not None
+    assert "waiting for events" in watching.stderr.readline()
+    # As a program does that starts an enrollment and looks no further.
+    until(
+        lambda: daemon.ask("enroll.start", label="ghost", source="nobody", countdown_s=0) and _told(watching, "ghost")
+    )
+    daemon.process.kill()
+    assert watching.stderr.readline() == "the daemon was not heard for 3 s; waiting for it\n"
+    serve("zmq", config=config)
+    assert watching.stderr.readline() == "the daemon is there again\n"
+    watching.send_signal(signal.SIGINT)
+    finish(watching)
+
+
+def _told(watching: subprocess.Popen[str], label: str) -> bool:
+    assert watching.stdout is not None
+    line = watching.stdout.readline()
+    return line.startswith("warning enrollment of") and label in line and "(no_body)" in line
 
 
 def test_a_recording_by_the_daemon_ends_with_the_command(daemon: DaemonProcess, archive: Path, tmp_path: Path) -> None:
@@ -644,6 +743,15 @@ def test_publishing_to_nobody_is_refused(publish_to_nobody: subprocess.Popen[str
     _, err = finish(publish_to_nobody, 3)
     assert "no daemon takes frames at ipc://" in err
     assert "crossglg-edge serve --camera zmq" in err
+
+
+def test_publishing_to_a_daemon_with_another_camera_names_that_camera(
+    publish_to_another_camera: subprocess.Popen[str],
+) -> None:
+    _, err = finish(publish_to_another_camera, 2)
+    assert err.startswith("error (other_camera) no daemon takes frames at ipc://")
+    assert "the one that runs takes them from --camera demo:2\n" in err
+    assert "Stop it with `crossglg-edge stop`." in err
 
 
 def test_the_demo_enrols_a_wave_and_recognizes_the_next_persons(

@@ -6,10 +6,11 @@ import dataclasses
 import importlib.util
 import json
 import platform
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,55 +28,75 @@ from edge.protocol import VERSION, Ping, ask
 from streams.errors import ControlError, CrossGLGError, EngineError, GalleryError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from edge.model import BundleInfo
     from edge.model.engines import engine_file
     from streams.sockets import ControlServer, EventPublisher, FrameSubscriber
 
 # What the engines need: tried in a process of its own, since a broken native library may crash the one that loads it.
 _LIBRARIES: tuple[dict[str, str], ...] = (
-    {"name": "onnxruntime", "remedy": "pip install onnxruntime"},
+    {"name": "onnxruntime", "remedy": "the engine that ships with the package", "command": "pip install onnxruntime"},
     {
         "name": "openvino",
         "code": "from edge.model.engines.open_vino import import_openvino; print(import_openvino().__version__)",
-        "remedy": "the CPU in bf16: pip install 'crossglg-edge[openvino]'",
+        "remedy": "the CPU in bf16",
+        "command": "pip install 'crossglg-edge[openvino]'",
     },
-    {"name": "tensorrt", "remedy": "NVIDIA GPUs: pip install tensorrt; on a Jetson, JetPack's python3-libnvinfer"},
-    {"name": "tensorrt-rtx", "module": "tensorrt_rtx", "remedy": "NVIDIA RTX GPUs: pip install tensorrt-rtx"},
+    {
+        "name": "tensorrt",
+        "remedy": "NVIDIA GPUs; on a Jetson it is JetPack's python3-libnvinfer",
+        "command": "pip install tensorrt",
+    },
+    {
+        "name": "tensorrt-rtx",
+        "module": "tensorrt_rtx",
+        "remedy": "NVIDIA RTX GPUs",
+        "command": "pip install tensorrt-rtx",
+    },
     {
         "name": "torch-tensorrt",
         "module": "torch_tensorrt",
-        "remedy": "only for export --to torch-tensorrt, with a CUDA build of torch: pip install torch-tensorrt",
+        "remedy": "only for export --to torch-tensorrt, with a CUDA build of torch",
+        "command": "pip install torch-tensorrt",
     },
     {
         "name": "cuda-bindings",
         "module": "cuda",
         "code": "import cuda.bindings as c; from cuda.bindings import driver as d; r, = d.cuInit(0)\n"
         "assert not r, r\nprint(f'{c.__version__}, {d.cuDeviceGetCount()[1]} GPU')",
-        "remedy": "NVIDIA GPUs, with their driver: pip install cuda-bindings",
+        "remedy": "NVIDIA GPUs, with their driver",
+        "command": "pip install cuda-bindings",
     },
     {
         "name": "pycuda",
         "code": "import pycuda, pycuda.driver as d; d.init(); print(f'{pycuda.VERSION_TEXT}, {d.Device.count()} GPU')",
-        "remedy": "instead of cuda-bindings, built with the CUDA toolkit: pip install pycuda",
+        "remedy": "instead of cuda-bindings, built with the CUDA toolkit",
+        "command": "pip install pycuda",
     },
     {
         "name": "tritonclient",
         "code": "import tritonclient.grpc; from importlib.metadata import version; print(version('tritonclient'))",
-        "remedy": "engine = \"oip://...\": pip install 'crossglg-edge[oip]'",
+        "remedy": 'an encoder on an inference server, engine = "oip://..."',
+        "command": "pip install 'crossglg-edge[oip]'",
     },
 )
 _TIMEOUT_S = 60.0
-_MARKS = {"ok": "[green]ok[/]", "missing": "[yellow]missing[/]", "broken": "[bold red]broken[/]"}
+# A command within a hint.
+_COMMAND = re.compile(r"`((?:crossglg-edge|pip) [^`]+)`")
+# All that may be missing is optional: what is needed is broken without it.
+_MARKS = {"ok": "[green]ok[/]", "missing": "[yellow]optional[/]", "broken": "[bold red]broken[/]"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Say what was looked at, what was found, and what to do about it."""
+    """Say what was looked at, what was found, what it is for or what to do, and the command that does it."""
 
     what: str
     state: Literal["ok", "missing", "broken"]
     found: str
     remedy: str = ""
+    command: str = ""
 
     def as_dict(self) -> dict[str, str]:
         """Return it as it stands in the JSON."""
@@ -88,12 +109,25 @@ def doctor(config: ConfigOption = None, endpoint: EndpointOption = None, as_json
     if as_json:
         print_json([finding.as_dict() for finding in findings])
     else:
-        rows = table("", "what", "found", "what to do")
-        for finding in findings:
-            rows.add_row(_MARKS[finding.state], finding.what, escape(finding.found), escape(finding.remedy))
-        out().print(rows)
+        print_findings(out(), findings)
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(ExitCode.BAD_NEWS)
+
+
+def print_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """Print what was found, each command on a line of its own, and nothing cut off, however narrow the terminal is."""
+    rows = table("", "", show_header=False, box=None, padding=(0, 1, 0, 0))
+    rows.columns[1].overflow = "fold"
+    for finding in findings:
+        rows.add_row(_MARKS[finding.state], f"[bold]{escape(finding.what)}[/]: {escape(finding.found)}")
+        if finding.remedy:
+            rows.add_row("", escape(finding.remedy))
+        for command in (finding.command, *_COMMAND.findall(finding.remedy)):
+            if command:
+                rows.add_row("", f"  [cyan]{escape(command)}[/]")
+    console.print(rows, highlight=False)
+    states = [finding.state for finding in findings]
+    console.print(f"{states.count('broken') or 'nothing'} broken; {states.count('missing')} optional, not set up")
 
 
 def examine(config_path: Path | None, endpoint: str | None = None) -> list[Finding]:
@@ -109,7 +143,7 @@ def examine(config_path: Path | None, endpoint: str | None = None) -> list[Findi
             f"{VERSION}, Python {platform.python_version()}, {platform.machine()} {sys.platform}",
         ),
         *(_package(name) for name in ("numpy", "pyzmq", "msgspec", "mcap")),
-        _package("torch", "only for training: pip install 'crossglg-edge[train]'"),
+        _package("torch", "only for training", "pip install 'crossglg-edge[train]'"),
         _ok("config", str(path) if path.exists() else f"defaults; {path} would be read"),
         *(_loaded(**library) for library in _LIBRARIES),
         _apart("TensorRT engine", "tensorrt_engine", config_path),
@@ -124,25 +158,28 @@ def _ok(what: str, found: str) -> Finding:
     return Finding(what=what, state="ok", found=found)
 
 
-def _package(name: str, remedy: str | None = None) -> Finding:
+def _package(name: str, remedy: str = "", command: str = "") -> Finding:
+    """Return whether a package is installed; one that has no remedy is needed."""
     try:
         return _ok(name, version(name))
     except PackageNotFoundError:
-        state: Literal["missing", "broken"] = "broken" if remedy is None else "missing"
-        return Finding(what=name, state=state, found="not installed", remedy=remedy or f"pip install {name}")
+        state: Literal["missing", "broken"] = "missing" if remedy else "broken"
+        command = command or f"pip install {name}"
+        return Finding(what=name, state=state, found="not installed", remedy=remedy, command=command)
 
 
-def _loaded(*, name: str, remedy: str, module: str = "", code: str = "") -> Finding:
+def _loaded(*, name: str, remedy: str, command: str, module: str = "", code: str = "") -> Finding:
     """Say whether a library can be loaded, and which version it is; "missing" also where it is broken, as others serve.
 
     `code` prints the version; without it, that of `module`.
     """
     module = module or name
     if importlib.util.find_spec(module) is None:
-        return Finding(what=name, state="missing", found="not installed", remedy=remedy)
+        return Finding(what=name, state="missing", found="not installed", remedy=remedy, command=command)
     printed, reason = _printed(code or f"import {module}; print({module}.__version__)")
     if reason:
-        return Finding(what=name, state="missing", found=f"installed, but cannot be used: {reason}", remedy=remedy)
+        found = f"installed, but cannot be used: {reason}"
+        return Finding(what=name, state="missing", found=found, remedy=remedy, command=command)
     return _ok(name, printed)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from edge.cli.ask import daemon
 from edge.cli.exit_codes import ExitCode
-from edge.cli.terminal import err, escape, note
+from edge.cli.terminal import err, escape, note, print_line
 from edge.config import Config
 from edge.protocol import (
     EnrollCancel,
@@ -75,7 +75,7 @@ def guide(
     """
     started = ask(client, start)
     if started.cued and not quiet:
-        console.print(f"[dim]the synthetic performer will do {escape(started.label)} for you[/]", soft_wrap=True)
+        print_line(console, f"[dim]the synthetic performer will do {escape(started.label)} for you[/]")
     words = _WORDS if start.negative_s is None else _WORDS_NEGATIVE
     beeper = _Beeper(console, quiet=quiet)
     with _progress(console, quiet=quiet) as progress:
@@ -134,7 +134,7 @@ def confirmed(console: Console, preview: Preview) -> bool:
     """
     from rich.prompt import Confirm
 
-    console.print(f"captured {summary(preview)}", soft_wrap=True, highlight=False)
+    print_line(console, f"captured {summary(preview)}")
     return Confirm.ask("Store it?", console=console, default=preview.similar is None)
 
 

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-# Lines stay lines in a pipe, and only our own markup has colors.
-_PLAIN: Any = {"soft_wrap": True, "highlight": False}
-
 
 @functools.cache
 def out() -> Console:
@@ -43,12 +40,22 @@ def escape(text: str) -> str:
 
 def say(markup: str) -> None:
     """Print a line of rich markup, the answer."""
-    out().print(markup, **_PLAIN)
+    print_line(out(), markup)
 
 
 def note(markup: str) -> None:
     """Print a line of rich markup to stderr, beside the answer."""
-    err().print(markup, **_PLAIN)
+    print_line(err(), markup)
+
+
+def print_line(console: Console, markup: str) -> None:
+    """Print a line: between words a terminal breaks it, and in a pipe it stays one. Only our own markup has colors."""
+    console.print(markup, soft_wrap=not console.is_terminal, highlight=False)
+
+
+def print_whole(markup: str) -> None:
+    """Print a line that nothing breaks, such as a command to copy."""
+    out().print(markup, soft_wrap=True, highlight=False)
 
 
 def print_json(value: object) -> None:

@@ -152,9 +152,9 @@ def _print_table(found: Comparison, rows: list[Row]) -> None:
     console.print(table)
     for row in rows:
         for note in dict.fromkeys(note for n in columns for note in found.cells[row.name, n].notes):
-            console.print(f"{escape(row.title)}: {escape(note)}", soft_wrap=True)
+            console.print(f"{escape(row.title)}: {escape(note)}", soft_wrap=not console.is_terminal)
     for note in found.notes:
-        console.print(escape(note), soft_wrap=True)
+        console.print(escape(note), soft_wrap=not console.is_terminal)
 
 
 def _percent(cell: Cell) -> str:

@@ -76,7 +76,9 @@ def describe(
             def on_retry(action: str, reason: str) -> None:
                 nonlocal num_retries
                 num_retries += 1
-                progress.console.print(f"{escape(action)}: asking again: {escape(reason)}", soft_wrap=True)
+                progress.console.print(
+                    f"{escape(action)}: asking again: {escape(reason)}", soft_wrap=not console.is_terminal
+                )
 
             failed = describe_actions(
                 wanted, chat, folder, layout_by_name(layout),

@@ -44,4 +44,4 @@ def embed_texts(
         path = write_text_features(
             llm, text_encoder, lambda done, total: progress.update(task, completed=done, total=total)
         )
-    console.print(f"{escape(str(path))}: {path.stat().st_size / 1e3:,.0f} kB", soft_wrap=True)
+    console.print(f"{escape(str(path))}: {path.stat().st_size / 1e3:,.0f} kB", soft_wrap=not console.is_terminal)

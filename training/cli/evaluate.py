@@ -340,10 +340,10 @@ def _print_table(encoder: str, kind: str, results: list[Result], mean: dict[str,
             against = (
                 f"{100 * gain.accuracy:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) against encoder, draw by draw"
             )
-            console.print(f"{escape(result.name)}: {method} {against}", soft_wrap=True)
+            console.print(f"{escape(result.name)}: {method} {against}", soft_wrap=not console.is_terminal)
         used = [f"{result.ways_used:.1f} classes enrolled in the mean draw"]
         for note in (*(used if result.ways_used != result.ways else ()), *result.notes):
-            console.print(f"{escape(result.name)}: {escape(note)}", soft_wrap=True)
+            console.print(f"{escape(result.name)}: {escape(note)}", soft_wrap=not console.is_terminal)
 
 
 def _percent(score: Score) -> str:

@@ -56,7 +56,8 @@ def explain(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{out} cannot be made: {error.strerror}", hint="Choose another --out.") from error
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, highlight=False)
+    console.soft_wrap = not console.is_terminal
     num_clips = sum(map(len, clips.values()))
     with Progress(console=console) as progress:
         task = progress.add_task("looking", total=num_clips * len(runs))

@@ -72,7 +72,8 @@ def _prepare(
             progress.update(task, completed=done, total=total)
 
         prepared = prepare_archives(parts, read, out, joints=joints, fps=fps, report=report)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(highlight=False)
+    console.soft_wrap = not console.is_terminal
     for part in prepared:
         lost = f", {len(part.without_body)} files without a body left out" if part.without_body else ""
         console.print(f"{escape(part.name)}: {part.clips:,} clips{lost}")

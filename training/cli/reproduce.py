@@ -139,7 +139,8 @@ def _reproduce(name: str, choices: Choices, *, dry_run: bool) -> None:
     material = room.Material(setup=setup)
     with join_ranks() as ranks:
         is_first = ranks.rank == 0
-        console = Console(stderr=True, quiet=not is_first, soft_wrap=True, highlight=False)
+        console = Console(stderr=True, quiet=not is_first, highlight=False)
+        console.soft_wrap = not console.is_terminal
         if is_first and not dry_run:
             room.begin(setup)
         missing = ranks.share([run for run in runs.values() if not run.is_measured])

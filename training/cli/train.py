@@ -122,7 +122,8 @@ def train(
         chosen = replace(chosen, descriptions=llm, text_encoder=text_encoder_at_hand(llm, chosen.text_encoder))
         guidance = load_guidance(chosen.descriptions, data.classes, chosen.text_encoder)
     teachers = [open_encoder(bundle) for bundle in teacher or ()]
-    console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0", soft_wrap=True, highlight=False)
+    console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0", highlight=False)
+    console.soft_wrap = not console.is_terminal
     guided = f", guided by the texts of {chosen.descriptions}" if guidance else ""
     guided += f", taught by {' and '.join(each.info.name for each in teachers)}" if teachers else ""
     console.print(

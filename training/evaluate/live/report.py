@@ -66,18 +66,18 @@ def print_recordings(report: RecordingReport, encoder: str, *, num_examples: int
     _print_scores(title, [*report.archives.items(), ("all", report.total)], encoder)
     console = Console()
     for method, score in report.total.items():
-        console.print(f"{_METHODS[method]}: {_in_words(score)}", soft_wrap=True)
+        console.print(f"{_METHODS[method]}: {_in_words(score)}", soft_wrap=not console.is_terminal)
     named = [*report.oracles.items(), *([("all", report.oracle)] if report.oracle is not None else [])]
     for name, oracle in named:
         console.print(
             f"{escape(name)}, windows cut at the truth: {oracle.closed_set:.1%} nearest to the right label; F1 "
             f"{oracle.f1:.2f} with the default threshold, {oracle.best_f1:.2f} with {oracle.best_factor:.2f} times it",
-            soft_wrap=True,
+            soft_wrap=not console.is_terminal,
         )
     for name, travel in report.travels.items():
-        console.print(f"{escape(name)}, live: {_travel_in_words(travel)}", soft_wrap=True)
+        console.print(f"{escape(name)}, live: {_travel_in_words(travel)}", soft_wrap=not console.is_terminal)
     for note in report.notes:
-        console.print(escape(note), soft_wrap=True)
+        console.print(escape(note), soft_wrap=not console.is_terminal)
 
 
 def answers_json(report: AnswersReport) -> dict[str, Any]:
@@ -126,9 +126,9 @@ def print_answers(report: AnswersReport, encoder: str) -> None:
     console = Console()
     console.print(table)
     said = ", ".join(f"{count} {verdict}" for verdict, count in report.said.items()) or "none"
-    console.print(f"answers at {max(report.total)} a person: {said}", soft_wrap=True)
+    console.print(f"answers at {max(report.total)} a person: {said}", soft_wrap=not console.is_terminal)
     for note in report.notes:
-        console.print(escape(note), soft_wrap=True)
+        console.print(escape(note), soft_wrap=not console.is_terminal)
 
 
 def _as_dict(score: StreamScore) -> dict[str, Any]:
@@ -150,9 +150,9 @@ def print_streams(report: StreamReport, encoder: str) -> None:
     _print_scores(title, [*report.archives.items(), ("all", report.total), *report.slices.items()], encoder)
     console = Console()
     for method, score in report.total.items():
-        console.print(f"{_METHODS[method]}: {_in_words(score)}", soft_wrap=True)
+        console.print(f"{_METHODS[method]}: {_in_words(score)}", soft_wrap=not console.is_terminal)
     for note in report.notes:
-        console.print(escape(note), soft_wrap=True)
+        console.print(escape(note), soft_wrap=not console.is_terminal)
 
 
 def _print_scores(title: str, rows: Sequence[tuple[str, Scores]], encoder: str) -> None:
