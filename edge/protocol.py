@@ -929,6 +929,10 @@ class ThresholdReset(Request[ThresholdAnswer], frozen=True, kw_only=True):
     label: Annotated[str | None, Meta(description="null: everything")] = None
 
 
+class ThresholdUndo(Request[ThresholdAnswer], frozen=True, kw_only=True):
+    """Take back the latest change of thresholds; the answer's notes say what it was."""
+
+
 class ThresholdCalibrate(Request[ThresholdAnswer], frozen=True, kw_only=True):
     """Give each label the threshold for so many false alarms; threshold.get tells when it is done."""
 
@@ -1020,6 +1024,7 @@ COMMANDS = (
     Command("threshold.preview", ThresholdPreview),
     Command("threshold.set", ThresholdSet),
     Command("threshold.reset", ThresholdReset),
+    Command("threshold.undo", ThresholdUndo),
     Command("threshold.calibrate", ThresholdCalibrate),
 )
 _BY_NAME = {command.name: command for command in COMMANDS}

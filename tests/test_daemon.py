@@ -806,6 +806,7 @@ def test_every_command_is_answered_as_its_type_says(serve: Serve, tmp_path: Path
         assert ask(protocol.ReviewClear()).deleted == 1
         ask(protocol.ThresholdSet(label="bow", distance=0.05))
         ask(protocol.ThresholdGet())
+        assert ask(protocol.ThresholdUndo()).notes[0] == "undone: the threshold of 'bow' was set to 0.05"
         ask(protocol.ThresholdReset())
         ask(protocol.ModelInfoGet())
         ask(protocol.ConfigGet())

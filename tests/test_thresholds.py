@@ -34,7 +34,7 @@ from edge.model.encoder import Encoder
 from edge.motion.preprocess import fill_missing
 from edge.protocol import ThresholdCalibrate, ThresholdGet, ThresholdPreview
 from edge.thresholds.calibrate import thresholds_for, thresholds_in_force
-from edge.thresholds.file import Limit, Thresholds, read_thresholds, thresholds_path, write_thresholds
+from edge.thresholds.file import Limit, Thresholds, read_thresholds, thresholds_path, undo_change, write_thresholds
 from edge.thresholds.replay import Decisions, all_spells, decisions_of, spells
 from edge.thresholds.report import OTHER_MODEL
 from export.rates import add_rates, rates_of, streams_of
@@ -461,7 +461,7 @@ def test_thresholds_of_another_model_are_not_used_and_come_back_with_it(
 def test_a_damaged_file_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
     file = thresholds_path(tmp_path / "gallery.db")
     file.write_bytes(content)
-    for ask in (lambda: read_thresholds(file), lambda: write_thresholds(file, "model", Thresholds())):
+    for ask in (lambda: read_thresholds(file), lambda: write_thresholds(file, "model", Thresholds(), change="x")):
         with pytest.raises(GalleryError) as refusal:
             ask()
         assert refusal.value.code == "bad_thresholds"
@@ -469,9 +469,54 @@ def test_a_damaged_file_is_refused_and_left_as_it_is(tmp_path: Path, content: by
     assert file.read_bytes() == content
 
 
+def test_changes_of_thresholds_are_undone_one_by_one_and_the_gallery_stays(
+    rated: Path, path: Path, make_config: MakeConfig
+) -> None:
+    ask = partial(read_json, config=make_config(bundle=rated))
+    with pytest.raises(GalleryError) as refusal:
+        ask("threshold", "undo")
+    assert refusal.value.code == "nothing_to_undo"
+    ask("enroll", "wave", "--from", f"{path}:0")
+    ask("enroll", "bow", "--from", f"{path}:2")
+    changes = (
+        ("get",), ("calibrate", "--false-alarms-per-hour", "4"), ("set", "wave", "0.01"), ("set", "bow", "0.02"),
+        ("reset", "wave"), ("reset",),
+    )  # fmt: skip
+    states = [ask("threshold", *change)["labels"] for change in changes]
+    undone = []
+    for state in reversed(states[:-1]):
+        taken_back = ask("threshold", "undo")
+        undone.append(taken_back["notes"][0])
+        assert taken_back["labels"] == state
+    assert undone == [
+        "undone: all thresholds were reset",
+        "undone: the threshold of 'wave' was reset",
+        "undone: the threshold of 'bow' was set to 0.02",
+        "undone: the threshold of 'wave' was set to 0.01",
+        "undone: thresholds were calibrated for 4 false alarms an hour",
+    ]
+    with pytest.raises(GalleryError, match="nothing to undo"):
+        ask("threshold", "undo")
+    assert [label["label"] for label in ask("gallery", "list")["labels"]] == ["wave", "bow"]
+
+
+def test_what_can_be_undone_is_bounded_and_of_each_model_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "gallery.db.thresholds.json"
+    write_thresholds(file, "other", Thresholds(by_hand={"wave": 9.0}), change="of the other")
+    for number in range(60):
+        write_thresholds(file, "model", Thresholds(by_hand={"wave": float(number)}), change=str(number))
+    assert [undo_change(file, "model") for _ in range(50)] == [str(number) for number in reversed(range(10, 60))]
+    assert read_thresholds(file) == {
+        "other": Thresholds(by_hand={"wave": 9.0}),
+        "model": Thresholds(by_hand={"wave": 9.0}),
+    }
+    with pytest.raises(GalleryError, match="nothing to undo"):
+        undo_change(file, "model")
+
+
 def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
     with pytest.raises(GalleryError, match="cannot be written") as refusal:
-        write_thresholds(tmp_path / "nowhere" / "x.thresholds.json", "model", Thresholds())
+        write_thresholds(tmp_path / "nowhere" / "x.thresholds.json", "model", Thresholds(), change="x")
     assert refusal.value.hint
 
 
@@ -499,7 +544,7 @@ def test_the_daemon_takes_over_thresholds_that_another_program_sets(
         return int(daemon.ask("status")["events"].get("onset", 0) - before["events"].get("onset", 0))
 
     assert onsets_of_a_wave("first") == 1
-    write_thresholds(thresholds_path(gallery), model, Thresholds(by_hand={"wave": 1e-6}))
+    write_thresholds(thresholds_path(gallery), model, Thresholds(by_hand={"wave": 1e-6}), change="x")
     until(lambda: "the thresholds were changed" in daemon.log.read_text(encoding="utf-8"))
     assert onsets_of_a_wave("second") == 0
     thresholds_path(gallery).write_text("{", encoding="utf-8")

@@ -10,7 +10,7 @@ import typer
 from edge.cli.ask import ask_gallery
 from edge.cli.options import ConfigOption, EndpointOption, JsonOption
 from edge.cli.terminal import clock_progress, escape, out, print_json, say, table
-from edge.protocol import ThresholdAnswer, ThresholdCalibrate, ThresholdGet, ThresholdReset, ThresholdSet
+from edge.protocol import ThresholdAnswer, ThresholdCalibrate, ThresholdGet, ThresholdReset, ThresholdSet, ThresholdUndo
 from streams.errors import ControlError
 
 _ORIGINS = {"bundle": "the model", "hand": "hand", "rates": "the model's rates", "negatives": "your movement"}
@@ -90,6 +90,15 @@ def reset(
 ) -> None:
     """Go back to the calibrated threshold of an action, or, without an action, to the model's own thresholds."""
     _print_thresholds(ask_gallery(config, endpoint, ThresholdReset(label=label)), as_json=as_json)
+
+
+@threshold.command()
+def undo(config: ConfigOption = None, endpoint: EndpointOption = None, as_json: JsonOption = False) -> None:
+    """Take back the latest set, reset or calibrate. Run it again to take back the one before it.
+
+    `gallery undo` changes no threshold, and `threshold undo` no example.
+    """
+    _print_thresholds(ask_gallery(config, endpoint, ThresholdUndo()), as_json=as_json)
 
 
 def _print_thresholds(answer: ThresholdAnswer, *, as_json: bool) -> None:

@@ -343,6 +343,13 @@ def _threshold_reset(desk: Desk, request: protocol.ThresholdReset) -> protocol.T
     return _thresholds(desk)
 
 
+def _threshold_undo(desk: Desk, request: protocol.ThresholdUndo) -> protocol.ThresholdAnswer:
+    desk.calibrating.check_idle()
+    undone = report.undo(desk.library.gallery, desk.library.encoder.info)
+    answer = _thresholds(desk)
+    return msgspec.structs.replace(answer, notes=(f"undone: {undone}", *answer.notes))
+
+
 def _threshold_calibrate(desk: Desk, request: protocol.ThresholdCalibrate) -> protocol.ThresholdAnswer:
     library, per_hour = desk.library, request.false_alarms_per_hour
     desk.calibrating.begin(
@@ -480,6 +487,7 @@ HANDLERS: Mapping[type[Request[Any]], Callable[[Any, Any], msgspec.Struct]] = {
     protocol.ThresholdPreview: _threshold_preview,
     protocol.ThresholdSet: _threshold_set,
     protocol.ThresholdReset: _threshold_reset,
+    protocol.ThresholdUndo: _threshold_undo,
     protocol.ThresholdCalibrate: _threshold_calibrate,
 }
 

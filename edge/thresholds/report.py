@@ -20,7 +20,7 @@ from edge.thresholds.calibrate import (
     negative_hours,
     thresholds_in_force,
 )
-from edge.thresholds.file import Thresholds, read_thresholds, thresholds_path, write_thresholds
+from edge.thresholds.file import Thresholds, read_thresholds, thresholds_path, undo_change, write_thresholds
 from streams.errors import BundleError, GalleryError
 
 # Nobody wants to hear so many, and whoever does says so.
@@ -141,13 +141,15 @@ def set_by_hand(
         )
     asked = _read_asked(gallery, info)
     by_hand = {**asked.by_hand, spelling: distance}
-    _write(gallery, info, asked, by_hand=by_hand, created=created)
+    _write(
+        gallery, info, asked, f"the threshold of {spelling!r} was set to {distance:g}", by_hand=by_hand, created=created
+    )
 
 
 def reset(gallery: Gallery, info: BundleInfo, label: str | None, created: str) -> None:
     """Forget what was set by hand for a label, or everything that was asked for. Raises GalleryError."""
     if label is None:
-        write_thresholds(thresholds_path(gallery.path), info.onnx_sha256, None)
+        write_thresholds(thresholds_path(gallery.path), info.onnx_sha256, None, change="all thresholds were reset")
         return
     asked = _read_asked(gallery, info)
     spelling = find_spelling(label, asked.by_hand)
@@ -155,7 +157,12 @@ def reset(gallery: Gallery, info: BundleInfo, label: str | None, created: str) -
         known = ", ".join(map(repr, asked.by_hand)) or "none"
         raise GalleryError(f"no threshold of {label!r} was set by hand: there is {known}", code="unknown_label")
     by_hand = {other: distance for other, distance in asked.by_hand.items() if other != spelling}
-    _write(gallery, info, asked, by_hand=by_hand, created=created)
+    _write(gallery, info, asked, f"the threshold of {spelling!r} was reset", by_hand=by_hand, created=created)
+
+
+def undo(gallery: Gallery, info: BundleInfo) -> str:
+    """Take back the latest change of thresholds; return what it was. Raises GalleryError("nothing_to_undo")."""
+    return undo_change(thresholds_path(gallery.path), info.onnx_sha256)
 
 
 def plan_calibration(
@@ -178,6 +185,7 @@ def plan_calibration(
             gallery,
             info,
             _read_asked(gallery, info),
+            f"thresholds were calibrated for {false_alarms_per_hour:g} false alarms an hour",
             false_alarms_per_hour=false_alarms_per_hour,
             limits=limits,
             negative_hours=negative_hours(negatives),
@@ -202,5 +210,6 @@ def _read_asked(gallery: Gallery, info: BundleInfo) -> Thresholds:
     return read_thresholds(thresholds_path(gallery.path)).get(info.onnx_sha256, Thresholds())
 
 
-def _write(gallery: Gallery, info: BundleInfo, asked: Thresholds, **changes: Any) -> None:
-    write_thresholds(thresholds_path(gallery.path), info.onnx_sha256, msgspec.structs.replace(asked, **changes))
+def _write(gallery: Gallery, info: BundleInfo, asked: Thresholds, change: str, **changes: Any) -> None:
+    changed = msgspec.structs.replace(asked, **changes)
+    write_thresholds(thresholds_path(gallery.path), info.onnx_sha256, changed, change=change)
