@@ -64,7 +64,9 @@ def export(
             "default threshold. Repeat it for more.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="With a run: the name of the bundle.")] = "crossglg-edge",
+    name: Annotated[
+        str, typer.Option(help="With a run: the name of the bundle. Default: that of the run's folder.")
+    ] = "",
     embedding: Annotated[
         Literal["joints", "pooled"],
         typer.Option(help="With a run: features by joint and quarter of the window, or their mean."),
@@ -87,9 +89,11 @@ def export(
         elif to is not None:
             _export_bundle(source, to, out, compute_capability or [])
         elif source is None or out is None or not calibrate:
+            needed = {"RUN or BUNDLE": source, "--out FOLDER": out, "--calibrate ARCHIVE": calibrate}
+            lacking = ", ".join(name for name, given in needed.items() if not given)
             raise ConfigError(
-                "expected --to TARGET for a bundle, or RUN|BUNDLE --out FOLDER --calibrate ARCHIVE",
-                hint="`crossglg-edge export --help` lists the targets.",
+                f"without --to, export makes a bundle: {lacking} is missing",
+                hint="--to TARGET makes an engine of a bundle: `crossglg-edge export --help` lists the targets.",
             )
         else:
             _make_bundle(source, out, calibrate, recordings or [], name, embedding)

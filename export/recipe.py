@@ -43,12 +43,14 @@ def make_bundle(
     archives: Sequence[Path],
     out: Path,
     *,
-    name: str = "crossglg-edge",
+    name: str = "",
     embedding: Embedding = "joints",
     recordings: Sequence[Path] = (),
     report: Report = lambda phase, done, total: None,
 ) -> Made:
     """Make a bundle of a training run and put it in place as a whole; where that fails, OUT stays as it was.
+
+    `name`: of the bundle; by default that of the run's folder.
 
     The clips of trained actions in `archives` give mean, projection, cohort and statistics; those of other actions give
     the score; the rates of false alarms are measured on streams of both. `recordings`: see `add_rates`. Words are
@@ -68,7 +70,7 @@ def make_bundle(
         info = bundle.describe(
             branch,
             about,
-            name=name,
+            name=name or run.resolve().name,
             score_curve=score_curve,
             alignment_weight=weight,
             onnx_sha256=onnx_sha256,
@@ -141,10 +143,11 @@ def _read(run: Path, archives: Sequence[Path]) -> tuple[fit.Clips, fit.Clips]:
     is_known_N = np.isin(clips.actions, about["classes"])
     known, unseen = clips.take(np.flatnonzero(is_known_N)), clips.take(np.flatnonzero(~is_known_N))
     if not known.actions or not unseen.actions:
+        lacking = "was trained on" if not known.actions else "was not trained on"
         raise BundleError(
             f"{len(known.actions)} clips of trained and {len(unseen.actions)} of other actions in "
             f"{', '.join(map(str, archives))}: expected some of both",
-            hint="Give archives that also hold actions which the encoder was not trained on.",
+            hint=f"Give archives that also hold actions which the encoder {lacking}.",
         )
     return known.take(fit.some_of_each(known.actions, fit.CLIPS_OF_A_CLASS, np.random.default_rng(0))), unseen
 

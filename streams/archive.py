@@ -152,6 +152,14 @@ def read_archive(path: Path | str, *, scores: bool = False) -> Archive:
     )
 
 
+def read_actions(path: Path | str) -> frozenset[str]:
+    """Return the actions that an archive has clips of, without its frames, which take long. Raises ArchiveError."""
+    path = Path(path)
+    data = read_arrays(path, ("label", "class_names"), ())
+    actions = actions_of(path, [str(label) for label in data["class_names"]])
+    return frozenset(actions[label] for label in np.unique(data["label"]).tolist() if 0 <= label < len(actions))
+
+
 def _with_scores(path: Path, frames: npt.NDArray[Any], scores: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if scores.shape != frames.shape[:2]:
         raise ArchiveError(f"{path}: scores are {scores.shape}, expected {frames.shape[:2]}, one for each joint")

@@ -214,9 +214,9 @@ def test_a_bundle_that_is_refused_leaves_the_one_before_as_it_was(
         with pytest.raises(BundleError, match=words):
             make_bundle(run, [archive], out, name="other")
     assert read_bundle(out)[0] == before
-    made = make_bundle(run, [archive], out, name="other")
+    made = make_bundle(run, [archive], out)
     assert made.info == read_bundle(out)[0] == open_encoder(out).info
-    assert read_bundle(out)[0].name == "other"
+    assert read_bundle(out)[0].name == run.name != before.name
     assert (out / "MODEL_CARD.md").read_text() == "kept"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"], "nothing half written lies beside it"
 
@@ -530,9 +530,34 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         branch_from_run(tmp_path, "pooled", WINDOWS, ACTIONS)
 
 
-def test_archives_without_other_actions_than_the_trained_ones_are_refused(run: Path, tmp_path: Path) -> None:
-    archive = write_archive(tmp_path / "a.npz", ("wave", "squat"))
+@pytest.mark.parametrize(
+    ("actions", "counted", "lacking"),
+    [
+        (
+            ("wave", "squat"),
+            "8 clips of trained and 0 of other actions",
+            "encoder was not trained on",
+        ),
+        (("bow", "clap"), "0 clips of trained and 8 of other actions", "encoder was trained on"),
+    ],
+)
+def test_archives_without_trained_or_without_other_actions_are_refused_with_what_is_missing(
+    run: Path, tmp_path: Path, actions: tuple[str, ...], counted: str, lacking: str
+) -> None:
+    archive = write_archive(tmp_path / "a.npz", actions)
     error = call(run, "--out", tmp_path / "bundle", "--calibrate", archive).exception
     assert isinstance(error, BundleError)
-    assert "8 clips of trained and 0 of other actions" in error.message
+    assert counted in error.message
+    assert lacking in error.hint
     assert not (tmp_path / "bundle").exists()
+
+
+def test_what_a_bundle_still_needs_is_named(run: Path, archive: Path, tmp_path: Path) -> None:
+    for args, missing in (
+        ((run, "--out", tmp_path / "bundle"), "--calibrate ARCHIVE"),
+        ((run, "--calibrate", archive), "--out FOLDER"),
+        ((), "RUN or BUNDLE, --out FOLDER, --calibrate ARCHIVE"),
+    ):
+        error = call(*args).exception
+        assert isinstance(error, ConfigError)
+        assert error.message == f"without --to, export makes a bundle: {missing} is missing"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from edge.cli.app import add_offline_commands, app
 from streams.errors import CrossGLGError
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
+from training.run.config import EncoderName, TrainConfig
 from training.run.files import CHECKPOINT, COLUMNS, CURVE, RUN, WEIGHTS
 from training.run.paper import ALWAYS, OTHER_TEXT_ENCODER
 
@@ -185,6 +187,41 @@ def test_classes_without_texts_are_named_with_the_command_that_makes_them(tmp_pa
     error = refusal(tmp_path, "--out", tmp_path / "run")
     assert "no description of 2 of 3 actions: bow, wave" in error.message
     assert "crossglg-edge describe bow wave" in error.hint
+
+
+def test_what_has_no_texts_is_told_before_frames_are_read(tmp_path: Path) -> None:
+    write_archive(tmp_path / "mine.npz", ("clap", "wave"), range(2))
+    with np.load(tmp_path / "mine.npz") as arrays:
+        damaged = {**arrays, "frames": np.zeros(3)}
+    np.savez(tmp_path / "mine.npz", **damaged)
+    assert "no description of 1 of 2 actions: wave" in refusal(tmp_path, "--out", tmp_path / "run").message
+    error = refusal(tmp_path, "--out", tmp_path / "run", "--descriptions", tmp_path / "none")
+    assert str(tmp_path / "none") in error.message
+    assert (
+        "frames" in refusal(tmp_path, "--out", tmp_path / "run", "--no-global-to-local", "--no-local-to-global").message
+    )
+
+
+def test_a_smoke_run_is_small_and_names_the_command_that_makes_a_bundle_of_it(folder: Path, tmp_path: Path) -> None:
+    add_offline_commands()
+    result = CliRunner().invoke(app, ["train", str(folder), "--out", str(tmp_path / "run"), "--preset", "smoke"])
+    assert result.exit_code == 0, result.output
+    config = json.loads((tmp_path / "run" / RUN).read_text())["config"]
+    # As a device has them: what comes of it can be exported.
+    assert (config["epochs"], config["width"], config["windows"], config["num_persons"]) == (1, 16, "device", 1)
+    assert f"crossglg-edge export {tmp_path / 'run'} --out BUNDLE --calibrate ARCHIVE" in " ".join(
+        result.output.split()
+    )
+
+
+@pytest.mark.parametrize("encoder", get_args(EncoderName))
+def test_every_encoder_has_a_smoke_preset_of_less_than_half_the_weights(encoder: EncoderName) -> None:
+    def num_weights(config: TrainConfig) -> int:
+        return sum(weight.numel() for weight in config.make_branch(num_classes=20).parameters())
+
+    smoke, ours = (TrainConfig.preset(name, encoder) for name in ("smoke", "2-cores"))
+    assert smoke.epochs == 1
+    assert 2 * num_weights(smoke) < num_weights(ours)
 
 
 def test_without_guidance_own_data_needs_no_texts(folder: Path, tmp_path: Path) -> None:

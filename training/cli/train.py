@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streams.errors import ConfigError, CrossGLGError
+
+if TYPE_CHECKING:
+    from training.run import TrainConfig
 
 
 class Preset(StrEnum):
@@ -19,6 +23,7 @@ class Preset(StrEnum):
 
     PAPER = "paper"
     TWO_CORES = "2-cores"
+    SMOKE = "smoke"
 
 
 class EncoderName(StrEnum):
@@ -35,7 +40,10 @@ def train(
         list[Path], typer.Argument(metavar="ARCHIVE", help="Skeleton archives, .npz, or folders of them.")
     ],
     out: Annotated[Path, typer.Option(help="The folder of the run. A run that was stopped continues.")],
-    preset: Annotated[Preset, typer.Option(help="Settings as in the paper, or for two CPU cores.")] = Preset.TWO_CORES,
+    preset: Annotated[
+        Preset,
+        typer.Option(help="Settings as in the paper, for two CPU cores, or of one small epoch, to see that all works."),
+    ] = Preset.TWO_CORES,
     encoder: Annotated[
         EncoderName | None, typer.Option(help="Train this encoder, with its authors' recipe. Default: infogcn.")
     ] = None,
@@ -92,7 +100,7 @@ def train(
         from edge.model import open_encoder
         from training import run
         from training.data import archive_paths, load_training_set
-        from training.run import deviations, load_guidance, read_train_config, text_encoder_at_hand
+        from training.run import deviations, load_guidance, read_train_config
         from training.texts import chosen_texts, read_descriptions
     except ImportError as missing:
         raise CrossGLGError(
@@ -110,18 +118,15 @@ def train(
     given = {name: value for name, value in flags.items() if value is not None}
     chosen = read_train_config(preset.value, config, given)
     actions = _base_actions(base_of, base)
+    # Reading archives takes minutes: what is missing is told before.
     if chosen.needs_texts and actions is not None:
-        # Reading archives takes minutes: what has no text is told before.
         read_descriptions(chosen_texts(chosen.descriptions, actions), actions)
-    data = load_training_set(
-        archive_paths(archives), actions=actions, num_persons=chosen.num_persons, scores=chosen.takes_scores
-    )
-    guidance = None
-    if chosen.needs_texts:
-        llm = chosen_texts(chosen.descriptions, data.classes)
-        chosen = replace(chosen, descriptions=llm, text_encoder=text_encoder_at_hand(llm, chosen.text_encoder))
-        guidance = load_guidance(chosen.descriptions, data.classes, chosen.text_encoder)
     teachers = [open_encoder(bundle) for bundle in teacher or ()]
+    paths = archive_paths(archives)
+    if chosen.needs_texts:
+        chosen = _with_texts(chosen, paths, actions)
+    data = load_training_set(paths, actions=actions, num_persons=chosen.num_persons, scores=chosen.takes_scores)
+    guidance = load_guidance(chosen.descriptions, data.classes, chosen.text_encoder) if chosen.needs_texts else None
     console = Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0", highlight=False)
     console.soft_wrap = not console.is_terminal
     guided = f", guided by the texts of {chosen.descriptions}" if guidance else ""
@@ -155,7 +160,22 @@ def train(
             guidance=guidance, teachers=teachers, pretrained=pretrained, on_epoch=on_epoch, on_batch=on_batch,
         )  # fmt: skip
     weights = escape(str(out / run.WEIGHTS))
-    console.print(f"done: {weights}; `crossglg-edge export {escape(str(out))} --out BUNDLE` makes a bundle of it")
+    export = f"crossglg-edge export {escape(str(out))} --out BUNDLE --calibrate ARCHIVE"
+    console.print(f"done: {weights}; `{export}` makes a bundle of it")
+
+
+def _with_texts(config: TrainConfig, paths: Sequence[Path], actions: Sequence[str] | None) -> TrainConfig:
+    """Return a configuration that names the texts of all actions in archives; what has none is refused."""
+    from streams.archive import read_actions
+    from training.run import load_guidance, text_encoder_at_hand
+    from training.texts import chosen_texts
+
+    held = frozenset[str]().union(*map(read_actions, paths))
+    classes = sorted(held if actions is None else held.intersection(actions))
+    llm = chosen_texts(config.descriptions, classes)
+    named = replace(config, descriptions=llm, text_encoder=text_encoder_at_hand(llm, config.text_encoder))
+    load_guidance(named.descriptions, classes, named.text_encoder)
+    return named
 
 
 def _base_actions(protocol: Path | None, num_base: int | None) -> tuple[str, ...] | None:

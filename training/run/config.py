@@ -28,7 +28,7 @@ from training.model import (
 )
 from training.texts import ANY_SHIPPED, ENCODER, PAPER_ENCODER
 
-Preset = Literal["paper", "2-cores"]
+Preset = Literal["paper", "2-cores", "smoke"]
 EncoderName = Literal["infogcn", "hd-gcn", "motionbert", "motionbert-lite"]
 
 
@@ -137,7 +137,10 @@ class TrainConfig:
         """Return the paper's settings with an encoder, or what two CPU cores train in half an hour to an hour or two.
 
         What the paper leaves to the encoders' authors is theirs; where JID comes in others than InfoGCN is open.
+        "smoke" is the latter for one epoch, and narrow: it shows that all works and recognizes little.
         """
+        if name == "smoke":
+            return cls.preset("2-cores", encoder)._narrow()
         preset = cls() if name == "paper" else cls._two_cores()
         if encoder == "hd-gcn":
             return preset._with_hd_gcn(name)
@@ -155,6 +158,15 @@ class TrainConfig:
                 min_crop=0.7, min_crop_frames=0, axis_scale=0.08, joint_noise=0.01, joint_drop=0.02,
                 reversed_share=0.2, mirrored_share=0.5,
             ),
+        )  # fmt: skip
+
+    def _narrow(self) -> TrainConfig:
+        """Return the same for one epoch, with a fraction of the channels."""
+        return replace(
+            self, epochs=1, width=16, place_channels=8,
+            hd_gcn=replace(self.hd_gcn, width=16),
+            motionbert=replace(self.motionbert, dim=24, dim_features=24, hidden=64),
+            guidance=replace(self.guidance, jid_hidden=16, shared_channels=16),
         )  # fmt: skip
 
     def _with_hd_gcn(self, name: Preset) -> TrainConfig:
