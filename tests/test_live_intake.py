@@ -370,7 +370,7 @@ def test_limbs_of_anybody_are_taken() -> None:
 def test_who_is_hardly_seen_or_beside_a_ghost_says_nothing_against_a_source() -> None:
     hidden = 100 * STANDING.copy()
     hidden[6:] = np.nan
-    placeholder = np.tile(np.float32([0.0, 0.5, 2.5]), (25, 1))
+    placeholder = np.tile(np.array([0.0, 0.5, 2.5], np.float32), (25, 1))
     assert Intake(Stream()).accept(seen(0, hidden / 10), 0.0)
     assert Intake(Stream()).accept(seen(0, placeholder), 0.0)
     assert Intake(Stream()).accept(seen(0), 0.0)

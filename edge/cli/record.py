@@ -32,17 +32,18 @@ def record(
     """Record skeleton frames as MCAP, for Foxglove, the mcap tools, `publish` and `enroll --from`."""
     settings = read_config(config, endpoint)
     path = path.absolute()
-    end_s = time.monotonic() + seconds if seconds is not None else float("inf")
+    length_s = seconds if seconds is not None else float("inf")
     if camera is None:
-        num_frames = _by_the_daemon(settings, path, end_s, overwrite=overwrite)
+        num_frames = _by_the_daemon(settings, path, length_s, overwrite=overwrite)
     else:
-        num_frames = _from_camera(settings, camera, path, end_s, overwrite=overwrite)
+        num_frames = _from_camera(settings, camera, path, length_s, overwrite=overwrite)
     say(f"{num_frames} frames in {escape(str(path))}")
 
 
-def _by_the_daemon(config: Config, path: Path, end_s: float, *, overwrite: bool) -> int:
+def _by_the_daemon(config: Config, path: Path, length_s: float, *, overwrite: bool) -> int:
     with daemon(config) as client:
         ask(client, RecordStart(path=str(path), overwrite=overwrite))
+        end_s = time.monotonic() + length_s
         note(f"[dim]the daemon records to {escape(str(path))}; Ctrl-C stops[/]")
         try:
             while time.monotonic() < end_s:
@@ -52,13 +53,14 @@ def _by_the_daemon(config: Config, path: Path, end_s: float, *, overwrite: bool)
         return ask(client, RecordStop()).frames
 
 
-def _from_camera(config: Config, name: str, path: Path, end_s: float, *, overwrite: bool) -> int:
+def _from_camera(config: Config, name: str, path: Path, length_s: float, *, overwrite: bool) -> int:
     from streams.cameras import Refused, open_camera
     from streams.pace import frames_until
     from streams.recording import RecordingWriter
 
     opened = open_camera(name, frames_endpoint=config.sockets.frames, loop=False, k4a=config.k4a)
-    num_refused = 0
+    # To open a camera may take a while, which is not recorded.
+    end_s, num_refused = time.monotonic() + length_s, 0
     try:
         with clock_progress() as progress, RecordingWriter(path, overwrite=overwrite) as writer:
             task = progress.add_task("recording")

@@ -53,11 +53,6 @@ def print_line(console: Console, markup: str) -> None:
     console.print(markup, soft_wrap=not console.is_terminal, highlight=False)
 
 
-def print_whole(markup: str) -> None:
-    """Print a line that nothing breaks, such as a command to copy."""
-    out().print(markup, soft_wrap=True, highlight=False)
-
-
 def print_json(value: object) -> None:
     """Print one line of JSON; an answer has the keys that it has on the wire."""
     sys.stdout.write(json.dumps(value, default=msgspec.to_builtins) + "\n")
