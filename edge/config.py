@@ -17,6 +17,7 @@ from msgspec import Meta
 from streams import clients
 from streams.errors import ConfigError
 from streams.k4a_settings import K4aSettings
+from streams.webcam_settings import WebcamSettings
 
 _APP = "crossglg-edge"
 log = logging.getLogger("crossglg_edge")
@@ -217,7 +218,7 @@ class Web(_Section, frozen=True):
 class Config(_Section, frozen=True):
     """Everything a user can set."""
 
-    camera: Annotated[str, Meta(description="demo, zmq, replay:PATH, k4a or k4a:FILE.mkv")] = "zmq"
+    camera: Annotated[str, Meta(description="demo, zmq, replay:PATH, webcam[:N], video:FILE or k4a[:FILE.mkv]")] = "zmq"
     sockets: Sockets = Sockets()
     stream: Stream = Stream()
     windows: Windows = Windows()
@@ -229,6 +230,7 @@ class Config(_Section, frozen=True):
     words: WordsUse = WordsUse()
     web: Web = Web()
     k4a: K4aSettings = K4aSettings()
+    webcam: WebcamSettings = WebcamSettings()
 
 
 # Keys that former versions had: people's files still hold them, and they change nothing.

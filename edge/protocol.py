@@ -322,7 +322,9 @@ class Recording(Data, frozen=True, kw_only=True):
     """Name a recording and count its frames."""
 
     path: str
-    frames: int
+    frames: Annotated[int, Meta(description="frames in the file")]
+    dropped: Annotated[int, Meta(description="frames that were not recorded: the disk was too slow")] = 0
+    state: Annotated[str, Meta(description='"finishing" after a stop, while the disk takes what waits; else ""')] = ""
 
 
 class ReviewStatus(Data, frozen=True, kw_only=True):

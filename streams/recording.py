@@ -8,7 +8,9 @@ Shapes: J joints of the layout that a frame names.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ SKELETON_SCHEMA = "cglg.SkeletonFrame"
 _MAGIC = b"\x89MCAP0\r\n"
 # Half of the second that a crash may cost: a frame may come late by the other half.
 _SYNC_INTERVAL_NS = 500_000_000
+_SLOW_SYNC_S = 0.25
 # Of 7 to 10 decimals the one with the smallest files (Kinect v2 and Azure Kinect archives).
 _DECIMALS = 8
 
@@ -106,18 +109,19 @@ class RecordingSummary:
 class RecordingWriter:
     """Write frames to a new file; a crash costs at most the last second of them.
 
-    Every half second, by `log_time_ns`, the open chunk is ended and synced to the disk: `write`
-    waits for it. `num_frames` counts the frames that were taken, the last second of them perhaps not yet
-    on the disk. Raises RecordingError where the file exists (unless `overwrite`) or cannot be written;
+    Every half second, by `log_time_ns`, the open chunk is ended and synced to the disk: `write` waits for it. A slow
+    disk is asked half of the time at most. `num_frames` counts the frames that were taken, the last second of them
+    perhaps not yet on the disk. Raises RecordingError where the file exists (unless `overwrite`) or cannot be written;
     the writer is closed then, and what it has synced can be read.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         self.path = path
         self.num_frames = 0
-        self._synced_ns = -_SYNC_INTERVAL_NS
         self._channels: dict[tuple[str, str], int] = {}
         self._drawn: dict[str, Set[str]] = {}
+        if overwrite:
+            _check_replaceable(path)
         try:
             self._file = path.open("wb" if overwrite else "xb")
         except FileExistsError as error:
@@ -136,6 +140,7 @@ class RecordingWriter:
         with self._closing_on_error():
             self._mcap.start(library="crossglg-edge")
             self._sync()
+        self._synced_ns, self._sync_at_s = -_SYNC_INTERVAL_NS, -math.inf
         self._schemas = {
             schema["title"]: self._mcap.register_schema(schema["title"], "jsonschema", msgspec.json.encode(schema))
             for schema in (_SKELETON_JSONSCHEMA, SCENE_JSONSCHEMA)
@@ -166,7 +171,8 @@ class RecordingWriter:
                 data = msgspec.json.encode(content)
                 self._mcap.add_message(channel, log_time_ns, data, log_time_ns, frame.seq & 0xFFFFFFFF)
             # A wall clock may be set back, by hours: that must not put off the sync.
-            if not 0 <= log_time_ns - self._synced_ns < _SYNC_INTERVAL_NS:
+            is_due = not 0 <= log_time_ns - self._synced_ns < _SYNC_INTERVAL_NS
+            if is_due and time.monotonic() >= self._sync_at_s:
                 self._sync()
                 self._synced_ns = log_time_ns
         self._drawn[frame.source] = drawn
@@ -197,8 +203,12 @@ class RecordingWriter:
         return self._channels[key]
 
     def _sync(self) -> None:
+        begun_s = time.monotonic()
         self._mcap.flush()  # type: ignore[no-untyped-call]
         os.fsync(self._file.fileno())
+        now_s = time.monotonic()
+        took_s = now_s - begun_s
+        self._sync_at_s = now_s + took_s if took_s > _SLOW_SYNC_S else -math.inf
 
     @contextmanager
     def _closing_on_error(self) -> Iterator[None]:
@@ -213,6 +223,27 @@ class RecordingWriter:
                 code="write_failed",
                 hint="Free some space, or record to another disk. What was written can be read.",
             ) from error
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse to write over what is no recording. Raises RecordingError."""
+    try:
+        if not path.exists():
+            return
+        is_own = path.is_file() and _first_bytes(path) in (_MAGIC, b"")
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read: {error.strerror}", code="write_failed") from error
+    if not is_own:
+        raise RecordingError(
+            f"{path} exists and is no recording: nothing else is overwritten",
+            code="exists",
+            hint="Choose another name.",
+        )
+
+
+def _first_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC))
 
 
 def read_recording(path: Path, *, source: str | None = None) -> Iterator[SkeletonFrame]:

@@ -245,12 +245,12 @@ def serve(make_config: MakeConfig) -> Iterator[Serve]:
     """Return a function that starts a daemon; all are stopped at the end of the module, with clean logs."""
     daemons: list[DaemonProcess] = []
 
-    def start(camera: str = "zmq", *, config: Path | None = None) -> DaemonProcess:
+    def start(camera: str = "zmq", *, config: Path | None = None, terminal: int | None = None) -> DaemonProcess:
         config = config or make_config()
         log = config.with_name(f"serve{len(daemons)}.log")
         with log.open("wb") as stderr:
             command = [str(SCRIPT), "serve", "--camera", camera, "--config", str(config)]
-            process = subprocess.Popen(command, stderr=stderr, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+            process = subprocess.Popen(command, stderr=terminal or stderr, env={**os.environ, "PYTHONUNBUFFERED": "1"})
         daemon = DaemonProcess(config=config, sockets=read_config(config).sockets, process=process, log=log)
         daemons.append(daemon)
         client = ControlClient(daemon.sockets.control, timeout_s=0.2)

@@ -235,7 +235,11 @@ def test_the_doctor_finds_what_is_there_and_what_is_not(
     assert found["config"]["found"] == str(config)
     assert str(daemon.process.pid) in findings(daemon.config, 0)["daemon"]["found"]
 
-    found = findings(make_config(bundle=tmp_path / "none"), 1)
+    without = make_config(bundle=tmp_path / "none")
+    with without.open("a", encoding="utf-8") as file:
+        file.write(f'[webcam]\nfolder = "{tmp_path / "none"}"\n')
+    found = findings(without, 1)
+    assert (found["webcam"]["state"], found["webcam"]["remedy"]) == ("missing", "crossglg-edge setup webcam")
     assert found["model and gallery"]["state"] == "broken"
     assert "export" in found["model and gallery"]["remedy"]
     table, _ = finish(start("doctor", config=config))

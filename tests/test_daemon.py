@@ -5,6 +5,7 @@ The fixture `serve` looks for tracebacks in every daemon's log.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -824,8 +825,11 @@ def test_every_command_is_answered_as_its_type_says(serve: Serve, tmp_path: Path
             ask(protocol.EnrollWords(label="kick"))
         assert refused.value.code == "no_words", "nor has it words; tests/test_enroll_words.py enrolls by them"
         ask(protocol.Shutdown())
-    assert asked | {"threshold.calibrate", "enroll.words"} == {command.name for command in protocol.COMMANDS}
-    kinds = {kind for command in protocol.COMMANDS for kind in command.answers} - {protocol.StoredWords}
+    assert asked | {"threshold.calibrate", "threshold.preview", "enroll.words"} == {
+        command.name for command in protocol.COMMANDS
+    }
+    not_here = {protocol.StoredWords, protocol.ThresholdPreviewAnswer}
+    kinds = {kind for command in protocol.COMMANDS for kind in command.answers} - not_here
     assert {type(answer) for answer in told} == {get_origin(kind) or kind for kind in kinds}
     assert daemon.process.wait(timeout=10) == 0
 
@@ -1043,6 +1047,26 @@ def test_what_was_acknowledged_survives_a_kill(serve: Serve) -> None:
 # Starting and stopping
 
 
+def test_a_log_that_nobody_reads_does_not_stop_the_daemon(serve: Serve) -> None:
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    daemon = serve("zmq", terminal=writing)
+    os.close(writing)
+    with closing(Source(daemon.sockets.frames, "cam").socket) as stranger:
+        for number in range(300):
+            stranger.send_multipart([f"skeleton.{number}".encode(), b"no frame"])
+        until(lambda: sum(sum(reasons.values()) for reasons in dropped(daemon)) == 300)
+    enroll_clip(daemon, "wave", "wave")
+    daemon.process.terminate()
+    assert daemon.process.wait(timeout=20) == 0
+    os.close(reading)
+
+
+def dropped(daemon: DaemonProcess) -> list[dict[str, int]]:
+    status = daemon.ask("status")
+    return [status["dropped"], *(source["dropped"] for source in status["sources"].values())]
+
+
 def refused_start(config: Path, camera: str) -> str:
     """Return the stderr of a daemon that must not start: exit code 2, one message, no traceback."""
     command = [str(SCRIPT), "serve", "--camera", camera, "--config", str(config)]
@@ -1056,7 +1080,7 @@ def refused_start(config: Path, camera: str) -> str:
 @pytest.mark.parametrize(
     ("camera", "expected"),
     [
-        ("webcam", "expected demo, demo:SEED, zmq, replay:PATH, k4a or k4a:FILE.mkv"),
+        ("camera", "expected demo, demo:SEED, zmq, replay:PATH, webcam[:N], video:FILE or k4a[:FILE.mkv]"),
         ("replay:/not/there.mcap", "/not/there.mcap does not exist"),
     ],
 )

@@ -1341,6 +1341,40 @@ def test_a_writer_waits_for_another_that_is_soon_done(path: Path) -> None:
         assert gallery.revision == 1
 
 
+def test_an_export_replaces_nothing_but_an_export(path: Path, tmp_path: Path) -> None:
+    notes, empty, export = tmp_path / "notes.txt", tmp_path / "empty.npz", tmp_path / "export.npz"
+    notes.write_text("mine")
+    empty.touch()
+    with open_gallery(path) as gallery:
+        add(gallery, "wave")
+        other = back_up(path, tmp_path / "copy.db")
+        np.savez(tmp_path / "other.npz", joints=np.zeros(3))
+        for target in (notes, other, tmp_path / "other.npz"):
+            before = target.read_bytes()
+            with pytest.raises(GalleryError, match="is no export of a gallery") as refused:
+                gallery.export(target)
+            assert refused.value.code == "export_failed"
+            assert target.read_bytes() == before
+        for target in (empty, export, export):
+            assert gallery.export(target) == 1
+
+
+def test_what_blocks_or_unpacks_to_too_much_is_not_imported(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with open_gallery(path) as gallery:
+        add(gallery, "wave")
+        for source in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+            with pytest.raises(GalleryError, match="it is no file"):
+                gallery.import_(source, created=NOW)
+        gallery.export(tmp_path / "export.npz")
+        monkeypatch.setattr("edge.gallery.export._MAX_BYTES", 1000)
+        with pytest.raises(GalleryError, match="unpacks to") as refused:
+            gallery.import_(tmp_path / "export.npz", created=NOW)
+        assert refused.value.code == "bad_import"
+
+
 def test_what_is_no_file_is_not_replaced_by_an_export(tmp_path: Path) -> None:
     with Gallery(":memory:", embed=model(1), model_sha256="1") as gallery:
         for target in (Path("/dev/null"), tmp_path, Path("/")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -320,6 +321,41 @@ def test_a_clock_that_is_set_back_does_not_put_off_the_sync(tmp_path: Path) -> N
     writer.close()
 
 
+def test_nothing_but_a_recording_is_overwritten(tmp_path: Path) -> None:
+    notes, pipe, empty = tmp_path / "notes", tmp_path / "pipe", tmp_path / "empty"
+    notes.write_text("mine")
+    os.mkfifo(pipe)
+    empty.touch()
+    for path in (notes, pipe, tmp_path):
+        with pytest.raises(RecordingError, match="is no recording") as refused:
+            RecordingWriter(path, overwrite=True)
+        assert refused.value.code == "exists"
+    assert notes.read_text() == "mine"
+    for _ in range(2):
+        with RecordingWriter(empty, overwrite=True) as writer:
+            writer.write(_frame(), log_time_ns=START_NS)
+        assert describe_recording(empty).complete
+
+
+def test_a_slow_disk_is_not_asked_after_every_frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s, num_syncs = 1000.0, 0
+
+    def sync(_file: int) -> None:
+        nonlocal now_s, num_syncs
+        now_s, num_syncs = now_s + 1.5, num_syncs + 1
+
+    monkeypatch.setattr("streams.recording.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("streams.recording.os.fsync", sync)
+    with RecordingWriter(tmp_path / "a.mcap") as writer:
+        num_syncs = 0
+        for seq in range(300):
+            writer.write(_frame(seq), log_time_ns=START_NS + seq * FRAME_NS)
+            now_s += FRAME_NS / 1e9
+        # Ten seconds of frames, and as long for the disk.
+        assert num_syncs <= 8
+    assert len(list(read_recording(writer.path))) == 300
+
+
 def test_a_truncated_file_gives_frames_or_an_error_wherever_it_ends(tmp_path: Path) -> None:
     frames = [_frame(i, _body(seed=i)) for i in range(90)]
     whole = _record(tmp_path / "a.mcap", frames).read_bytes()
@@ -390,12 +426,14 @@ def test_a_path_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path)
     with pytest.raises(RecordingError, match=r"none/a\.mcap cannot be written: No such file") as error:
         RecordingWriter(tmp_path / "none" / "a.mcap")
     assert error.value.code == "write_failed"
-    with pytest.raises(RecordingError, match="Is a directory"):
+    with pytest.raises(RecordingError, match="is no recording"):
         RecordingWriter(tmp_path, overwrite=True)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
-def test_a_full_disk_is_told_at_once() -> None:
+def test_a_full_disk_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nothing but a file is written to; this device stands for a disk.
+    monkeypatch.setattr("streams.recording._check_replaceable", lambda path: None)
     with pytest.raises(RecordingError, match="/dev/full cannot be written: No space left on device"):
         RecordingWriter(Path("/dev/full"), overwrite=True)
 

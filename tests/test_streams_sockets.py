@@ -271,11 +271,11 @@ def test_an_answer_to_a_peer_that_has_gone_is_dropped(endpoint: str) -> None:
 # Cameras
 
 
-@pytest.mark.parametrize("name", ["", "webcam", "demo:", "demo:x", "demo:-1", "zmq:1", "replay"])
+@pytest.mark.parametrize("name", ["", "camera", "video:", "demo:", "demo:x", "demo:-1", "zmq:1", "replay"])
 def test_an_unknown_camera_is_refused_with_the_known_ones(name: str, endpoint: str) -> None:
     error = refusal_of(lambda: open_camera(name, frames_endpoint=endpoint))
     assert (type(error), error.code) == (CameraError, "no_camera")
-    assert "demo, demo:SEED, zmq, replay:PATH, k4a or k4a:FILE.mkv" in error.message
+    assert "demo, demo:SEED, zmq, replay:PATH, webcam[:N], video:FILE or k4a[:FILE.mkv]" in error.message
 
 
 def test_the_demo_comes_in_real_time_and_a_seed_repeats_it(endpoint: str) -> None:

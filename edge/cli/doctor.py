@@ -150,6 +150,7 @@ def examine(config_path: Path | None, endpoint: str | None = None) -> list[Findi
         _apart("model and gallery", "library", config_path),
         _apart("words of labels", "words", config_path),
         *_daemon_or_sockets(config),
+        _webcam(config),
         *_azure_kinect(config),
     ]
 
@@ -307,6 +308,18 @@ def _sockets(config: Config) -> list[Finding]:
         _tried(f"socket for {name}", lambda kind=kind, endpoint=endpoint: bind(kind, endpoint))  # type: ignore[misc]
         for name, kind, endpoint in opened
     ]
+
+
+def _webcam(config: Config) -> Finding:
+    from streams.cameras import validate_webcam, webcam_folder
+
+    folder = webcam_folder(config.webcam)
+    try:
+        validate_webcam(folder)
+    except CrossGLGError as error:
+        return Finding(what="webcam", state="missing", found=error.message, remedy="crossglg-edge setup webcam")
+    cameras = sorted(str(path) for path in Path("/dev").glob("video*"))
+    return _ok("webcam", f"set up in {folder}; cameras: {', '.join(cameras) or 'none is plugged in'}")
 
 
 def _azure_kinect(config: Config) -> list[Finding]:

@@ -6,13 +6,16 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from edge.cli.ask import daemon
 from edge.cli.options import ConfigOption, EndpointOption
 from edge.cli.terminal import clock_progress, escape, note, say
 from edge.config import Config, read_config
-from edge.protocol import RecordStart, RecordStop, ask
+from edge.protocol import RecordStart, RecordStop, Status, ask
+
+_LOOK_S = 0.5
 
 
 def record(
@@ -21,7 +24,8 @@ def record(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Record this camera without a daemon: demo[:SEED], zmq, replay:PATH, k4a or k4a:FILE.mkv.",
+            help="Record this camera without a daemon: demo[:SEED], zmq, replay:PATH, webcam[:N], video:FILE "
+            "or k4a[:FILE.mkv].",
         ),
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after this many seconds. Default: at Ctrl-C.")] = None,
@@ -50,7 +54,15 @@ def _by_the_daemon(config: Config, path: Path, length_s: float, *, overwrite: bo
                 time.sleep(min(0.2, max(0.0, end_s - time.monotonic())))
         except KeyboardInterrupt:
             pass
-        return ask(client, RecordStop()).frames
+        recording = ask(client, RecordStop())
+        if recording.state:
+            note("[dim]the disk is slow; waiting until all is written[/]")
+        while recording.state:
+            time.sleep(_LOOK_S)
+            recording = ask(client, Status()).recording or msgspec.structs.replace(recording, state="")
+        if recording.dropped:
+            note(f"[yellow]{recording.dropped} frames were not recorded: the disk was too slow[/]")
+        return recording.frames
 
 
 def _from_camera(config: Config, name: str, path: Path, length_s: float, *, overwrite: bool) -> int:
@@ -58,7 +70,7 @@ def _from_camera(config: Config, name: str, path: Path, length_s: float, *, over
     from streams.pace import frames_until
     from streams.recording import RecordingWriter
 
-    opened = open_camera(name, frames_endpoint=config.sockets.frames, loop=False, k4a=config.k4a)
+    opened = open_camera(name, frames_endpoint=config.sockets.frames, loop=False, k4a=config.k4a, webcam=config.webcam)
     # To open a camera may take a while, which is not recorded.
     end_s, num_refused = time.monotonic() + length_s, 0
     try:

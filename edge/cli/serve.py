@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections import Counter
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ from edge.protocol import VERSION
 from streams.errors import ConfigError, ControlError
 
 if TYPE_CHECKING:
-    from edge.daemon import Daemon
+    from edge.daemon import Daemon, PatientHandler
     from edge.library import Library
 
 # Cameras that show what is there now; "k4a" alone is one, too.
@@ -31,8 +32,8 @@ def serve(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Read frames from demo[:SEED] (a synthetic performer), zmq, replay:PATH, k4a or k4a:FILE.mkv. "
-            "Default: the config's camera.",
+            help="Read frames from demo[:SEED] (a synthetic performer), zmq, replay:PATH, webcam[:N], video:FILE "
+            "or k4a[:FILE.mkv]. Default: the config's camera.",
         ),
     ] = None,
     config: ConfigOption = None,
@@ -50,7 +51,7 @@ def serve(
     from edge.library import open_library
     from streams.cameras import open_camera
 
-    _log_to_stderr(logging.DEBUG if verbose else logging.INFO)
+    handler = _log_to_stderr(logging.DEBUG if verbose else logging.INFO)
     settings = read_config(config)
     if camera is not None:
         settings = msgspec.structs.replace(settings, camera=camera)
@@ -60,7 +61,13 @@ def serve(
             hint="Name a file with --camera replay:PATH, or leave out --once.",
         )
     library = open_library(settings)
-    opened = open_camera(settings.camera, frames_endpoint=settings.sockets.frames, loop=not once, k4a=settings.k4a)
+    opened = open_camera(
+        settings.camera,
+        frames_endpoint=settings.sockets.frames,
+        loop=not once,
+        k4a=settings.k4a,
+        webcam=settings.webcam,
+    )
     try:
         daemon = Daemon(library, opened, config_path=config, ends_with_camera=once)
     except ControlError:
@@ -74,16 +81,25 @@ def serve(
         daemon.run()
     if once:
         say(_outcome(daemon))
+    handler.close()
+    if handler.is_stuck:
+        # Python would wait at its end for the thread that waits for the terminal.
+        os._exit(0)
 
 
-def _log_to_stderr(level: int) -> None:
+def _log_to_stderr(level: int) -> PatientHandler:
+    from edge.daemon import PatientHandler
+
     handler: logging.Handler = logging.StreamHandler()
     line = "%(asctime)s %(levelname)s %(message)s"
     if err().is_terminal:
         from rich.logging import RichHandler
 
         handler, line = RichHandler(console=err(), show_path=False), "%(message)s"
-    logging.basicConfig(level=level, format=line, handlers=[handler])
+    handler.setFormatter(logging.Formatter(line))
+    patient = PatientHandler(handler)
+    logging.basicConfig(level=level, handlers=[patient])
+    return patient
 
 
 def introduce(library: Library, *, once: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edge.cli.options import ConfigOption
-from edge.cli.terminal import clock_progress, escape, say
+from edge.cli.terminal import clock_progress, escape, note, say
 from edge.config import read_config
 
 setup = typer.Typer(no_args_is_help=True, help="Set up what is optional and not in the packages that pip installs.")
@@ -44,3 +44,32 @@ def words(
         progress.add_task("setting up the text encoder")
         encoder = install(folder, from_)
     say(f"{encoder.about.name} is in {escape(str(folder))}. A daemon that runs takes it after a restart.")
+
+
+@setup.command()
+def webcam(
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write to this folder. Default: the config's [webcam] folder, or your own."
+        ),
+    ] = None,
+    python: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Use this Python 3.11 or 3.12. Default: this one, or one that is installed."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Set up what `--camera webcam` and `--camera video` need: MediaPipe in a Python of its own, 300 MB.
+
+    The command takes packages with pip, makes the pose model of them, and proves that it finds a person in a picture.
+    What an interruption left is used.
+    """
+    from streams.cameras import DISK_MB, DOWNLOAD_MB, set_up_webcam, webcam_folder
+
+    folder = to or webcam_folder(read_config(config).webcam)
+    note(f"Into {escape(str(folder))}: {DOWNLOAD_MB} MB to download, {DISK_MB} MB on the disk.")
+    with clock_progress() as progress:
+        progress.add_task("setting up the webcam's Python")
+        set_up_webcam(folder.absolute(), python)
+    say("The pose model finds a person in a picture. Now: [bold]crossglg-edge serve --camera webcam[/]")

@@ -17,6 +17,7 @@ import msgspec
 from edge import protocol
 from edge.config import Config, read_config
 from edge.daemon.background import Calibrating
+from edge.daemon.recorder import Recorder
 from edge.enroll import (
     Enrolling,
     TrimmedExample,
@@ -39,9 +40,12 @@ from edge.thresholds import report
 from streams.cameras import Camera, clock_name
 from streams.errors import ConfigError, ControlError, RecordingError
 from streams.messages import WIRE_VERSION
-from streams.recording import RecordingWriter
 
 A = TypeVar("A")
+
+
+# A request for an end of a recording takes no longer of the loop's time.
+_STOP_S = 0.3
 
 
 class Desk(Protocol):
@@ -56,7 +60,7 @@ class Desk(Protocol):
 class DaemonDesk(Desk, Protocol):
     """What only a daemon has."""
 
-    recorder: RecordingWriter | None
+    recorder: Recorder | None
 
     @property
     def camera(self) -> Camera: ...
@@ -432,8 +436,9 @@ def _config_reload(daemon: DaemonDesk, request: protocol.ConfigReload) -> Config
 
 def _record_start(daemon: DaemonDesk, request: protocol.RecordStart) -> protocol.RecordStartAnswer:
     if daemon.recorder is not None:
-        raise RecordingError(f"already recording to {daemon.recorder.path}", code="busy", hint="Stop it first.")
-    daemon.recorder = RecordingWriter(Path(request.path), overwrite=request.overwrite)
+        doing = "still finishing" if daemon.recorder.is_ending else "already recording to"
+        raise RecordingError(f"{doing} {daemon.recorder.path}", code="busy", hint="Stop it first, or wait.")
+    daemon.recorder = Recorder(Path(request.path), overwrite=request.overwrite)
     return protocol.RecordStartAnswer(path=request.path)
 
 
@@ -441,9 +446,22 @@ def _record_stop(daemon: DaemonDesk, request: protocol.RecordStop) -> protocol.R
     recorder = daemon.recorder
     if recorder is None:
         raise RecordingError("nothing is being recorded", code="not_recording")
-    daemon.recorder = None
-    recorder.close()
-    return protocol.Recording(path=str(recorder.path), frames=recorder.num_frames)
+    # Nearly always at once; a disk that stalls goes on behind, and `status` says when it is done.
+    if recorder.stop(_STOP_S):
+        daemon.recorder = None
+        if (error := recorder.take_error()) is not None:
+            raise error
+    return describe_recorder(recorder)
+
+
+def describe_recorder(recorder: Recorder) -> protocol.Recording:
+    """Return what is recorded, as an answer."""
+    return protocol.Recording(
+        path=str(recorder.path),
+        frames=recorder.num_frames,
+        dropped=recorder.num_dropped,
+        state="finishing" if recorder.is_ending and not recorder.is_over else "",
+    )
 
 
 HANDLERS: Mapping[type[Request[Any]], Callable[[Any, Any], msgspec.Struct]] = {

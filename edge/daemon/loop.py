@@ -18,7 +18,8 @@ import zmq
 
 from edge.config import Config
 from edge.daemon.background import BackingUp, Calibrating, Fitting, Keeping
-from edge.daemon.commands import answer_request
+from edge.daemon.commands import answer_request, describe_recorder
+from edge.daemon.recorder import Recorder
 from edge.daemon.skeletons import Skeletons
 from edge.enroll import Enrolling
 from edge.gallery import Described, Prototype
@@ -32,7 +33,6 @@ from edge.protocol import (
     EnrollFailed,
     GalleryStatus,
     ModelStatus,
-    Recording,
     StatusAnswer,
     StepTimes,
 )
@@ -45,13 +45,11 @@ from streams.errors import (
     CrossGLGError,
     EngineError,
     GalleryError,
-    RecordingError,
     WireError,
 )
 from streams.event import Event
 from streams.frame import SkeletonFrame
 from streams.messages import WIRE_VERSION, Answer, Failure, Refusal, Request, decode_map, decode_request
-from streams.recording import RecordingWriter
 from streams.sockets import ControlServer, EventPublisher
 
 log = logging.getLogger("crossglg_edge")
@@ -64,6 +62,8 @@ _REQUEST_LIMIT = 64
 _REMEMBERED_S = 60.0
 _REMEMBERED_ANSWERS = 256
 _LONGEST_WAIT_S = 0.2
+# How long a stopping daemon waits for the disk to take what was recorded.
+_FINISH_S = 10.0
 # Why words do not count where nobody asked for them; anything else is told.
 _NO_WORDS = ("words_off", "no_words", "no_text_encoder")
 _STATUS_EVERY_S = 1.0
@@ -83,7 +83,7 @@ class Daemon:
         self.camera = camera
         self.config_path = config_path
         self.enrolling = Enrolling()
-        self.recorder: RecordingWriter | None = None
+        self.recorder: Recorder | None = None
         self.num_events: Counter[str] = Counter()
         self.num_onsets: Counter[str] = Counter()
         self._events = EventPublisher(config.sockets.events)
@@ -203,9 +203,9 @@ class Daemon:
 
     def _close(self) -> None:
         if self.recorder is not None:
-            try:
-                self.recorder.close()
-            except RecordingError as error:
+            if not self.recorder.stop(_FINISH_S):
+                log.error("%s is not finished: the disk took nothing for %g s", self.recorder.path, _FINISH_S)
+            if (error := self.recorder.take_error()) is not None:
                 log.error("%s", error.message)
         if self._fitting is not None:
             self._fitting.close()
@@ -304,13 +304,21 @@ class Daemon:
                 self._log("error", f"no decision, the engine failed ({code}): {error.message}. More are only counted")
 
     def _record(self, frame: SkeletonFrame, log_time_ns: int) -> None:
-        if self.recorder is None:
-            return
-        try:
+        if self.recorder is not None and not self.recorder.is_ending:
             self.recorder.write(frame, log_time_ns=log_time_ns)
-        except RecordingError as error:
+
+    def _watch_recorder(self) -> None:
+        """Let go of a recording that is over, and say why where nobody stopped it."""
+        recorder = self.recorder
+        if recorder is None:
+            return
+        if recorder.num_dropped:
+            slow = f"the disk is too slow for the recording {recorder.path}: frames are lost, more are only counted"
+            self._warn_once(None, f"recording {recorder.path}", slow)
+        if recorder.is_over:
             self.recorder = None
-            self._log("error", f"recording stopped: {error.message}")
+            if (error := recorder.take_error()) is not None:
+                self._log("error", f"recording stopped: {error.message}")
 
     def _warn_once(self, source: str | None, reason: str, message: str) -> None:
         if (source, reason) not in self._warned and len(self._warned) < 1000:
@@ -323,6 +331,7 @@ class Daemon:
 
     def _tick(self, now_s: float) -> None:
         self._go_on_enrolling((), now_s)
+        self._watch_recorder()
         self._tell(self.recognizer.lose_silent(now_s))
         self._keep(self._moments.leave(self.recognizer.bodies))
         if (error := self._keeping.take_error()) is not None:
@@ -448,7 +457,7 @@ class Daemon:
             gallery=self._gallery_status(),
             model=self._model_status(),
             cpu=self._cpu,
-            recording=None if recorder is None else Recording(path=str(recorder.path), frames=recorder.num_frames),
+            recording=None if recorder is None else describe_recorder(recorder),
             enrolling=self.enrolling.label,
             review=self._keeping.status(self.library.config.review, self._moments.num_skipped),
             camera_process=self._camera_process(now_s),

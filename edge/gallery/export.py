@@ -10,6 +10,7 @@ Shapes: L frames of one example, F frames of all, kinect25 joints in "LUF".
 from __future__ import annotations
 
 import uuid
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,6 +23,10 @@ from edge.gallery.labels import validate_label
 from streams.errors import GalleryError
 from streams.files import replacing
 from streams.movement import Movement
+
+# Four hours of examples at 30 fps: a file of a few MB may say that it holds much more.
+_MAX_BYTES = 128 * 1024 * 1024
+_MEMBERS = {"header.npy", "timestamps_s.npy", "joints_m.npy"}
 
 
 class _Raw(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +81,12 @@ def write_export(
             code="export_failed",
             hint="Name a new file, or one to replace; an export ends in .npz.",
         )
+    if path.exists() and not _is_export(path):
+        raise GalleryError(
+            f"{path} exists and is no export of a gallery: nothing else is replaced",
+            code="export_failed",
+            hint="Name a new file; an export ends in .npz.",
+        )
     try:
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(
@@ -92,6 +103,27 @@ def write_export(
         ) from error
 
 
+def _is_export(path: Path) -> bool:
+    """Say whether a file is empty, as one that a full disk left, or of the kind that `write_export` writes."""
+    try:
+        if path.stat().st_size == 0:
+            return True
+        with zipfile.ZipFile(path) as file:
+            return {*file.namelist()} >= _MEMBERS
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _check_size(path: Path) -> None:
+    """Refuse what is no file, or would not fit into memory once it is unpacked. Raises ValueError."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
+    with path.open("rb") as content, zipfile.ZipFile(content) as file:
+        num_bytes = sum(member.file_size for member in file.infolist())
+    if num_bytes > _MAX_BYTES:
+        raise ValueError(f"it unpacks to {num_bytes / 1e6:.0f} MB, expected {_MAX_BYTES / 1e6:.0f} MB at most")
+
+
 def _labeled(example: Example | Prototype) -> _Example:
     about = {"label": example.label, "origin": example.origin, "created": example.created}
     return _Example(**about, num_frames=len(example.movement), words=example.words)
@@ -103,6 +135,7 @@ def read_export(path: Path) -> tuple[list[Example], list[Negative], list[Example
     Raises GalleryError: "not_found", "bad_import".
     """
     try:
+        _check_size(path)
         with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             header = msgspec.json.decode(file["header"].tobytes(), type=_Header)
             times, joints = file["timestamps_s"], file["joints_m"]

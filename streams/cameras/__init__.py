@@ -5,9 +5,18 @@ from streams.cameras.capture import CaptureCamera, Limits, sensor_command
 from streams.cameras.k4a import open_k4a
 from streams.cameras.open import open_camera
 from streams.cameras.paced import PacedCamera, ReplayFrames
+from streams.cameras.webcam import (
+    DISK_MB,
+    DOWNLOAD_MB,
+    set_up_webcam,
+    validate_webcam,
+    webcam_folder,
+)
 from streams.clock import clock_name
 
 __all__ = [
+    "DISK_MB",
+    "DOWNLOAD_MB",
     "Camera",
     "CameraState",
     "CaptureCamera",
@@ -20,4 +29,7 @@ __all__ = [
     "open_camera",
     "open_k4a",
     "sensor_command",
+    "set_up_webcam",
+    "validate_webcam",
+    "webcam_folder",
 ]
