@@ -967,11 +967,15 @@ class ThresholdPreview(Request[ThresholdPreviewAnswer], frozen=True, kw_only=Tru
 
 
 class Command(msgspec.Struct, frozen=True):
-    """Hold one command: its name on the wire, its request, and whether it needs a daemon or the library alone."""
+    """Hold one command: its name on the wire, its request, and whether it needs a daemon or the library alone.
+
+    `is_question`: it changes nothing, and each time it is asked it is answered anew.
+    """
 
     name: str
     request: type[Request[Any]]
     needs_daemon: bool = False
+    is_question: bool = False
 
     @property
     def description(self) -> str:
@@ -986,19 +990,19 @@ class Command(msgspec.Struct, frozen=True):
 
 
 COMMANDS = (
-    Command("ping", Ping, needs_daemon=True),
-    Command("version", Version, needs_daemon=True),
-    Command("status", Status, needs_daemon=True),
-    Command("time", Time, needs_daemon=True),
+    Command("ping", Ping, needs_daemon=True, is_question=True),
+    Command("version", Version, needs_daemon=True, is_question=True),
+    Command("status", Status, needs_daemon=True, is_question=True),
+    Command("time", Time, needs_daemon=True, is_question=True),
     Command("shutdown", Shutdown, needs_daemon=True),
-    Command("config.get", ConfigGet, needs_daemon=True),
+    Command("config.get", ConfigGet, needs_daemon=True, is_question=True),
     Command("config.reload", ConfigReload, needs_daemon=True),
-    Command("model.info", ModelInfoGet),
+    Command("model.info", ModelInfoGet, is_question=True),
     Command("record.start", RecordStart, needs_daemon=True),
     Command("record.stop", RecordStop, needs_daemon=True),
     Command("enroll.start", EnrollStart, needs_daemon=True),
-    Command("enroll.status", EnrollStatus, needs_daemon=True),
-    Command("enroll.movement", EnrollMovement, needs_daemon=True),
+    Command("enroll.status", EnrollStatus, needs_daemon=True, is_question=True),
+    Command("enroll.movement", EnrollMovement, needs_daemon=True, is_question=True),
     Command("enroll.trim", EnrollTrim, needs_daemon=True),
     Command("enroll.commit", EnrollCommit, needs_daemon=True),
     Command("enroll.cancel", EnrollCancel, needs_daemon=True),
@@ -1006,24 +1010,24 @@ COMMANDS = (
     Command("enroll.negative", EnrollNegative),
     Command("enroll.words", EnrollWords),
     Command("enroll.undo", EnrollUndo),
-    Command("gallery.list", GalleryList),
-    Command("gallery.get", GalleryGet),
-    Command("gallery.movement", GalleryMovement),
+    Command("gallery.list", GalleryList, is_question=True),
+    Command("gallery.get", GalleryGet, is_question=True),
+    Command("gallery.movement", GalleryMovement, is_question=True),
     Command("gallery.rename", GalleryRename),
     Command("gallery.remove", GalleryRemove),
     Command("gallery.undo", GalleryUndo),
-    Command("gallery.history", GalleryHistory),
+    Command("gallery.history", GalleryHistory, is_question=True),
     Command("gallery.revert", GalleryRevert),
     Command("gallery.vacuum", GalleryVacuum),
     Command("gallery.export", GalleryExport),
     Command("gallery.import", GalleryImport),
-    Command("review.list", ReviewList),
-    Command("review.movement", ReviewMovement),
+    Command("review.list", ReviewList, is_question=True),
+    Command("review.movement", ReviewMovement, is_question=True),
     Command("review.answer", ReviewAnswer),
     Command("review.undo", ReviewUndo),
     Command("review.clear", ReviewClear),
-    Command("threshold.get", ThresholdGet),
-    Command("threshold.preview", ThresholdPreview),
+    Command("threshold.get", ThresholdGet, is_question=True),
+    Command("threshold.preview", ThresholdPreview, is_question=True),
     Command("threshold.set", ThresholdSet),
     Command("threshold.reset", ThresholdReset),
     Command("threshold.undo", ThresholdUndo),
@@ -1031,6 +1035,12 @@ COMMANDS = (
 )
 _BY_NAME = {command.name: command for command in COMMANDS}
 _BY_REQUEST = {command.request: command for command in COMMANDS}
+
+
+def is_question(name: str) -> bool:
+    """Say whether a command changes nothing; one that is not known does not either."""
+    command = _BY_NAME.get(name)
+    return command is None or command.is_question
 
 
 def command_of(request: Request[Any]) -> Command:

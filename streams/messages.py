@@ -26,7 +26,7 @@ class _Version(msgspec.Struct):
 
 
 class Request(msgspec.Struct, kw_only=True):
-    """Ask the daemon for something; a repeated id gets the first answer again."""
+    """Ask the daemon for something; a change that is sent again is answered by the first answer."""
 
     id: str
     cmd: str

@@ -31,7 +31,10 @@ __all__ = [
 
 # Above this libzmq drops the peer, to protect the memory; between this and wire.MAX_FRAME_BYTES a
 # message is read and counted.
-_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_MAX_FRAME_BYTES = 4 * wire.MAX_FRAME_BYTES
+# A clip of 20 minutes; a subscription names a topic.
+_MAX_REQUEST_BYTES = 16 * 1024 * 1024
+_MAX_SUBSCRIPTION_BYTES = 4096
 # How long the last events and answers may take to leave when the daemon stops.
 _LINGER_MS = 500
 # A full second of thirty publishers at 30 fps; what overflows shows as gaps in `seq`.
@@ -41,12 +44,12 @@ _EVENTS_HWM = 1000
 _SUBSCRIPTIONS = 1000
 
 
-def _bind(kind: int, endpoint: str, hwm: int) -> zmq.Socket[bytes]:
+def _bind(kind: int, endpoint: str, hwm: int, max_bytes: int) -> zmq.Socket[bytes]:
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
     socket.setsockopt(zmq.LINGER, _LINGER_MS)
     socket.setsockopt(zmq.RCVHWM, hwm)
     socket.setsockopt(zmq.SNDHWM, hwm)
-    socket.setsockopt(zmq.MAXMSGSIZE, _MAX_MESSAGE_BYTES)
+    socket.setsockopt(zmq.MAXMSGSIZE, max_bytes)
     try:
         # libzmq would take an ipc endpoint away from whoever has it.
         if endpoint.startswith("ipc://") and is_served(endpoint):
@@ -73,7 +76,7 @@ class FrameSubscriber:
     """Take in frame messages from any number of publishers."""
 
     def __init__(self, endpoint: str = FRAMES) -> None:
-        self.socket = _bind(zmq.SUB, endpoint, _FRAMES_HWM)
+        self.socket = _bind(zmq.SUB, endpoint, _FRAMES_HWM, _MAX_FRAME_BYTES)
         # All topics: one that is misspelt is to be counted, not to vanish.
         self.socket.setsockopt(zmq.SUBSCRIBE, b"")
 
@@ -118,7 +121,7 @@ class EventPublisher:
 
     def __init__(self, endpoint: str = EVENTS) -> None:
         # To subscribers it is a PUB; only an XPUB knows what they want.
-        self.socket = _bind(zmq.XPUB, endpoint, _EVENTS_HWM)
+        self.socket = _bind(zmq.XPUB, endpoint, _EVENTS_HWM, _MAX_SUBSCRIPTION_BYTES)
         self._wanted: set[str] = set()
 
     def take_subscriptions(self) -> None:
@@ -164,7 +167,7 @@ class ControlServer:
     """Take in control requests; works with REQ and DEALER peers, and a dead one cannot block it."""
 
     def __init__(self, endpoint: str = CONTROL) -> None:
-        self.socket = _bind(zmq.ROUTER, endpoint, 100)
+        self.socket = _bind(zmq.ROUTER, endpoint, 100, _MAX_REQUEST_BYTES)
 
     def receive(self) -> tuple[list[bytes], bytes] | None:
         """Return (return address, payload) of a waiting request, or None."""

@@ -27,6 +27,7 @@ from typer.testing import CliRunner
 
 from edge.cli.app import add_offline_commands, app
 from edge.cli.doctor import Finding, print_findings
+from edge.cli.terminal import escape
 from edge.config import read_config
 from edge.library import open_library
 from streams.errors import ControlError, CrossGLGError, GalleryError, RecordingError
@@ -358,6 +359,11 @@ def test_a_daemon_is_found_by_the_flag_or_the_environment(
     monkeypatch.setenv("CROSSGLG_EDGE_CONTROL", "nonsense")
     (line,) = refused("status", config=elsewhere)
     assert line.startswith("error (bad_endpoint) CROSSGLG_EDGE_CONTROL is 'nonsense': expected an endpoint such as")
+
+
+def test_what_comes_from_elsewhere_gives_the_terminal_no_command() -> None:
+    assert escape("wave \x1b[31m[bold]\x07\r\x9b2J") == "wave \\x1b[31m\\[bold]\\x07\\r\\x9b2J"
+    assert escape("ein Grüß\nGott") == "ein Grüß\nGott"
 
 
 # The gallery, without a daemon and with one

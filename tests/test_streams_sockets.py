@@ -103,7 +103,7 @@ def test_what_is_no_frame_is_refused_with_the_reason_to_count(endpoint: str) -> 
         ([b"skeleton.other", payload], ("other", "topic_mismatch")),
         ([b"skeletons/cam", payload], (None, "bad_topic")),
         ([b"", payload], (None, "bad_topic")),
-        ([b"skeleton.\xff" + bytes(2_000_000), payload], ("\ufffd" + 99 * "\0", "topic_mismatch")),
+        ([b"skeleton.\xff" + bytes(1_000_000), payload], ("\ufffd" + 99 * "\0", "topic_mismatch")),
         ([topic, b"\xc1"], ("cam", "bad_message")),
     ]
     with (
@@ -353,3 +353,39 @@ def test_a_replay_of_what_is_not_there_is_refused(name: str, endpoint: str, tmp_
     error = refusal_of(lambda: open_camera(name, frames_endpoint=endpoint))
     assert error.code in ("not_found", "bad_recording")
     assert msgspec.json.encode(error.message)
+
+
+@pytest.mark.parametrize(("kind", "max_bytes"), [("frames", 1024 * 1024), ("control", 16 * 1024 * 1024)])
+def test_who_sends_too_much_loses_the_connection_and_nobody_else(endpoint: str, kind: str, max_bytes: int) -> None:
+    server = FrameSubscriber(endpoint) if kind == "frames" else ControlServer(endpoint)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+    polite, greedy = (context.socket(zmq.DEALER if kind == "control" else zmq.PUB) for _ in range(2))
+    for peer in (polite, greedy):
+        peer.setsockopt(zmq.LINGER, 0)
+        peer.connect(endpoint)
+
+    def received() -> list[int]:
+        if isinstance(server, ControlServer):
+            found = server.receive()
+            return [len(found[1])] if found else []
+        return [len(parts[-1]) for parts in server.receive(10)]
+
+    def arrives(peer: zmq.Socket[bytes], size: int, timeout_s: float) -> bool:
+        end_s = time.monotonic() + timeout_s
+        while time.monotonic() < end_s:
+            peer.send(bytes(size))
+            time.sleep(0.02)
+            if size in received():
+                return True
+        return False
+
+    try:
+        assert arrives(polite, 100, 10)
+        greedy.send(bytes(max_bytes + 1))
+        assert not arrives(greedy, max_bytes + 1, 0.3)
+        assert arrives(polite, 100, 10)
+        assert arrives(polite, 5000, 10)
+    finally:
+        for peer in (polite, greedy):
+            peer.close()
+        server.close()

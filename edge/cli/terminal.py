@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,10 +33,11 @@ def err() -> Console:
 
 
 def escape(text: str) -> str:
-    """Return text in which rich finds no markup."""
+    """Return text in which rich finds no markup, and a terminal no command: it may come from anybody."""
     from rich.markup import escape
 
-    return escape(text)
+    shown = "".join(c if c == "\n" or unicodedata.category(c) != "Cc" else repr(c)[1:-1] for c in text)
+    return escape(shown)
 
 
 def say(markup: str) -> None:

@@ -35,6 +35,7 @@ from edge.protocol import (
     ModelStatus,
     StatusAnswer,
     StepTimes,
+    is_question,
 )
 from edge.review import Moment, MomentWatch, ring_path
 from edge.thresholds import OTHER_MODEL, are_of_another_model, changed_at, midpoints_in_force, thresholds_path
@@ -61,9 +62,13 @@ _REQUEST_LIMIT = 64
 # A peer that got no answer asks again within seconds; later the same bytes are a new wish.
 _REMEMBERED_S = 60.0
 _REMEMBERED_ANSWERS = 256
+# A UUID has 36 characters.
+_UNIQUE_ID = 16
 _LONGEST_WAIT_S = 0.2
 # How long a stopping daemon waits for the disk to take what was recorded.
 _FINISH_S = 10.0
+# So many warnings in so many seconds; what is said once is said again after that time.
+_WARNINGS, _WARN_AGAIN_S = 1000, 600.0
 # Why words do not count where nobody asked for them; anything else is told.
 _NO_WORDS = ("words_off", "no_words", "no_text_encoder")
 _STATUS_EVERY_S = 1.0
@@ -107,7 +112,9 @@ class Daemon:
         self._ends_with_camera = ends_with_camera
         self._answers: OrderedDict[bytes, tuple[float, Answer | Refusal]] = OrderedDict()
         self._engine_code = ""
-        self._warned: set[tuple[str | None, str]] = set()
+        self._warned: OrderedDict[tuple[str | None, str], float] = OrderedDict()
+        self._warnings_left, self._num_unsaid = float(_WARNINGS), 0
+        self._warnings_filled_s = time.monotonic()
         self._step_us: deque[float] = deque(maxlen=1000)
         self._fitting = Fitting(library.encoder) if config.model.matching == "calibrated" else None
         self.calibrating = Calibrating()
@@ -321,9 +328,24 @@ class Daemon:
                 self._log("error", f"recording stopped: {error.message}")
 
     def _warn_once(self, source: str | None, reason: str, message: str) -> None:
-        if (source, reason) not in self._warned and len(self._warned) < 1000:
-            self._warned.add((source, reason))
-            self._log("warning", message)
+        """Warn of something; of the same again after a while, and of not too much at a time."""
+        now_s = time.monotonic()
+        if now_s - self._warned.get((source, reason), -math.inf) < _WARN_AGAIN_S:
+            return
+        refill = (now_s - self._warnings_filled_s) * _WARNINGS / _WARN_AGAIN_S
+        self._warnings_left, self._warnings_filled_s = min(_WARNINGS, self._warnings_left + refill), now_s
+        if self._warnings_left < 1:
+            self._num_unsaid += 1
+            return
+        self._warnings_left -= 1
+        self._warned[source, reason] = now_s
+        self._warned.move_to_end((source, reason))
+        if len(self._warned) > _WARNINGS:
+            self._warned.popitem(last=False)
+        if self._num_unsaid:
+            message = f"{message} ({self._num_unsaid} other warnings were left out)"
+            self._num_unsaid = 0
+        self._log("warning", message)
 
     def _log(self, level: str, message: str) -> None:
         log.log(logging.getLevelNamesMapping()[level.upper()], "%s", message)
@@ -402,18 +424,20 @@ class Daemon:
             if received is None:
                 return
             address, payload = received
-            self._control.send(address, self._answer(payload, time.monotonic()))
+            self._control.send(address, self._answer(payload, address, time.monotonic()))
 
-    def _answer(self, payload: bytes, now_s: float) -> Answer | Refusal:
-        """Carry a request out, or, where it is one that is sent again, give the first answer again."""
+    def _answer(self, payload: bytes, address: Sequence[bytes], now_s: float) -> Answer | Refusal:
+        """Carry a request out, or, where it is a change that is sent again, give the first answer again."""
         try:
             request = decode_request(payload)
         except WireError as error:
             return _refusal(_request_id(payload), error)
-        if not request.id:
+        if not request.id or is_question(request.cmd):
             return self._carry_out(request)
-        # The whole request, not the id alone: a script that counts its requests from 1 starts again at 1.
-        key = hashlib.sha256(payload).digest()
+        # The whole request, not the id alone: a script that counts its requests from 1 starts again at 1. And two such
+        # scripts mean two changes: only an id that nobody else has is known again from another connection.
+        peer = b"" if len(request.id) >= _UNIQUE_ID else b"".join(address)
+        key = hashlib.sha256(peer + payload).digest()
         told = self._answers.pop(key, None)
         if told is None or now_s - told[0] > _REMEMBERED_S:
             told = now_s, self._carry_out(request)

@@ -22,8 +22,8 @@ class ScoreCurve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     Fitted on recordings that the encoder was trained on; `source` says on which.
     """
 
-    midpoint: float
-    slope: float
+    midpoint: Annotated[float, msgspec.Meta(ge=0, le=100)]
+    slope: Annotated[float, msgspec.Meta(gt=0, le=1000)]
     source: str
 
 
@@ -75,13 +75,13 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     name: str
     encoder: str
     layout: str
-    num_frames: Annotated[int, msgspec.Meta(ge=2)]
+    num_frames: Annotated[int, msgspec.Meta(ge=2, le=1024)]
     preprocessing_version: int
-    embedding_size: int
+    embedding_size: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
     embedding: str
-    aligned_frames: int = 0
-    alignment_weight: float = 0.0
-    cohort_weight: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    aligned_frames: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    alignment_weight: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
+    cohort_weight: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
     onnx_sha256: str
     statistics_sha256: str = ""
     weights_sha256: str = ""
@@ -93,6 +93,12 @@ class BundleInfo(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     dtw_midpoint: float | None = None
     training: dict[str, object]
     licence: str
+
+    def __post_init__(self) -> None:
+        if self.num_learned < 0:
+            raise ValueError(
+                f"embedding_size {self.embedding_size} has no room for aligned_frames {self.aligned_frames}, of 75 each"
+            )
 
     @property
     def num_learned(self) -> int:
