@@ -6,10 +6,10 @@ import math
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from streams.cameras import Camera, Refused
+from streams.cameras import Camera, Note, Refused
 from streams.clock import clock_name
 from streams.frame import SkeletonFrame
 
@@ -17,10 +17,17 @@ _READ_LIMIT = 512
 _LONGEST_SLEEP_S = 0.01
 
 
-def frames_until(camera: Camera, end_s: float) -> Iterator[SkeletonFrame | Refused]:
-    """Yield what a camera gives, as it comes, until `end_s` of time.monotonic() or the camera's last frame."""
+def frames_until(
+    camera: Camera, end_s: float, tell: Callable[[Note], None] = lambda note: None
+) -> Iterator[SkeletonFrame | Refused]:
+    """Yield what a camera gives, as it comes, until `end_s` of time.monotonic() or the camera's last frame.
+
+    `tell` gets what the camera has to say meanwhile. Raises CameraError where no frame can ever come.
+    """
     while (now_s := time.monotonic()) < end_s and camera.wait_s(now_s) < math.inf:
         yield from camera.read(now_s, _READ_LIMIT)
+        for note in camera.take_notes():
+            tell(note)
         time.sleep(min(_LONGEST_SLEEP_S, camera.wait_s(now_s)))
 
 

@@ -143,3 +143,8 @@ def test_the_styles_of_text_are_compared_on_a_protocol(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert [row[1] for row in rows(done.stdout, "claude ")] == ["global", "joints", "both"]
     assert len(rows(done.stdout, "claude-contrastive ")) == 6
+
+
+def test_the_benchmark_of_a_cameras_process_compares_it_with_none(tmp_path: Path) -> None:
+    text = run("camera_process.py", "--seconds", 1, tmp_path / "camera.md")
+    assert len(rows(text, "no process")) == len(rows(text, "hangs")) == len(rows(text, "dies")) == 1

@@ -77,7 +77,7 @@ def _from_camera(config: Config, name: str, path: Path, length_s: float, *, over
         with clock_progress() as progress, RecordingWriter(path, overwrite=overwrite) as writer:
             task = progress.add_task("recording")
             try:
-                for frame in frames_until(opened, end_s):
+                for frame in frames_until(opened, end_s, lambda told: note(escape(told.message))):
                     if isinstance(frame, Refused):
                         num_refused += 1
                     else:

@@ -194,10 +194,15 @@ class CaptureCamera:
             return
         *lines, self._half_line = (self._half_line + printed).split(b"\n")
         self._half_line = self._half_line[-_READ_BYTES:]
-        for line in filter(None, (line.strip() for line in lines)):
-            try:
-                self._trouble = msgspec.json.decode(line, type=Trouble)
-            except msgspec.DecodeError:
+        for line in lines:
+            self._keep(line)
+
+    def _keep(self, line: bytes) -> None:
+        line = line.strip()
+        try:
+            self._trouble = msgspec.json.decode(line, type=Trouble)
+        except msgspec.DecodeError:
+            if line:
                 self._lines.append(line[:_LINE_LENGTH].decode("utf-8", "replace"))
 
     def _note(self, level: Literal["info", "warning", "error"], message: str) -> None:
@@ -215,6 +220,7 @@ class CaptureCamera:
         code = self._process.poll()
         if code is not None:
             self._listen()
+            self._keep(self._half_line)
             self._let_go()
             self._take_end(code, now_s)
             return

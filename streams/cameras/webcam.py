@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -19,9 +20,11 @@ from streams.pose_task import PACKAGE
 from streams.webcam_settings import WebcamSettings
 
 _PROGRAM, _PROOF = "streams.sensors.webcam", "streams.sensors.webcam.prove"
+# The last release for aarch64 is an older one. It carries the same two networks, byte by byte.
+_MEDIAPIPE = {"aarch64": "mediapipe==0.10.18"}.get(platform.machine(), PACKAGE)
 # All that the program imports, and no more: of MediaPipe's own dependencies most only draw.
 PACKAGES = (
-    PACKAGE,
+    _MEDIAPIPE,
     "numpy==1.26.4",
     "opencv-python-headless==4.11.0.86",
     "protobuf==4.25.9",
@@ -29,7 +32,7 @@ PACKAGES = (
     "msgspec==0.22.0",
     "pyzmq==27.3.0",
 )
-DOWNLOAD_MB, DISK_MB = 115, 300
+DOWNLOAD_MB, DISK_MB = 105, 300
 # The Pythons that MediaPipe's last package with a model and ours have in common.
 _VERSIONS = ((3, 11), (3, 12))
 _PIP_S, _PROOF_S = 1800.0, 120.0
@@ -134,7 +137,7 @@ def _find_python() -> Path:
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         raise CameraError(
-            f"{PACKAGE} runs in none of the Pythons that are here: expected {' or '.join(names)}",
+            f"{_MEDIAPIPE} runs in none of the Pythons that are here: expected {' or '.join(names)}",
             code="no_python",
             hint="Install one of them, or name one with --python.",
         )
@@ -166,7 +169,7 @@ def _install(folder: Path) -> None:
             f"pip cannot get {', '.join(PACKAGES)}: {problem}",
             code="no_package",
             hint="Is there a network? What was downloaded is kept: run it again. MediaPipe's packages are for x86_64 "
-            "and Python 3.11 or 3.12; --python names one.",
+            "and aarch64 and Python 3.11 or 3.12; --python names one.",
         )
 
 
