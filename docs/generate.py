@@ -94,10 +94,15 @@ def _prose(text: str) -> str:
 def config() -> str:
     """Return a table of keys for each section of the configuration."""
     sections = [_section("", Config())]
-    for field in msgspec.structs.fields(Config()):
-        value = getattr(Config(), field.name)
-        if isinstance(value, msgspec.Struct):
-            sections.append(_section(field.name, value))
+
+    def add(section: msgspec.Struct, lead: str) -> None:
+        for field in msgspec.structs.fields(section):
+            value = getattr(section, field.name)
+            if isinstance(value, msgspec.Struct):
+                sections.append(_section(f"{lead}{field.name}", value))
+                add(value, f"{lead}{field.name}.")
+
+    add(Config(), "")
     return "\n\n".join(sections)
 
 
@@ -111,7 +116,7 @@ def _section(name: str, section: msgspec.Struct) -> str:
                 [f"`{field.name}`", f"`{without_home(default)}`", _bounds(field.type), cell(_description(field.type))]
             )
     head = [f"## [{name}]", "", (type(section).__doc__ or "").strip(), ""] if name else ["## Top level", ""]
-    return "\n".join((*head, table(["key", "default", "allowed", "meaning"], rows)))
+    return "\n".join((*head, *([table(["key", "default", "allowed", "meaning"], rows)] if rows else []))).strip()
 
 
 def _meta(annotation: Any) -> Any:
@@ -130,6 +135,8 @@ def _bounds(annotation: Any) -> str:
     signs = (("gt", "above"), ("ge", "from"), ("lt", "below"), ("le", "to"))
     sizes = (("min_length", "at least"), ("max_length", "at most"))
     parts = [f"{word} {getattr(meta, key):g}" for key, word in signs if getattr(meta, key) is not None]
+    if (meta.min_length, meta.max_length) == (1, None):
+        return "not empty"
     parts += [f"{word} {getattr(meta, key)} entries" for key, word in sizes if getattr(meta, key) is not None]
     return " ".join(parts)
 

@@ -215,6 +215,138 @@ class Web(_Section, frozen=True):
     port: Annotated[int, Meta(ge=0, le=65535, description="its port; 0: any that is free")] = 5580
 
 
+EventType = Literal["onset", "update", "end"]
+EventTypes = Annotated[
+    tuple[EventType, ...], Meta(min_length=1, description="which messages of an event: onset, update, end")
+]
+Labels = Annotated[tuple[str, ...], Meta(description="events of these labels alone; empty: of all")]
+Port = Annotated[int, Meta(ge=1, le=65535, description="the port there")]
+# An address in a bridge's own name space: what MQTT and OSC take literally.
+_NAME = re.compile(r"[A-Za-z0-9_-]*")
+_PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
+
+
+class MqttBridge(_Section, frozen=True):
+    """`crossglg-edge bridge mqtt`: events to an MQTT broker, with discovery by Home Assistant."""
+
+    host: Annotated[str, Meta(min_length=1, description="the broker")] = "127.0.0.1"
+    port: Port = 1883
+    user: Annotated[str, Meta(description="user name; empty: none")] = ""
+    password_file: Annotated[str, Meta(description="file with the password, of mode 0600; empty: none")] = ""
+    tls: Annotated[bool, Meta(description="encrypt, and check the broker's certificate")] = False
+    ca_file: Annotated[str, Meta(description="certificate authority that signed it; empty: the system's")] = ""
+    cert_file: Annotated[str, Meta(description="this client's own certificate; empty: none")] = ""
+    key_file: Annotated[str, Meta(description="the key of `cert_file`, of mode 0600")] = ""
+    node: Annotated[
+        str, Meta(description="name of this device in topics: A-Z a-z 0-9 _ -; empty: made of the host's name")
+    ] = ""
+    prefix: Annotated[str, Meta(description="topics are PREFIX/NODE/event/LABEL and PREFIX/NODE/availability")] = (
+        "crossglg-edge"
+    )
+    discovery: Annotated[str, Meta(description="Home Assistant's discovery prefix; empty: no discovery")] = (
+        "homeassistant"
+    )
+    types: EventTypes = ("onset", "end")
+    labels: Labels = ()
+    keep_events: Annotated[
+        int, Meta(ge=1, le=100_000, description="events kept while the broker is away; older ones are dropped")
+    ] = 1000
+    keep_s: Annotated[
+        float, Meta(gt=0, le=604_800, description="for so long: an event that comes later does more harm than none")
+    ] = 60.0
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.node):
+            raise ValueError(f"node is {self.node!r}: expected A-Z a-z 0-9 _ - alone")
+        for name, path in (("prefix", self.prefix), ("discovery", self.discovery or "none")):
+            if not _PATH.fullmatch(path):
+                raise ValueError(f"{name} is {path!r}: expected levels of A-Z a-z 0-9 _ - with / between them")
+
+
+class OscBridge(_Section, frozen=True):
+    """`crossglg-edge bridge osc`: events as Open Sound Control, over UDP."""
+
+    host: Annotated[str, Meta(min_length=1, description="who listens")] = "127.0.0.1"
+    port: Port = 9000
+    prefix: Annotated[str, Meta(description="addresses are /PREFIX/event, /PREFIX/label/LABEL and /PREFIX/up")] = (
+        "crossglg"
+    )
+    labels: Labels = ()
+
+    def __post_init__(self) -> None:
+        if not _PATH.fullmatch(self.prefix):
+            raise ValueError(f"prefix is {self.prefix!r}: expected parts of A-Z a-z 0-9 _ - with / between them")
+
+
+class LslBridge(_Section, frozen=True):
+    """`crossglg-edge bridge lsl`: events as a marker stream of Lab Streaming Layer."""
+
+    name: Annotated[str, Meta(min_length=1, description="name of the stream; its type is Markers")] = "crossglg-edge"
+    markers: Annotated[
+        Literal["short", "json"], Meta(description="what a marker says: short, `onset/wave`; json, the whole event")
+    ] = "short"
+    types: EventTypes = ("onset", "end")
+    labels: Labels = ()
+
+
+class PrometheusBridge(_Section, frozen=True):
+    """`crossglg-edge bridge prometheus`: the daemon's counters at http://HOST:PORT/metrics."""
+
+    host: Annotated[str, Meta(min_length=1, description="where to listen; it asks nobody for a password")] = "127.0.0.1"
+    port: Port = 9560
+    max_labels: Annotated[
+        int, Meta(ge=1, le=10_000, description="actions with counters of their own; further ones count as (other)")
+    ] = 100
+
+
+class WebhookBridge(_Section, frozen=True):
+    """`crossglg-edge bridge webhook`: an HTTP POST for each event."""
+
+    url: Annotated[str, Meta(description="http:// or https://; `webhook URL` overrides it")] = ""
+    url_file: Annotated[str, Meta(description="file with the URL, of mode 0600, where it is a secret")] = ""
+    header: Annotated[str, Meta(description="name of a header that proves who calls")] = "Authorization"
+    header_file: Annotated[str, Meta(description="file with its value, of mode 0600; empty: no such header")] = ""
+    ca_file: Annotated[str, Meta(description="certificate authority of the server; empty: the system's")] = ""
+    timeout_s: Annotated[float, Meta(gt=0, le=300, description="the longest that one call may take")] = 5.0
+    retries: Annotated[
+        int, Meta(ge=0, le=10, description="further calls where the server is away or fails, after 1, 2, 4 ... seconds")
+    ] = 3
+    max_per_minute: Annotated[int, Meta(ge=1, le=6000, description="events beyond these are dropped")] = 60
+    types: EventTypes = ("onset",)
+    labels: Labels = ()
+    keep_events: Annotated[
+        int, Meta(ge=1, le=100_000, description="events kept while the server is away; older ones are dropped")
+    ] = 100
+    keep_s: Annotated[
+        float, Meta(gt=0, le=604_800, description="for so long: an event that comes later does more harm than none")
+    ] = 60.0
+
+
+class CommandBridge(_Section, frozen=True):
+    """`crossglg-edge bridge command`: a program for each event."""
+
+    argv: Annotated[
+        tuple[str, ...], Meta(description="the program and its arguments, without a shell; `command ARGV` overrides it")
+    ] = ()
+    timeout_s: Annotated[
+        float, Meta(gt=0, le=86_400, description="after this it is ended, and all that it has started")
+    ] = 10.0
+    max_per_minute: Annotated[int, Meta(ge=1, le=6000, description="events beyond these are dropped")] = 60
+    types: EventTypes = ("onset",)
+    labels: Labels = ()
+
+
+class Bridges(_Section, frozen=True):
+    """Where `crossglg-edge bridge` takes events to: one section for each of its commands."""
+
+    mqtt: MqttBridge = MqttBridge()
+    osc: OscBridge = OscBridge()
+    lsl: LslBridge = LslBridge()
+    prometheus: PrometheusBridge = PrometheusBridge()
+    webhook: WebhookBridge = WebhookBridge()
+    command: CommandBridge = CommandBridge()
+
+
 class Config(_Section, frozen=True):
     """Everything a user can set."""
 
@@ -231,6 +363,7 @@ class Config(_Section, frozen=True):
     web: Web = Web()
     k4a: K4aSettings = K4aSettings()
     webcam: WebcamSettings = WebcamSettings()
+    bridge: Bridges = Bridges()
 
 
 # Keys that former versions had: people's files still hold them, and they change nothing.

@@ -367,6 +367,7 @@ class StatusAnswer(Data, frozen=True, kw_only=True):
     bodies_without_joints: int
     decisions: int
     windows: Annotated[int, Meta(description="windows that were encoded")]
+    encode_s: Annotated[float, Meta(description="time that the encoder ran since the start, seconds")] = 0.0
     hop_s: Annotated[float, Meta(description="time between two decisions about a body; longer on a busy machine")]
     hops_skipped: int
     encodes_failed: int

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streams.continuous import ContinuousArchive, read_continuous
     from streams.errors import (
         ArchiveError,
+        BridgeError,
         BundleError,
         CameraError,
         ConfigError,
@@ -47,6 +48,7 @@ __all__ = [
     "Archive",
     "ArchiveError",
     "Body",
+    "BridgeError",
     "BundleError",
     "CameraError",
     "Clip",

@@ -12,6 +12,7 @@ CrossGLGError
 ├── GalleryError     the prototypes on disk, or a request that they cannot answer
 ├── ReviewError      the clips that are kept for review, or an answer to one
 ├── EnrollError      an enrollment that cannot succeed
+├── BridgeError      what a bridge needs is missing or refused
 ├── ControlError     the daemon cannot be reached, or refused a command
 ├── DescriptionError the texts of an action, or what is derived from them
 ├── LlmError         a language model that gives no usable answer
@@ -104,6 +105,15 @@ class EnrollError(CrossGLGError):
     """Refuse an enrollment; nothing was stored."""
 
     default_code = "enroll_failed"
+
+
+class BridgeError(CrossGLGError):
+    """Refuse what a bridge is given, or say what it lacks.
+
+    Codes: not_installed, no_target, bad_secret, bad_target.
+    """
+
+    default_code = "bad_target"
 
 
 class ControlError(CrossGLGError):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
+import json
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +26,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import msgspec
 import numpy as np
 import pytest
+import zmq
 from hypothesis import settings
 
+from edge.bridge import Bridge, listen
 from edge.config import Sockets, read_config
 from edge.model.bundle import BUNDLE_VERSION, BundleInfo, ScoreCurve
 from edge.model.statistics import base_statistics, write_statistics
 from edge.motion.preprocess import PREPROCESSING_VERSION, window_from_movement
+from edge.protocol import EngineReport, GalleryStatus, ModelStatus, SourceStatus, StatusAnswer, StepTimes
 from streams.arrays import Array, Times
+from streams.clients import is_served
 from streams.errors import ControlError
+from streams.event import Event, Latency, Quality
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
-from streams.sockets import ControlClient
+from streams.sockets import ControlClient, EventPublisher
 
 _NUM_FRAMES, _EMBEDDING_SIZE = 16, 64
 _PERFORMED = ("wave", "bow", "raise_arms", "squat", "kick")
@@ -311,3 +321,168 @@ def serve_page() -> Iterator[ServePage]:
         process.terminate()
         assert process.wait(timeout=30) == 0
         assert "Traceback" not in log.read_text(encoding="utf-8")
+
+
+class EventSource:
+    """Stand at a daemon's event socket, and tell a bridge what a test wants to be told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.endpoint = f"ipc://{folder / 'events'}"
+        self._open()
+
+    def _open(self) -> None:
+        self.publisher = EventPublisher(self.endpoint)
+        # Each bridge is to be seen, also where another one listens.
+        self.publisher.socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+
+    def restart(self) -> None:
+        """Start again as a daemon does, and wait for a bridge that listened."""
+        self.publisher.close()
+        while is_served(self.endpoint):  # ZeroMQ closes it in the background
+            time.sleep(0.01)
+        self._open()
+        self.wait_for_bridge()
+
+    def wait_for_bridge(self, *topics: bytes) -> None:
+        missing = {b"\x01" + topic for topic in topics or (b"event.", b"status.")}
+        deadline_s = time.monotonic() + 20
+        while missing:
+            assert time.monotonic() < deadline_s, "no bridge listens"
+            if self.publisher.socket.poll(100):
+                missing.discard(self.publisher.socket.recv())
+
+    def tell(self, label: str = "wave", kind: Any = "onset", **changes: Any) -> Event:
+        """Send an event of a body; return it."""
+        event = Event(
+            id=str(uuid.uuid4()), type=kind, label=label, source="a", body=0, score=0.75, distance=0.5, threshold=0.5,
+            threshold_distance=0.9, margin=0.25, runner_up=None, t_start=100.0, t_end=101.5, t_emit=101.52,
+            clock="another machine", seq_last=7, gallery_revision=1, model_sha256="0" * 64,
+            latency_ms=Latency(sensor=1.0, queue=2.0, encode=9.0, match=3.0, total=15.0),
+            quality=Quality(joints=1.0, fps=30.0, dropped=0),
+        )  # fmt: skip
+        event = dataclasses.replace(event, **changes)
+        self.publisher.send(event)
+        return event
+
+    def tell_status(self, *labels: str, sources: dict[str, SourceStatus] | None = None) -> StatusAnswer:
+        """Send a status of a daemon with these labels; return it."""
+        engine = EngineReport(asked="auto", runs="onnxruntime", details={}, not_used={})
+        status = StatusAnswer(
+            version="1.2.3", pid=1, uptime_s=60.5, camera="zmq", sources=sources or {}, dropped={"bad_topic": 2},
+            bodies=1, bodies_refused=0, bodies_without_joints=0, decisions=500, windows=1200, encode_s=4.5, hop_s=0.2,
+            hops_skipped=3, encodes_failed=0, events={"onset": 4}, per_frame_us=StepTimes(p50=80.0, p99=9000.0),
+            gallery=GalleryStatus(path="g", revision=1, labels=labels, examples=len(labels), negatives=0, reembedded=0),
+            model=ModelStatus(name="tiny", sha256="0" * 64, engine=engine, matching="cosine"),
+            recording=None, enrolling=None,
+        )  # fmt: skip
+        self.publisher.send_map("status.daemon", {"v": 1, **msgspec.structs.asdict(status)})
+        return status
+
+
+@pytest.fixture
+def event_source(tmp_path: Path) -> Iterator[EventSource]:
+    """Return what stands at a daemon's event socket."""
+    source = EventSource(tmp_path)
+    yield source
+    source.publisher.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeProcess:
+    """Hold a `crossglg-edge bridge` that listens, with the files that it writes to."""
+
+    process: subprocess.Popen[bytes]
+    out: Path
+    log: Path
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def stop(self) -> dict[str, Any]:
+        """Ask it to stop as a service manager does; return what became of its events."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(timeout=20) == 0, self.said()
+        assert "Traceback" not in self.said()
+        counts: dict[str, Any] = json.loads(self.out.read_text(encoding="utf-8"))
+        assert counts["received"] == counts["sent"] + sum(counts["dropped"].values())
+        return counts
+
+
+class ListeningBridge:
+    """Hold a bridge that listens in a thread of the tests."""
+
+    def __init__(self, bridge: Bridge, endpoint: str, caplog: pytest.LogCaptureFixture) -> None:
+        self._bridge, self._caplog, self._stop = bridge, caplog, threading.Event()
+        self._thread = threading.Thread(
+            target=listen, args=(bridge, endpoint), kwargs={"stop": self._stop, "end_s": float("inf")}
+        )
+        self._thread.start()
+
+    def said(self) -> str:
+        return self._caplog.text
+
+    def num_received(self) -> int:
+        return self._bridge.counts.num_received
+
+    def num_settled(self) -> int:
+        """Return of how many events it is known what became of them."""
+        counts = self._bridge.counts.as_dict()
+        return int(counts["received"] - counts["waiting"])
+
+    def stop(self) -> dict[str, Any]:
+        """Stop it as the command does; return what became of its events."""
+        if not self._stop.is_set():
+            self._stop.set()
+            self._thread.join()
+            self._bridge.close()
+            self._bridge.counts.stop()
+        counts = self._bridge.counts.as_dict()
+        assert counts["received"] == counts["sent"] + sum(counts["dropped"].values())
+        return counts
+
+
+Listening = Callable[..., ListeningBridge]
+
+
+@pytest.fixture
+def listening(event_source: EventSource, caplog: pytest.LogCaptureFixture) -> Iterator[Listening]:
+    """Return a function that makes a bridge listen, and waits until it does; it is to be stopped by the test."""
+    caplog.set_level(logging.INFO, "crossglg_edge")
+    started: list[ListeningBridge] = []
+
+    def start(bridge: Bridge) -> ListeningBridge:
+        started.append(ListeningBridge(bridge, event_source.endpoint, caplog))
+        event_source.wait_for_bridge()
+        return started[-1]
+
+    yield start
+    for bridge in started:
+        bridge.stop()
+
+
+RunBridge = Callable[..., BridgeProcess]
+
+
+@pytest.fixture
+def run_bridge(event_source: EventSource) -> Iterator[RunBridge]:
+    """Return a function that starts a bridge, with lines of its section in the config, and waits until it listens."""
+    started: list[BridgeProcess] = []
+
+    def run(name: str, *words: str, lines: tuple[str, ...] = ()) -> BridgeProcess:
+        folder = event_source.folder
+        config = folder / f"{name}{len(started)}.toml"
+        sockets = ["[sockets]", f'events = "{event_source.endpoint}"']
+        config.write_text("\n".join([*sockets, f"[bridge.{name}]", *lines, ""]), encoding="utf-8")
+        out, log = config.with_suffix(".out"), config.with_suffix(".log")
+        command = [str(SCRIPT), "bridge", name, "--config", str(config), "--json", *words]
+        with out.open("wb") as stdout, log.open("wb") as stderr:
+            process = subprocess.Popen(command, stdout=stdout, stderr=stderr, cwd=folder)
+        started.append(BridgeProcess(process=process, out=out, log=log))
+        event_source.wait_for_bridge()
+        return started[-1]
+
+    yield run
+    for bridge in started:
+        bridge.process.kill()
+        bridge.process.wait()

@@ -259,7 +259,8 @@ class Reader:
         if not words:
             return
         if words[0] == "python" and words[1].startswith("examples/"):
-            words.append(self.endpoints["frames" if "publish" in words[1] else "events"])
+            sockets = {"publish": "frames", "control": "control"}
+            words.append(self.endpoints[sockets.get(Path(words[1]).stem.partition("_")[0], "events")])
         is_endless = words[0] == "python" or words[1:2] == ["serve"] or (words[1:2] == ["watch"] and len(words) == 2)
         if words[1:2] == ["serve"]:
             self.stop("crossglg-edge serve")

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from edge.cli.bench import bench
+from edge.cli.bridge import bridge
 from edge.cli.config import config
 from edge.cli.doctor import doctor
 from edge.cli.enroll import enroll
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 for command in (serve, web, enroll, watch, status, stop, record, publish, config, doctor, bench):
     app.command()(command)
+app.add_typer(bridge, name="bridge")
 app.add_typer(gallery, name="gallery")
 app.add_typer(negatives, name="negatives")
 app.add_typer(review, name="review")

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from edge.cli.options import ConfigOption
-from edge.cli.terminal import err, escape, note, say
+from edge.cli.terminal import escape, log_handler, note, say
 from edge.cli.web import page_process
 from edge.config import read_config
 from edge.protocol import VERSION
@@ -90,14 +90,7 @@ def serve(
 def _log_to_stderr(level: int) -> PatientHandler:
     from edge.daemon import PatientHandler
 
-    handler: logging.Handler = logging.StreamHandler()
-    line = "%(asctime)s %(levelname)s %(message)s"
-    if err().is_terminal:
-        from rich.logging import RichHandler
-
-        handler, line = RichHandler(console=err(), show_path=False), "%(message)s"
-    handler.setFormatter(logging.Formatter(line))
-    patient = PatientHandler(handler)
+    patient = PatientHandler(log_handler())
     logging.basicConfig(level=level, handlers=[patient])
     return patient
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import sys
 import unicodedata
 from typing import TYPE_CHECKING, Any
@@ -82,3 +83,15 @@ def clock_progress() -> Progress:
 
     columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
     return Progress(*columns, console=err(), transient=True, disable=not err().is_terminal)
+
+
+def log_handler() -> logging.Handler:
+    """Return what writes a log to stderr, in colors where that is a terminal."""
+    handler: logging.Handler = logging.StreamHandler()
+    line = "%(asctime)s %(levelname)s %(message)s"
+    if err().is_terminal:
+        from rich.logging import RichHandler
+
+        handler, line = RichHandler(console=err(), show_path=False), "%(message)s"
+    handler.setFormatter(logging.Formatter(line))
+    return handler

@@ -473,6 +473,7 @@ class Daemon:
             bodies_without_joints=recognizer.num_bodies_without_joints,
             decisions=recognizer.num_decisions,
             windows=recognizer.num_windows,
+            encode_s=round(recognizer.encode_s, 3),
             hop_s=round(recognizer.hop_s, 3),
             hops_skipped=recognizer.num_hops_skipped,
             encodes_failed=recognizer.num_encodes_failed,

@@ -58,6 +58,7 @@ class Recognizer:
         self.prototypes = PrototypeIndex((), encoder.info) if prototypes is None else prototypes
         self.num_decisions = 0
         self.num_windows = 0
+        self.encode_s = 0.0
         self.num_hops_skipped = 0
         # What the hop really is, smoothed over ten decisions: it grows when the machine is too slow.
         self.hop_s = config.windows.hop_s
@@ -125,6 +126,7 @@ class Recognizer:
         cut_s = self._clock()
         cuts, embeddings_WE, features_WF = self._encode(cuts)
         encoded_s = self._clock()
+        self.encode_s += encoded_s - cut_s
         found = self._find(cuts, embeddings_WE, features_WF)
         matched_s = self._clock()
         sensor_s = max(0.0, frame.t_send_s - frame.timestamp_s)
