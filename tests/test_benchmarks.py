@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -148,3 +149,16 @@ def test_the_styles_of_text_are_compared_on_a_protocol(tmp_path: Path) -> None:
 def test_the_benchmark_of_a_cameras_process_compares_it_with_none(tmp_path: Path) -> None:
     text = run("camera_process.py", "--seconds", 1, tmp_path / "camera.md")
     assert len(rows(text, "no process")) == len(rows(text, "hangs")) == len(rows(text, "dies")) == 1
+
+
+def test_bridges_that_are_stuck_are_held_against_none(tiny_bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("paho.mqtt.client", reason="needs the extra `bridge`")
+    if shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        pytest.skip("needs a broker: apt-get install mosquitto")
+    text = run("bridges.py", "--quick", "--bundle", tiny_bundle, tmp_path / "bridges.md")
+    ((*_, alone_ms, num_alone, one),) = rows(text, "alone")
+    ((*_, stuck_ms, num_stuck, ratio),) = rows(text, "stuck")
+    assert one == "1"
+    assert int(num_alone) > 5
+    assert int(num_stuck) > 5
+    assert float(ratio.split()[0]) == pytest.approx(float(stuck_ms) / float(alone_ms), rel=0.05)
