@@ -50,7 +50,7 @@ def make_pose_task(detector: bytes, landmarks: bytes) -> bytes:
     return task.getvalue()
 
 
-def _builder() -> Any:
+def _builder(num_bytes: int) -> Any:
     try:
         import flatbuffers
     except ImportError as missing:
@@ -59,12 +59,12 @@ def _builder() -> Any:
             code="not_installed",
             hint="Install it: pip install 'crossglg-edge[web]'",
         ) from missing
-    return flatbuffers.Builder(1024)
+    return flatbuffers.Builder(num_bytes)
 
 
 def _image_metadata(mean: float, std: float) -> bytes:
     """Return the ModelMetadata that says: the one input is an RGB picture, of pixels that become (p - mean) / std."""
-    builder = _builder()
+    builder = _builder(1024)
 
     def floats(value: float) -> int:
         builder.StartVector(4, 1, 4)
@@ -86,7 +86,7 @@ def _with_metadata(model: bytes, metadata: bytes) -> bytes:
     """Return the TFLite model with metadata: the old file stays whole behind a new head that points into it."""
     from flatbuffers.table import Table
 
-    builder = _builder()
+    builder = _builder(len(model) + 64 * 1024)
     builder.Prep(16, len(model))  # the weights inside are aligned to 16 bytes, and stay so
     end = builder.CreateByteVector(model) - 4
     old = Table(model, struct.unpack_from("<I", model)[0])

@@ -37,7 +37,7 @@ from edge.motion.preprocess import PREPROCESSING_VERSION, window_from_movement
 from edge.protocol import EngineReport, GalleryStatus, ModelStatus, SourceStatus, StatusAnswer, StepTimes
 from streams.arrays import Array, Times
 from streams.clients import is_served
-from streams.errors import ControlError
+from streams.errors import CameraError, ControlError
 from streams.event import Event, Latency, Quality
 from streams.layouts import KINECT25_JOINTS
 from streams.performer import perform
@@ -486,3 +486,32 @@ def run_bridge(event_source: EventSource) -> Iterator[RunBridge]:
     for bridge in started:
         bridge.process.kill()
         bridge.process.wait()
+
+
+@pytest.fixture(scope="session")
+def camera_packages(pytestconfig: pytest.Config) -> Path:
+    """Return a folder with the two packages that `setup browser-camera` needs, fetched once and kept by pytest."""
+    for name in ("aiohttp", "flatbuffers"):
+        pytest.importorskip(name, reason="the browser's camera needs the extra `web`")
+    from edge.web.camera_files import TASKS_VISION, WHEEL, fetch
+
+    assert pytestconfig.cache is not None
+    folder = pytestconfig.cache.mkdir("browser-camera")
+    for package in (TASKS_VISION, WHEEL):
+        try:
+            fetch(package, folder)
+        except CameraError as error:
+            if error.code != "no_package":
+                raise
+            pytest.skip(f"the browser's camera is made of packages of the network: {error.message}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def installed_camera(camera_packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the browser's camera, made as `setup browser-camera` makes it."""
+    from edge.web.camera_files import install
+
+    folder = tmp_path_factory.mktemp("browser-camera")
+    install(folder, camera_packages)
+    return folder
