@@ -209,10 +209,19 @@ class WordsUse(_Section, frozen=True):
 
 
 class Web(_Section, frozen=True):
-    """The page that `crossglg-edge web` and `serve --web` serve. It asks for no password: it stays on loopback."""
+    """The page of `crossglg-edge web` and `serve --web`; beyond loopback by TLS, to who has the token."""
 
-    host: Annotated[str, Meta(min_length=1, description="the address that it listens at")] = "127.0.0.1"
+    host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="the address that it listens at; 0.0.0.0: other devices reach it, after `setup web-access`",
+        ),
+    ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="its port; 0: any that is free")] = 5580
+    certificate: Annotated[str, Meta(description="its certificate, PEM; empty: what `setup web-access` has made")] = ""
+    key: Annotated[str, Meta(description="the certificate's private key, PEM; empty: likewise")] = ""
+    token: Annotated[str, Meta(description="a file that holds the token; empty: likewise")] = ""
 
 
 EventType = Literal["onset", "update", "end"]

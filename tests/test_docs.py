@@ -45,7 +45,7 @@ def page_name(page: Path) -> str:
 
 def lacks(page: Path) -> str:
     """Return the extra that a page's commands need and that is not installed, "" where none is."""
-    needed = {"docs/engines.md": "openvino"}.get(page_name(page), "")
+    needed = {"docs/engines.md": "openvino", "docs/web.md": "cryptography"}.get(page_name(page), "")
     return needed if needed and find_spec(needed) is None else ""
 
 

@@ -154,15 +154,6 @@ def test_what_the_daemon_answers_and_refuses_comes_as_it_is(url: str, daemon: Da
     assert ask(url, "gallery.list", more=1)["error"]["code"] == "bad_args"
 
 
-def test_the_page_is_served_to_nobody_but_this_machine(make_config: MakeConfig) -> None:
-    config = make_config()
-    config.write_text(config.read_text(encoding="utf-8") + '[web]\nhost = "0.0.0.0"\n', encoding="utf-8")
-    done = subprocess.run([str(SCRIPT), "web", "--config", str(config)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert "0.0.0.0" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_a_port_that_is_taken_is_named(url: str, daemon: DaemonProcess) -> None:
     port = str(urlsplit(url).port)
     command = [str(SCRIPT), "web", "--config", str(daemon.config), "--port", port]

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from edge.cli.options import ConfigOption
-from edge.cli.terminal import clock_progress, escape, note, say
+from edge.cli.terminal import clock_progress, escape, note, out, say
+from edge.cli.web import needs_web
 from edge.config import read_config
 
 setup = typer.Typer(no_args_is_help=True, help="Set up what is optional and not in the packages that pip installs.")
@@ -73,3 +74,41 @@ def webcam(
         progress.add_task("setting up the webcam's Python")
         set_up_webcam(folder.absolute(), python)
     say("The pose model finds a person in a picture. Now: [bold]crossglg-edge serve --camera webcam[/]")
+
+
+@setup.command("web-access")
+def web_access(
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Name the device so in the address and in the certificate, beside the names that it has.",
+        ),
+    ] = None,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Make a new token and certificate: every device must log in again.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Let other devices reach the page: make a token and a certificate, and show how to log in.
+
+    What is there already stays, and is shown again. The page is served to them by `crossglg-edge web --host 0.0.0.0`.
+    Needs the extra `web`.
+    """
+    with needs_web():
+        from edge.web import set_up_access
+    shown = set_up_access(tuple(name or ()), renew=renew)
+    host = f"[{shown.host}]" if ":" in shown.host else shown.host
+    address = f"https://{host}:{read_config(config).web.port}/"
+    say(f"Start the page with [bold]crossglg-edge web --host 0.0.0.0[/], and open on the other device:\n{address}")
+    say(f"It asks for this token once: [bold]{shown.token}[/]")
+    say(
+        "Its browser warns once that it does not know the certificate. "
+        f"Compare what it shows with this SHA-256, then go on:\n{shown.fingerprint}"
+    )
+    if out().is_terminal:
+        import segno
+
+        say("Or scan this; it holds the address and the token:")
+        segno.make(f"{address}#token={shown.token}", micro=False).terminal(compact=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,14 @@ _FAREWELL_S = 5.0
 
 
 def web(
+    host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Listen at this address; 0.0.0.0 lets other devices in, after `setup web-access`. "
+            "Default: the config's `web.host`.",
+        ),
+    ] = None,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Serve at this port. Default: the config's `web.port`.")
     ] = None,
@@ -33,17 +42,26 @@ def web(
     It runs beside a daemon, which may come and go. It needs the extra `web`.
     """
     settings = read_config(config, endpoint)
-    if port is not None:
-        settings = msgspec.structs.replace(settings, web=msgspec.structs.replace(settings.web, port=port))
-    try:
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = msgspec.structs.replace(settings, web=msgspec.structs.replace(settings.web, **given))
+    # By TLS, Python 3.11's sendfile fails with a bug of its own when a browser leaves in the middle of a file.
+    os.environ.setdefault("AIOHTTP_NOSENDFILE", "1")
+    with needs_web():
         from edge.web import run_page
+    run_page(settings, tell=lambda url: note(f"the page: [bold]{escape(url)}[/]"), with_parent=with_parent)
+
+
+@contextmanager
+def needs_web() -> Iterator[None]:
+    """Say which extra to install where what is imported here is not there."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the page needs the package {error.name}",
             code="no_package",
             hint="Install it with `pip install 'crossglg-edge[web]'`.",
         ) from error
-    run_page(settings, tell=lambda url: note(f"the page: [bold]{escape(url)}[/]"), with_parent=with_parent)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The page: a process of its own between browsers and a daemon, to which it is one more subscriber and client."""
 
+from edge.web.access import Shown, set_up_access
 from edge.web.server import run_page
 
-__all__ = ["run_page"]
+__all__ = ["Shown", "run_page", "set_up_access"]

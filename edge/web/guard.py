@@ -33,12 +33,16 @@ _HEADERS = {
 }
 
 
-def guard(hosts: tuple[str, ...] = LOOPBACK) -> Middleware:
-    """Return the middleware that lets in requests to one of these host names, from no other site."""
+def guard(hosts: tuple[str, ...] | None = LOOPBACK) -> Middleware:
+    """Return the middleware that lets in requests to one of these host names, from no other site.
+
+    None: to any name, where a cookie that belongs to one name is asked for as well.
+    """
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        _check_host(request, hosts)
+        if hosts is not None:
+            _check_host(request, hosts)
         _check_origin(request)
         return await handler(request)
 

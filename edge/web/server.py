@@ -15,9 +15,11 @@ import msgspec
 from aiohttp import web
 
 from edge.config import Config
+from edge.web.access import Access, open_access
 from edge.web.daemon_link import DaemonLink
 from edge.web.guard import LOOPBACK, add_headers, guard
-from streams.errors import ConfigError, ControlError
+from edge.web.login import add_login
+from streams.errors import ControlError
 
 STATIC = Path(__file__).with_name("static")
 _LINK = web.AppKey("link", DaemonLink)
@@ -40,9 +42,11 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True):
     args: dict[str, Any] = {}
 
 
-def make_app(link: DaemonLink) -> web.Application:
-    """Return the application: what it serves, and who may ask."""
-    app = web.Application(middlewares=[guard()], client_max_size=_MAX_REQUEST_BYTES)
+def make_app(link: DaemonLink, access: Access | None = None) -> web.Application:
+    """Return the application: what it serves, and who may ask; `access`: what other devices must show."""
+    app = web.Application(middlewares=[guard(LOOPBACK if access is None else None)], client_max_size=_MAX_REQUEST_BYTES)
+    if access is not None:
+        add_login(app, access)
     app[_LINK] = link
     app.router.add_get("/", _index)
     app.router.add_get("/live", link.audience.welcome)
@@ -90,18 +94,16 @@ def run_page(config: Config, *, tell: Callable[[str], None], with_parent: bool =
 
     `tell` is told the page's address once it is served.
     """
+    access = None
     if config.web.host not in LOOPBACK:
-        raise ConfigError(
-            f"[web] host is {config.web.host!r}: expected one of {', '.join(LOOPBACK)}",
-            hint="Whoever reaches the page can change the gallery, and it asks nobody for a password.",
-        )
+        access = open_access(config.web.token, config.web.certificate, config.web.key)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(config, tell, with_parent=with_parent))
+        asyncio.run(_serve(config, access, tell, with_parent=with_parent))
 
 
-async def _serve(config: Config, tell: Callable[[str], None], *, with_parent: bool) -> None:
+async def _serve(config: Config, access: Access | None, tell: Callable[[str], None], *, with_parent: bool) -> None:
     link = DaemonLink(config.sockets.events, config.sockets.control)
-    runner = web.AppRunner(make_app(link), access_log=None, shutdown_timeout=_SHUTDOWN_S)
+    runner = web.AppRunner(make_app(link, access), access_log=None, shutdown_timeout=_SHUTDOWN_S)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -110,7 +112,8 @@ async def _serve(config: Config, tell: Callable[[str], None], *, with_parent: bo
         loop.add_reader(sys.stdin.fileno(), _stop_at_the_end, stopped)
     try:
         await runner.setup()
-        site = web.TCPSite(runner, config.web.host, config.web.port)
+        tls = None if access is None else access.tls
+        site = web.TCPSite(runner, config.web.host, config.web.port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:
@@ -119,7 +122,7 @@ async def _serve(config: Config, tell: Callable[[str], None], *, with_parent: bo
                 code="address_in_use",
                 hint="Is it served already? Give another port: `crossglg-edge web --port`, or [web] in the config.",
             ) from error
-        tell(_address(runner))
+        tell(_address(runner, is_private=access is not None))
         await stopped.wait()
         await link.audience.dismiss()
     finally:
@@ -132,6 +135,6 @@ def _stop_at_the_end(stopped: asyncio.Event) -> None:
         stopped.set()
 
 
-def _address(runner: web.AppRunner) -> str:
+def _address(runner: web.AppRunner, *, is_private: bool) -> str:
     host, port = runner.addresses[0][:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+    return f"{'https' if is_private else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/"
