@@ -296,7 +296,7 @@ def _told_address(log: Path, process: subprocess.Popen[bytes]) -> str:
     deadline_s = time.monotonic() + 30
     while True:
         said = log.read_text(encoding="utf-8")
-        if found := re.search(r"http://\S+/", said):
+        if found := re.search(r"https?://\S+/", said):
             return found[0]
         assert process.poll() is None, said
         assert time.monotonic() < deadline_s, said
@@ -305,13 +305,16 @@ def _told_address(log: Path, process: subprocess.Popen[bytes]) -> str:
 
 @pytest.fixture(scope="module")
 def serve_page() -> Iterator[ServePage]:
-    """Return a function that runs `crossglg-edge web` for a config, at any port, and returns the page's address."""
+    """Return a function that runs `crossglg-edge web` for a config, at any port, and returns the page's address.
+
+    More options may follow the config. What it says is in web*.log beside it.
+    """
     served: list[tuple[subprocess.Popen[bytes], Path]] = []
 
-    def start(config: Path) -> str:
+    def start(config: Path, *options: str) -> str:
         log = config.with_name(f"web{len(served)}.log")
         with log.open("wb") as said:
-            command = [str(SCRIPT), "web", "--port", "0", "--config", str(config)]
+            command = [str(SCRIPT), "web", "--port", "0", "--config", str(config), *options]
             process = subprocess.Popen(command, stderr=said)
         served.append((process, log))
         return _told_address(log, process)

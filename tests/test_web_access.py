@@ -10,9 +10,7 @@ import ssl
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -30,12 +28,14 @@ from edge.web.login import COOKIE
 from streams.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tests.conftest import MakeConfig
+    from tests.conftest import MakeConfig, ServePage
 
 _PATIENCE_S = 30
 _SCRIPT = Path(sys.executable).with_name("crossglg-edge")
 # Another address than the one that needs no login: as if another device asked.
 _OTHER = "127.0.0.2"
+# The page's address, what its server says, what lets others in, and what a device knows that has seen the certificate.
+Others = tuple[str, Path, Access, ssl.SSLContext]
 
 
 @pytest.fixture
@@ -144,41 +144,19 @@ def test_a_key_of_another_certificate_is_refused(folder: Path) -> None:
 # The server.
 
 
-@contextmanager
-def page_for_others(config: Path, host: str = _OTHER) -> Iterator[tuple[str, Path]]:
-    """Run `crossglg-edge web --host`; give its address and what it has said."""
-    log = config.with_name("web.log")
-    command = [str(_SCRIPT), "web", "--host", host, "--port", "0", "--config", str(config)]
-    with log.open("wb") as said:
-        process = subprocess.Popen(command, stderr=said)
-    try:
-        deadline_s = time.monotonic() + _PATIENCE_S
-        while not (found := re.search(r"https://\S+", log.read_text(encoding="utf-8"))):
-            assert process.poll() is None, log.read_text(encoding="utf-8")
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
-        yield found[0], log
-    finally:
-        process.terminate()
-        process.wait(timeout=_PATIENCE_S)
-        assert "Traceback" not in log.read_text(encoding="utf-8")
-
-
 @pytest.fixture(scope="module")
 def others(
-    make_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[str, Path, Access, ssl.SSLContext]]:
+    make_config: MakeConfig, serve_page: ServePage, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Others]:
     """Set the access up and serve the page to other devices, which know its certificate."""
     with pytest.MonkeyPatch.context() as patch:
         data = tmp_path_factory.mktemp("data")
         patch.setenv("XDG_DATA_HOME", str(data))
         set_up_access((_OTHER,))
         trusting = ssl.create_default_context(cafile=str(data / "crossglg-edge" / "web-access" / "certificate.pem"))
-        with page_for_others(make_config()) as (url, log):
-            yield url, log, open_access(), trusting
-
-
-Others = tuple[str, Path, Access, ssl.SSLContext]
+        config = make_config()
+        url = serve_page(config, "--host", _OTHER)
+        yield url, config.with_name("web0.log"), open_access(), trusting
 
 
 def send(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.conftest import DaemonProcess, MakeConfig, Serve, ServePage
 
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-_PANES = ("Live", "Enroll", "Actions", "Thresholds", "Review", "Health")
+_PANES = ("Live", "Enroll", "Actions", "Thresholds", "Review", "Health", "Camera")
 RATES = Rates(
     distances=(0.01, 0.05, 0.1, 0.2), alarms_per_hour=(0.1, 0.4, 2.0, 9.0), missed=(0.95, 0.4, 0.2, 0.1), hours=5.0,
     source="test",

@@ -76,6 +76,26 @@ def webcam(
     say("The pose model finds a person in a picture. Now: [bold]crossglg-edge serve --camera webcam[/]")
 
 
+@setup.command("browser-camera")
+def browser_camera(
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FOLDER", help="Take both packages from this folder, without a network."),
+    ] = None,
+) -> None:
+    """Set up what a browser needs to be a camera, 21 MB: MediaPipe's pose model, and what runs it.
+
+    The command gets two packages, 46 MB, from the npm registry and from PyPI, and checks them. Where it is interrupted,
+    it goes on the next time. Needs the extra `web`.
+    """
+    with needs_web():
+        from edge.web import set_up_camera
+    with clock_progress() as progress:
+        progress.add_task("setting up the browser's camera")
+        folder = set_up_camera(from_)
+    say(f"The browser's camera is in {escape(str(folder))}. It is under Camera on the page of `crossglg-edge web`.")
+
+
 @setup.command("web-access")
 def web_access(
     name: Annotated[

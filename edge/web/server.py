@@ -16,6 +16,7 @@ from aiohttp import web
 
 from edge.config import Config
 from edge.web.access import Access, open_access
+from edge.web.camera_routes import add_camera
 from edge.web.daemon_link import DaemonLink
 from edge.web.guard import LOOPBACK, add_headers, guard
 from edge.web.login import add_login
@@ -42,7 +43,7 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True):
     args: dict[str, Any] = {}
 
 
-def make_app(link: DaemonLink, access: Access | None = None) -> web.Application:
+def make_app(link: DaemonLink, frames_endpoint: str, access: Access | None = None) -> web.Application:
     """Return the application: what it serves, and who may ask; `access`: what other devices must show."""
     app = web.Application(middlewares=[guard(LOOPBACK if access is None else None)], client_max_size=_MAX_REQUEST_BYTES)
     if access is not None:
@@ -52,6 +53,7 @@ def make_app(link: DaemonLink, access: Access | None = None) -> web.Application:
     app.router.add_get("/live", link.audience.welcome)
     app.router.add_post("/ask", _ask)
     app.router.add_static("/static", STATIC)
+    add_camera(app, frames_endpoint)
     app.on_response_prepare.append(add_headers)
     app.cleanup_ctx.append(_linked)
     return app
@@ -103,7 +105,7 @@ def run_page(config: Config, *, tell: Callable[[str], None], with_parent: bool =
 
 async def _serve(config: Config, access: Access | None, tell: Callable[[str], None], *, with_parent: bool) -> None:
     link = DaemonLink(config.sockets.events, config.sockets.control)
-    runner = web.AppRunner(make_app(link, access), access_log=None, shutdown_timeout=_SHUTDOWN_S)
+    runner = web.AppRunner(make_app(link, config.sockets.frames, access), access_log=None, shutdown_timeout=_SHUTDOWN_S)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -7,6 +7,7 @@ import { Page } from "./page.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 import actions from "./panes/actions.js";
+import camera from "./panes/camera.js";
 import enroll from "./panes/enroll.js";
 import health from "./panes/health.js";
 import live from "./panes/live.js";
@@ -14,7 +15,7 @@ import review from "./panes/review.js";
 import thresholds from "./panes/thresholds.js";
 
 // Each: {id, title, mount(page, root) -> {shown(), hidden()}}. A pane is mounted when it is first shown.
-const PANES = [live, enroll, actions, thresholds, review, health];
+const PANES = [live, enroll, actions, thresholds, review, health, camera];
 
 const link = new Link();
 const page = new Page(link);
