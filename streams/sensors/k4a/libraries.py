@@ -29,10 +29,10 @@ _SHORT_NAMES: dict[Name, str] = {
     "libdepthengine": "libdepthengine.so.2.0",
 }
 REMEDIES: dict[Name, str] = {
-    "libk4a": "pip install 'crossglg-edge[k4a]' (x86_64, Python 3.11 or 3.12) brings it. Or install Microsoft's "
+    "libk4a": "`pip install 'crossglg-edge[k4a]'` brings it (x86_64, Python 3.11 or 3.12). Or install Microsoft's "
     "libk4a1.4 or Orbbec's K4A wrapper, and name its folder as `libraries` under [k4a] in the config.",
     "libdepthengine": "It comes with libk4a, in the same package: name its folder as `libraries` under [k4a].",
-    "libk4arecord": "pip install 'crossglg-edge[k4a]' brings it, and so does Microsoft's package libk4arecord1.4.",
+    "libk4arecord": "`pip install 'crossglg-edge[k4a]'` brings it, and so does Microsoft's package libk4arecord1.4.",
     "libk4abt": "Microsoft's package libk4abt1.1 has it, under a license that you must accept: docs/cameras.md says "
     "how. Unpack it anywhere and name that folder as `libraries` under [k4a] in the config.",
 }

@@ -103,25 +103,24 @@ def _newest(device: Device, clock: DeviceClock, watch: _Watch, no_picture_s: flo
     since_s = time.monotonic()
     while True:
         capture = device.capture(0.0 if newest else _CALL_S)
-        if capture is None:
+        device_s = None if capture is None else capture.device_s()
+        if capture is not None and device_s is not None:
             if newest is not None:
-                return newest
-            watch.is_well()
-            if time.monotonic() - since_s > no_picture_s:
-                raise SensorError(
-                    f"the sensor gave no picture for {no_picture_s:g} s",
-                    code="sensor_gone",
-                    hint="Is it plugged into USB 3, and does it have its own power?",
-                )
+                newest[0].release()
+                watch.skip()
+            newest = capture, clock.host_s(device_s, time.monotonic())
             continue
-        device_s = capture.device_s()
-        if device_s is None:
+        if capture is not None:
             capture.release()
-            continue
         if newest is not None:
-            newest[0].release()
-            watch.skip()
-        newest = capture, clock.host_s(device_s, time.monotonic())
+            return newest
+        watch.is_well()
+        if time.monotonic() - since_s > no_picture_s:
+            raise SensorError(
+                f"the sensor gave no picture for {no_picture_s:g} s",
+                code="sensor_gone",
+                hint="Is it plugged into USB 3, and does it have its own power?",
+            )
 
 
 def play_recording(sender: Sender, sdk: Sdk, libraries: Libraries, start: K4aStart) -> None:

@@ -287,7 +287,10 @@ def _serial_number(sdk: Sdk, handle: c.c_void_p) -> str:
 
 
 class Playback:
-    """Hold a recording (.mkv) of the sensor. Raises SensorError where it is none, or lacks what the tracker needs."""
+    """Hold a recording (.mkv) of the sensor. Raises SensorError where it is none, or lacks what the tracker needs.
+
+    `fps`: of its depth pictures.
+    """
 
     def __init__(self, sdk: Sdk, path: Path) -> None:
         if sdk.record is None:
