@@ -675,13 +675,18 @@ def test_an_action_is_enrolled_and_recognized_through_the_sensor_and_from_a_reco
     wait_for(lambda: daemon.ask("status")["camera_process"], lambda process: process["state"] == "runs")
     with closing(EventSubscriber(daemon.sockets.events, ("event.",))) as events:
         wait_for(lambda: daemon.ask("status")["bodies"], lambda bodies: bodies == 1)
-        time.sleep(1.0)  # the person stands still before they move
-        (sensor / "perform").touch()
-        event = next_event(events)
+        for _ in range(5):  # a busy machine may skip too many decisions
+            time.sleep(1.0)  # the person stands still before they move
+            (sensor / "perform").touch()
+            event = next_event(events, 6.0)
+            if event is not None:
+                break
+    assert event is not None
     assert (event["label"], event["source"], event["body"]) == ("wave", "k4a", 9)
     assert daemon.stop() == 0
     log = daemon.log.read_text(encoding="utf-8")
-    assert log.count("WARNING") == 1, "unplugging is told once"
+    told = [line for line in log.splitlines() if "WARNING" in line and "sensor" in line]
+    assert len(told) == 1, "unplugging is told once"
     if not RECORDING.exists() or importlib.util.find_spec("pyk4a") is None:
         return
 
@@ -691,7 +696,9 @@ def test_an_action_is_enrolled_and_recognized_through_the_sensor_and_from_a_reco
     recording = write_recording(tmp_path / "wave.mkv", len(joints_m) // 2)
     daemon = serve(f"k4a:{recording}", config=config(tracker_only))
     with closing(EventSubscriber(daemon.sockets.events, ("event.",))) as events:
-        assert next_event(events)["label"] == "wave"
+        event = next_event(events, 30.0)
+    assert event is not None
+    assert event["label"] == "wave"
 
 
 def wait_for(look: Callable[[], Any], is_so: Callable[[Any], bool]) -> Any:
@@ -702,11 +709,9 @@ def wait_for(look: Callable[[], Any], is_so: Callable[[Any], bool]) -> Any:
     return found
 
 
-def next_event(events: EventSubscriber) -> dict[str, Any]:
-    deadline_s = time.monotonic() + 30
-    while (received := events.receive(0.1)) is None:
-        assert time.monotonic() < deadline_s
-    return received[1]
+def next_event(events: EventSubscriber, timeout_s: float) -> dict[str, Any] | None:
+    received = events.receive(timeout_s)
+    return None if received is None else received[1]
 
 
 def test_a_part_that_is_missing_is_refused_and_doctor_names_it(

@@ -271,7 +271,7 @@ def test_an_answer_to_a_peer_that_has_gone_is_dropped(endpoint: str) -> None:
 # Cameras
 
 
-@pytest.mark.parametrize("name", ["", "camera", "video:", "demo:", "demo:x", "demo:-1", "zmq:1", "replay"])
+@pytest.mark.parametrize("name", ["", "camera", "video:", "demo:", "demo:x", "demo:-1", "zmq:1", "replay", "k4a:"])
 def test_an_unknown_camera_is_refused_with_the_known_ones(name: str, endpoint: str) -> None:
     error = refusal_of(lambda: open_camera(name, frames_endpoint=endpoint))
     assert (type(error), error.code) == (CameraError, "no_camera")

@@ -33,7 +33,7 @@ def open_camera(
     if name.startswith("replay:"):
         frames = repeat_frames(name.removeprefix("replay:"), loop=loop)
         return PacedCamera(ReplayFrames(frames))
-    if name == "k4a" or name.startswith("k4a:"):
+    if name == "k4a" or (name.startswith("k4a:") and name != "k4a:"):
         return open_k4a(k4a, file=name.removeprefix("k4a").removeprefix(":"), loop=loop)
     if name == "webcam" or name.startswith("webcam:"):
         return open_webcam(name.removeprefix("webcam").removeprefix(":"), webcam)
