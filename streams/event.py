@@ -47,8 +47,10 @@ class Event:
     `threshold_distance` is the farthest at which this label begins an event: an onset has `distance` <=
     `threshold_distance`, and updates and the end have the same or a smaller distance. The same on the other scale:
     `score` is 0 to 1, and `threshold`, for historical reasons a score, is `events.min_score`, which it had to reach.
-    `margin` is the score's lead over the runner-up, negative where the distribution classifier chose a label that is
-    not the nearest. `threshold_distance` is None from a daemon older than the field.
+    `count` is how often the action was done in a row so far, 1 from a daemon older than the field; `progress` is how
+    far the newest repetition is, 0 to 1, None where no example says so. `margin` is the score's lead over the
+    runner-up, negative where the distribution classifier chose a label that is not the nearest. `threshold_distance` is
+    None from a daemon older than the field.
     """
 
     v: int = 1
@@ -61,6 +63,8 @@ class Event:
     distance: float
     threshold: float
     threshold_distance: float | None = None
+    count: int = 1
+    progress: float | None = None
     margin: float
     runner_up: RunnerUp | None
     t_start: float

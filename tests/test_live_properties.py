@@ -104,6 +104,24 @@ def test_the_end_of_a_body_ends_every_event(
     assert kinds.count("onset") == kinds.count("end")
 
 
+@given(decisions(), configs(), st.lists(st.booleans(), min_size=60, max_size=60))
+def test_an_event_that_its_repetitions_keep_open_changes_no_other(
+    stream: list[tuple[float, Match | None]], config: Events, repeats: list[bool]
+) -> None:
+    def spans(body: BodyEvents, keeps: list[bool]) -> list[tuple[str, float, float, float]]:
+        found, number = [], 0
+        for (now_s, match), keeps_open in zip(stream, keeps, strict=False):
+            for kind, active in body.follow(match, now_s, config, repeats=keeps_open):
+                if kind == "onset":
+                    found.append((active, now_s))
+            if body.active is not None:
+                number += 1
+                body.active.count = number
+        return [(active.match.label, active.t_start_s, active.last_hit_s, now_s) for active, now_s in found]
+
+    assert spans(BodyEvents(), repeats) == spans(BodyEvents(), [False] * 60)
+
+
 def match_at(distance: float, now_s: float, *, label: str = "wave", length_s: float = 1.0) -> Match:
     return Match(
         label=label,
@@ -144,3 +162,24 @@ def test_what_repeats_is_told_each_time_it_comes_nearest() -> None:
 
 def test_a_match_that_stays_as_near_is_one_event() -> None:
     assert len(onsets([9] * 5 + [0.5, 0.52, 0.51] * 20 + [9] * 5)) == 1
+
+
+def test_each_repetition_is_news_and_so_is_that_they_keep_the_event_open() -> None:
+    config, events = msgspec.structs.replace(Events(), hits=1, release_s=0.5, update_s=60.0), BodyEvents()
+    told: list[tuple[float, str, int, bool]] = []
+    for number in range(20):
+        now_s = 0.2 * number
+        match = match_at(0.5, now_s) if number < 2 else None
+        if events.active is not None:
+            events.active.count = 1 + (number >= 1) + (number >= 8)
+        told += [
+            (round(now_s, 1), kind, active.count, active.is_kept)
+            for kind, active in events.follow(match, now_s, config, repeats=number < 12)
+        ]
+    assert told == [
+        (0.0, "onset", 1, False),
+        (0.2, "update", 2, False),
+        (0.8, "update", 2, True),
+        (1.6, "update", 3, True),
+        (2.4, "end", 3, True),
+    ]

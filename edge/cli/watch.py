@@ -116,10 +116,19 @@ def _event(event: dict[str, Any]) -> str:
     latency_ms = event["latency_ms"]["total"]
     return (
         f"{time.strftime('%H:%M:%S')} {_MARKS[event['type']]} [bold]{escape(event['label'])}[/]  "
-        f"score {event['score']:.2f} ({event['distance']:.2f} of {event['threshold_distance']:.2f}), "
+        f"{_repetitions(event)}score {event['score']:.2f} "
+        f"({event['distance']:.2f} of {event['threshold_distance']:.2f}), "
         f"body {event['body']} of {escape(event['source'])}, {event['t_end'] - event['t_start']:.1f} s"
         f"{f', latency {latency_ms:.1f} ms' if latency_ms else ''}"
     )
+
+
+def _repetitions(event: dict[str, Any]) -> str:
+    """Return how often the action was done, and how far the newest time is; "" of a daemon that counts nothing."""
+    if "count" not in event:
+        return ""
+    progress = "" if event["progress"] is None or event["type"] == "end" else f" ({event['progress']:.0%} of it)"
+    return f"{event['count']} time{'s' * (event['count'] != 1)}{progress}, "
 
 
 def _scores(message: dict[str, Any]) -> str:

@@ -14,13 +14,21 @@ from edge.live.decision import Match
 
 @dataclass(slots=True, kw_only=True)
 class Active:
-    """Hold an event that goes on: its best match, and when it began, was last matched and last told."""
+    """Hold an event that goes on: its best match, and when it began, was last matched and last told.
+
+    `count`, `progress`: the repetitions so far, and how far the newest is, 0 to 1, as whoever counts them sets it.
+    `is_kept`: not matched any more, but its action repeats.
+    """
 
     match: Match
     t_start_s: float
     last_hit_s: float
     last_told_s: float
     id: str
+    count: int = 1
+    told_count: int = 1
+    progress: float | None = None
+    is_kept: bool = False
 
 
 # So much of a window may be what an event before it already explained: people do not rest between two actions.
@@ -41,7 +49,8 @@ class BodyEvents:
     rises again. An event begins when `hits` decisions agree on a label, or `settle_s` after the nearest of them, once
     nothing nearer has come. Its window has to lie mostly after the event before it: what was explained is not
     explained again. The event goes on while its label is matched and stays near the lowest distance; a second
-    time the same action comes nearest, it is another event.
+    time the same action comes nearest, it is another event. While its action repeats, an event does not end, though
+    it is not matched any more; what is matched again is another event still.
     """
 
     def __init__(self) -> None:
@@ -50,9 +59,12 @@ class BodyEvents:
         self._hits: deque[tuple[float, str]] = deque(maxlen=_MAX_HITS)
         self._explained_until_s = -math.inf
 
-    def follow(self, match: Match | None, now_s: float, config: Events) -> list[Told]:
-        """Take in the match of a decision, or that there is none; return what is to be told."""
-        told = self._go_on(match, now_s, config)
+    def follow(self, match: Match | None, now_s: float, config: Events, *, repeats: bool = False) -> list[Told]:
+        """Take in the match of a decision, or that there is none; return what is to be told.
+
+        `repeats`: the action of the event that goes on is done again and again.
+        """
+        told = self._go_on(match, now_s, config, repeats=repeats)
         if match is not None and match.score >= config.min_score:
             self._consider(match, now_s)
         return told + self._settle(now_s, config, config.settle_s)
@@ -86,20 +98,25 @@ class BodyEvents:
             told.append(("onset", self.active))
         return told
 
-    def _go_on(self, match: Match | None, now_s: float, config: Events) -> list[Told]:
+    def _go_on(self, match: Match | None, now_s: float, config: Events, *, repeats: bool) -> list[Told]:
         active = self.active
         if active is None:
             return []
-        if match is not None and _is_held(active, match, config):
+        is_news = active.count > active.told_count
+        if not active.is_kept and match is not None and _is_held(active, match, config):
             active.last_hit_s = self._explained_until_s = now_s
             if match.distance < active.match.distance:
                 active.match = match
-            if now_s - active.last_told_s >= config.update_s:
-                active.last_told_s = now_s
-                return [("update", active)]
+            is_news |= now_s - active.last_told_s >= config.update_s
         elif now_s - active.last_hit_s > config.release_s:
-            return [self._end(active)]
-        return []
+            if not repeats:
+                return [self._end(active)]
+            is_news |= not active.is_kept or now_s - active.last_told_s >= config.update_s
+            active.is_kept = True
+        if not is_news:
+            return []
+        active.last_told_s, active.told_count = now_s, active.count
+        return [("update", active)]
 
     def _end(self, active: Active) -> Told:
         self.active = None

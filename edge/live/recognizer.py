@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, KeysView, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from edge.live.decision import Decision, Turn
 from edge.live.events import Active, BodyEvents
 from edge.live.intake import Intake
 from edge.live.matching import Found, find_match
+from edge.live.repetitions import Course, Repetitions, course_of
 from edge.live.windows import NOTHING, Cut, cut_windows
 from edge.match import PrototypeIndex
 from edge.model import Encoder
@@ -34,6 +35,8 @@ class _Person:
     body: int
     track: BodyTrack
     events: BodyEvents
+    # By label, of the actions that were told lately.
+    repetitions: dict[str, Repetitions] = field(default_factory=dict)
     decided_s: float = -math.inf
 
 
@@ -71,6 +74,8 @@ class Recognizer:
         self._people: dict[tuple[str, int], _Person] = {}
         self._last_frames: dict[str, SkeletonFrame] = {}
         self._received_s: dict[str, float] = {}
+        # What bodies that were lost for a moment repeated.
+        self._left: dict[tuple[str, int], dict[str, Repetitions]] = {}
 
     @property
     def num_bodies(self) -> int:
@@ -155,8 +160,38 @@ class Recognizer:
     def follow(self, decision: Decision) -> list[Event]:
         """Return the events that a decision causes: the body's begins, goes on or ends."""
         person = self._people[decision.source, decision.body]
-        told = person.events.follow(decision.match, decision.time_s, self.config.events)
+        repeats = False
+        if (active := person.events.active) is not None:
+            repetitions = person.repetitions[active.match.label]
+            repetitions.follow(person.track)
+            active.count, active.progress = repetitions.count, repetitions.progress
+            repeats = repetitions.repeats(decision.time_s)
+        told = person.events.follow(decision.match, decision.time_s, self.config.events, repeats=repeats)
+        for kind, active in told:
+            if kind == "onset":
+                self._count(person, active)
         return [self._event(kind, person, active, decision.frame, decision.latency) for kind, active in told]
+
+    def _count(self, person: _Person, active: Active) -> None:
+        """Count the repetitions of an event that begins, on from those of the same label right before it."""
+        label, begun_s = active.match.label, active.t_start_s
+        lately = {name: own for name, own in person.repetitions.items() if own.may_go_on(begun_s)}
+        if label in lately:
+            lately[label].follow(person.track)
+        else:
+            since_s = max((own.last_s for own in lately.values()), default=-math.inf)
+            course = self._course(label, person, begun_s)
+            lately[label] = Repetitions(course, person.track, begun_s=begun_s, since_s=since_s)
+        person.repetitions = lately
+        active.count = active.told_count = lately[label].count
+        active.progress = lately[label].progress
+
+    def _course(self, label: str, person: _Person, begun_s: float) -> Course:
+        """Return the course of a label's example; where words alone stand for it, that of what was just done."""
+        example = self.prototypes.example(label)
+        if example is not None:
+            return course_of(example)
+        return replace(course_of(self.movement(person.source, person.body, begun_s)), turns=())
 
     def reconfigure(self, config: Config) -> list[Event]:
         """Work with another configuration from now on; counters go on, tracks start anew. Return as `forget`."""
@@ -166,6 +201,7 @@ class Recognizer:
 
     def forget(self) -> list[Event]:
         """Drop all tracks: what was seen so far is not to be recognized any more. Return the ends of events."""
+        self._left.clear()
         return self._drop(list(self._people.values()), is_lost=False)
 
     def lose_silent(self, now_s: float) -> list[Event]:
@@ -186,11 +222,20 @@ class Recognizer:
         events = []
         for person in people:
             del self._people[person.source, person.body]
+            if is_lost:
+                self._leave(person)
             told = person.events.finish(person.decided_s, self.config.events, begins=is_lost)
             if told:
                 frame = self._last_frames[person.source]
                 events += [self._event(kind, person, active, frame, _NO_LATENCY) for kind, active in told]
         return events
+
+    def _leave(self, person: _Person) -> None:
+        """Keep what a lost body repeated: it may come back in the midst of it."""
+        if person.repetitions:
+            if len(self._left) >= self.config.stream.max_bodies:
+                self._left.clear()
+            self._left[person.source, person.body] = person.repetitions
 
     def _take(self, frame: SkeletonFrame) -> list[Event]:
         """Add a frame to the tracks of its bodies; return the last events of those that were lost before it."""
@@ -221,7 +266,7 @@ class Recognizer:
         if len(self._people) >= self.config.stream.max_bodies:
             return None
         track = BodyTrack(max(self.config.windows.lengths_s) + 0.1, self.config.stream.max_rate_fps)
-        person = _Person(source, body, track, BodyEvents())
+        person = _Person(source, body, track, BodyEvents(), self._left.pop((source, body), {}))
         self._people[source, body] = person
         return person
 
@@ -288,7 +333,7 @@ class Recognizer:
         latency: Latency,
     ) -> Event:
         match = active.match
-        t_end_s = active.last_hit_s if kind == "end" else frame.timestamp_s
+        t_end_s = active.last_hit_s if kind == "end" or active.is_kept else frame.timestamp_s
         return Event(
             id=active.id,
             type=kind,
@@ -299,6 +344,8 @@ class Recognizer:
             distance=match.distance,
             threshold=self.config.events.min_score,
             threshold_distance=match.threshold_distance,
+            count=active.count,
+            progress=active.progress,
             margin=match.score - (match.runner_up.score if match.runner_up else 0.0),
             runner_up=match.runner_up,
             t_start=active.t_start_s,

@@ -16,6 +16,7 @@ from edge.match.distances import Comparison, Prototypes
 from edge.match.distribution import Classifier
 from edge.model import BundleInfo
 from streams.arrays import Array, Mask
+from streams.movement import Movement
 
 
 class PrototypeIndex:
@@ -40,6 +41,7 @@ class PrototypeIndex:
         ordered = sorted(prototypes, key=lambda prototype: prototype.label)
         self.revision = revision
         self.durations_s = np.array([p.duration_s for p in ordered])
+        self._examples = {p.label: p.movement for p in reversed(ordered) if isinstance(p, Prototype)}
         firsts: dict[str, int] = {}
         for number, prototype in enumerate(ordered):
             firsts.setdefault(prototype.label, number)
@@ -54,6 +56,10 @@ class PrototypeIndex:
         self._first_counter = np.array([of_label.index(label) for label in dict.fromkeys(of_label)], np.intp)
         self._comparison = compare([p.embedding for p in (*ordered, *held)], info)
         self._words_KD = _words(ordered, self.labels, info.num_learned)
+
+    def example(self, label: str) -> Movement | None:
+        """Return the movement of a label's first example; None where it has none, as words alone have."""
+        return self._examples.get(label)
 
     def __len__(self) -> int:
         return len(self.durations_s)

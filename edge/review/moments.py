@@ -154,7 +154,8 @@ class MomentWatch:
             course = self._courses.get((event.source, event.body))
             if course is None:
                 continue
-            if event.type == "end":
+            # An event that goes on for its repetitions alone explains nothing that came after its last match.
+            if event.type == "end" or event.t_end < course.newest_s:
                 for span in course.events:
                     span.end_s = event.t_end if span.id == event.id else span.end_s
             elif event.type == "onset":

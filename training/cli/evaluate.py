@@ -241,6 +241,37 @@ def recordings(
         _print_json(content)
 
 
+@evaluate.command("repetitions")
+def repetitions(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="STREAMS", help="Continuous recordings with truth, or archives of clips, .npz."),
+    ],
+    num_labels: Annotated[int, typer.Option(min=1, help="Enroll this many classes.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="The seed of every draw.")] = 0,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Use the windows and events of this TOML file. Default: the defaults, not your own config."),
+    ] = None,
+    encoder: _Bundle = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
+) -> None:
+    """Count an exercise's repetitions live: one person does what another enrolled. A peak counter runs beside it."""
+    from edge.config import Config, read_config
+    from training.evaluate.live import Enrollment, evaluate_repetitions, print_repetitions, repetitions_json
+
+    onnx = _encoder(encoder, calibrated=False)
+    build = Enrollment(seed=seed, num_labels=num_labels)
+    with show_progress() as report:
+        found = evaluate_repetitions(
+            paths, onnx, read_config(config) if config else Config(), build=build, report=report
+        )
+    if as_json:
+        _print_json(repetitions_json(found))
+    else:
+        print_repetitions(found, onnx.info.name)
+
+
 def _learn_from_use(
     paths: list[Path], encoder: BundleEncoder, config: Config, answers: str, build: Enrollment, *, as_json: bool
 ) -> None:

@@ -6,12 +6,15 @@ from training.evaluate.live.evaluate import Build, Method, evaluate_streams, out
 from training.evaluate.live.rates import MakeIndex, fit_rates
 from training.evaluate.live.recordings import Enrollment, evaluate_recordings, streams_with_own_examples
 from training.evaluate.live.remembering import RememberingEncoder
+from training.evaluate.live.repetitions import evaluate_repetitions
 from training.evaluate.live.report import (
     answers_json,
     print_answers,
     print_recordings,
+    print_repetitions,
     print_streams,
     recording_json,
+    repetitions_json,
     stream_json,
 )
 from training.evaluate.live.score import Outcome, f1_of, score_streams
@@ -37,6 +40,7 @@ __all__ = [
     "dtw_index",
     "evaluate_answers",
     "evaluate_recordings",
+    "evaluate_repetitions",
     "evaluate_streams",
     "f1_by_factor",
     "f1_of",
@@ -45,9 +49,11 @@ __all__ = [
     "play",
     "print_answers",
     "print_recordings",
+    "print_repetitions",
     "print_streams",
     "prototypes_of",
     "recording_json",
+    "repetitions_json",
     "score_streams",
     "stream_json",
     "streams_with_own_examples",

@@ -14,6 +14,7 @@ from rich.table import Table
 from training.evaluate.live.answers import AnswersReport, Gain
 from training.evaluate.live.evaluate import Scores, StreamReport
 from training.evaluate.live.recordings import Oracle, RecordingReport
+from training.evaluate.live.repetitions import CountReport, RepetitionsReport
 from training.evaluate.live.score import StreamScore
 from training.evaluate.live.travel import Travel
 
@@ -129,6 +130,60 @@ def print_answers(report: AnswersReport, encoder: str) -> None:
     console.print(f"answers at {max(report.total)} a person: {said}", soft_wrap=not console.is_terminal)
     for note in report.notes:
         console.print(escape(note), soft_wrap=not console.is_terminal)
+
+
+_COUNTERS = {"ours": "ours", "peaks": "peak counter, told the span", "events": "events of the label"}
+
+
+def repetitions_json(report: RepetitionsReport) -> dict[str, Any]:
+    """Return the scores of counts over all sets, then of each archive."""
+
+    def figures(of: CountReport) -> dict[str, Any]:
+        return {key: value if isinstance(value, dict) else _finite(value) for key, value in asdict(of).items()}
+
+    return {
+        **figures(report.total),
+        "archives": {name: figures(of) for name, of in report.archives.items()},
+        "notes": list(report.notes),
+    }
+
+
+def print_repetitions(report: RepetitionsReport, encoder: str) -> None:
+    """Print how well sets were counted: all of them, and those whose action was recognized at least once."""
+    table = Table(
+        title="Repetitions counted in sets of an exercise, one example by another person, with 95 % intervals",
+        caption=f"encoder: {escape(encoder)}; a set: an action three times or more in a row",
+    )
+    table.add_column("sets", overflow="fold")
+    for column in ("number\npeople", "counted by", "within one", "exact", "mean error\nbias"):
+        table.add_column(column, justify="left" if column == "counted by" else "right")
+    for name, of in [*report.archives.items(), ("all", report.total)]:
+        for scores, what, number in (
+            (of.all, "", of.num_sets),
+            (of.recognized, "\nrecognized", of.num_recognized),
+        ):
+            for method, score in scores.items():
+                is_first = method == "ours"
+                low, high = (_number(100 * bound, 0) for bound in score.ci95)
+                table.add_row(
+                    escape(name) + what if is_first else "",
+                    f"{number}\n{of.num_people}" if is_first else "",
+                    _COUNTERS[method],
+                    f"{_number(100 * score.within_one, 1)} %\n({low}–{high})",
+                    f"{_number(100 * score.exact, 1)} %",
+                    f"{_number(score.mean_error, 2)}\n{_number(score.bias, 2)}",
+                )
+            table.add_section()
+    console = Console()
+    console.print(table)
+    for name, of in [*report.archives.items(), ("all", report.total)]:
+        console.print(
+            f"{escape(name)}: progress is off by {_number(100 * of.progress_error, 0)} % of a repetition; "
+            f"{of.num_elsewhere} repetitions told where the action was not done, in {of.hours:.2f} h",
+            soft_wrap=True,
+        )
+    for note in report.notes:
+        console.print(escape(note), soft_wrap=True)
 
 
 def _as_dict(score: StreamScore) -> dict[str, Any]:

@@ -40,6 +40,9 @@ _REST_S = (1.5, 6.0)
 _FIRST_REST_S, _LONG_REST_S = 3.0, 30.0
 _SHARE_WITHOUT_REST = 0.3
 _MAX_REPEATS = 4
+# An exercise is done so often in a row, by each repetition as it was recorded, and then rested from.
+_REPETITIONS = (3, 10)
+_REST_BETWEEN_S = (6.0, 9.0)
 # Rest is sought among so many poses.
 _MAX_POSES = 200
 
@@ -89,6 +92,74 @@ def build_streams(
     if len(subjects) == 1:
         notes.append("one person alone, or none known: who enrolls may be who acts")
     return streams, notes
+
+
+def exercise_streams(archive: Archive, *, seed: int = 0, num_labels: int = 5) -> list[Stream]:
+    """Make a stream of each person who does classes several times: each class 3 to 10 times in a row, then a rest.
+
+    Up to `num_labels` classes are enrolled by one clip each of another person; as many others are done as well. Who
+    has fewer clips of a class does not do it. The same seed gives the same streams.
+    """
+    clips = [archive[i] for i in range(len(archive))]
+    subjects = sorted({clip.subject for clip in clips if clip.subject >= 0})
+    performers = {s: _performer([clip for clip in clips if clip.subject == s]) for s in subjects}
+    streams = []
+    for subject in subjects:
+        rng = np.random.default_rng([seed, zlib.crc32(archive.name.encode()), subject + 1])
+        _, examples = _enroll(performers[subject], clips, [s for s in subjects if s != subject], num_labels, rng)
+        labels = {example.label for example in examples}
+        sets: list[list[Clip]] = []
+        for label in rng.permutation(sorted({clip.label for clip in performers[subject].clips})).tolist():
+            own = [clip for clip in performers[subject].clips if clip.label == label]
+            wanted = int(rng.integers(_REPETITIONS[0], _REPETITIONS[1] + 1))
+            is_other = label not in labels
+            if len(own) >= _REPETITIONS[0] and (
+                not is_other or sum(s[0].label not in labels for s in sets) < num_labels
+            ):
+                sets.append([own[i] for i in rng.permutation(len(own))[:wanted]])
+        if any(own[0].label in labels for own in sets):
+            streams.append(_stream(archive, subject, examples, [_exercise(performers[subject], sets, rng)]))
+    return streams
+
+
+def _exercise(
+    performer: _Performer, sets: Sequence[Sequence[Clip]], rng: np.random.Generator
+) -> tuple[Array, list[Action]]:
+    """Play sets of clips, without a rest within one; return joints (L, 25, 3) and what was done."""
+    fps, rest_SV3, noise_m = sets[0][0].fps, performer.rest_SV3, performer.noise_m
+    parts = [rest(rest_SV3[0], rest_SV3, noise_m, _FIRST_REST_S, fps, rng)]
+    actions = []
+    for own in sets:
+        for clip in own:
+            action, joined = _append(parts, clip, fps, noise_m, rng)
+            parts += joined
+            actions.append(action)
+        parts.append(rest(parts[-1][-1], rest_SV3, noise_m, rng.uniform(*_REST_BETWEEN_S), fps, rng))
+    return np.concatenate(parts), actions
+
+
+def _append(
+    parts: Sequence[Array],
+    clip: Clip,
+    fps: float,
+    noise_m: Array,
+    rng: np.random.Generator,
+    *,
+    body: int = 0,
+    speed: float = 1.0,
+) -> tuple[Action, list[Array]]:
+    """Return what is done in a clip after the parts before it, and the bridge to it with its joints."""
+    joints = turn(at_speed(clip.persons[0].joints_m, speed), parts[-1][-1])
+    way = bridge(parts[-1][-1], joints[0], noise_m, fps, rng)
+    kept = trim_rest(Movement(timestamps_s=np.arange(len(joints)) / fps, joints_m=joints))
+    start = sum(map(len, parts)) + len(way)
+    action = Action(
+        label=clip.label,
+        start_s=(start + kept.start) / fps,
+        end_s=(start + kept.stop - 1) / fps,
+        bodies=frozenset({body}),
+    )
+    return action, [way, joints]
 
 
 def recordings_as_stream(archive: Archive, stream: Stream) -> Stream:
@@ -213,20 +284,10 @@ def _perform(
     parts = [rest(rest_SV3[0], rest_SV3, noise_m, _FIRST_REST_S, fps, rng)]
     actions = []
     for place, clip in enumerate(chosen):
-        joints = turn(at_speed(clip.persons[0].joints_m, speed), parts[-1][-1])
-        parts.append(bridge(parts[-1][-1], joints[0], noise_m, fps, rng))
-        kept = trim_rest(Movement(timestamps_s=np.arange(len(joints)) / fps, joints_m=joints))
-        start = sum(map(len, parts))
-        actions.append(
-            Action(
-                label=clip.label,
-                start_s=(start + kept.start) / fps,
-                end_s=(start + kept.stop - 1) / fps,
-                bodies=frozenset({body}),
-            )
-        )
-        parts.append(joints)
+        action, joined = _append(parts, clip, fps, noise_m, rng, body=body, speed=speed)
+        parts += joined
+        actions.append(action)
         rest_s = _LONG_REST_S if place == long_rest else rng.uniform(*_REST_S)
         if rng.random() >= _SHARE_WITHOUT_REST or place in (long_rest, len(chosen) - 1):
-            parts.append(rest(joints[-1], rest_SV3, noise_m, rest_s, fps, rng))
+            parts.append(rest(parts[-1][-1], rest_SV3, noise_m, rest_s, fps, rng))
     return np.concatenate(parts), actions
