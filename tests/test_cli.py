@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 from edge.cli.app import add_offline_commands, app
 from edge.cli.doctor import Finding, print_findings
-from edge.cli.terminal import escape
+from edge.cli.terminal import escape, table
 from edge.config import read_config
 from edge.library import open_library
 from streams.errors import ControlError, CrossGLGError, GalleryError, RecordingError
@@ -274,6 +274,16 @@ def test_the_doctor_cuts_nothing_off_and_calls_what_is_optional_so() -> None:
     ]
     assert lines[-1] == "1 broken; 2 optional, not set up"
     assert " ".join(printed.split()).count("nothing can be done about") == 3
+
+
+def test_a_table_cuts_nothing_off() -> None:
+    console = Console(file=io.StringIO(), width=30)
+    rows = table("what", "where")
+    rows.add_row("gallery", "/a/long/path/to/a/file/that/somebody/looks/for.db")
+    console.print(rows)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "…" not in printed
+    assert "looks/for.db" in "".join(line.split("│")[-2].strip() for line in printed.splitlines() if "│" in line)
 
 
 def test_a_terminal_breaks_lines_between_words_and_a_pipe_nowhere(make_config: MakeConfig) -> None:

@@ -344,7 +344,9 @@ def test_thresholds_are_calibrated_set_kept_for_later_labels_and_reset(
         "raise_arms": 0.05,
     }
     assert any("the gallery has changed" in note for note in shown["notes"])
-    assert "0.033" in call("threshold", "get", config=config)
+    shown_to_people = call("threshold", "get", config=config)
+    assert "0.033" in shown_to_people
+    assert "false alarms/h and missed: what the model's rates expect of it" in shown_to_people
     call("gallery", "rename", "bow", "deep bow", config=config)
     assert read_json("threshold", "get", config=config)["unused"] == ["bow"]
     assert read_json("threshold", "reset", "bow", config=config)["unused"] == []

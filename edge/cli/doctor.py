@@ -117,7 +117,6 @@ def doctor(config: ConfigOption = None, endpoint: EndpointOption = None, as_json
 def print_findings(console: Console, findings: Sequence[Finding]) -> None:
     """Print what was found, each command on a line of its own, and nothing cut off, however narrow the terminal is."""
     rows = table("", "", show_header=False, box=None, padding=(0, 1, 0, 0))
-    rows.columns[1].overflow = "fold"
     for finding in findings:
         rows.add_row(_MARKS[finding.state], f"[bold]{escape(finding.what)}[/]: {escape(finding.found)}")
         if finding.remedy:

@@ -58,7 +58,7 @@ def serve(
     if once and (settings.camera.partition(":")[0] in _ENDLESS or settings.camera == "k4a"):
         raise ConfigError(
             f"--once plays a file to its end: {settings.camera!r} has none",
-            hint="Name a file with --camera replay:PATH, or leave out --once.",
+            hint="Name a file with --camera replay:PATH or video:FILE, or leave out --once.",
         )
     library = open_library(settings)
     opened = open_camera(

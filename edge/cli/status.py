@@ -26,7 +26,7 @@ def status(config: ConfigOption = None, endpoint: EndpointOption = None, as_json
 
 
 def _print_daemon(answer: StatusAnswer) -> None:
-    rows = table(show_header=False, box=None)
+    rows = table("", "", show_header=False, box=None)
     for key in _PLAIN_KEYS:
         rows.add_row(key, escape(str(getattr(answer, key))))
     rows.add_row("model", escape(answer.model.name))

@@ -71,10 +71,10 @@ def print_answer(answer: object, text: str, *, as_json: bool) -> None:
 
 
 def table(*columns: str, **settings: Any) -> Table:
-    """Return an empty table."""
-    from rich.table import Table
+    """Return an empty table; what is longer than its column, such as a path, goes on in the next line."""
+    from rich.table import Column, Table
 
-    return Table(*columns, **settings)
+    return Table(*(Column(column, overflow="fold") for column in columns), **settings)
 
 
 def clock_progress() -> Progress:

@@ -74,7 +74,8 @@ def _tell_enrolled(config: Config, *, quiet: bool) -> None:
         try:
             labels = ", ".join(ask(client, Status()).gallery.labels)
             if not quiet:
-                note(f"[dim]enrolled: {escape(labels) or 'nothing yet'}; waiting for events, Ctrl-C stops[/]")
+                hint = "waiting for events, Ctrl-C stops; --scores shows what was nearly one"
+                note(f"[dim]enrolled: {escape(labels) or 'nothing yet'}; {hint}[/]")
         except ControlError as error:
             note(f"[yellow]{escape(error.message)}; waiting for one[/]")
 
