@@ -15,6 +15,20 @@ from streams.frame import SkeletonFrame
 
 _READ_LIMIT = 512
 _LONGEST_SLEEP_S = 0.01
+_LOOK_MS = 50
+
+
+def wait_until_ready(camera: Camera, tell: Callable[[Note], None] = lambda note: None) -> None:
+    """Wait until a camera with a process of its own has something to give; return at once for any other one.
+
+    No frame is taken. `tell` gets what the camera has to say. Raises CameraError where no frame can ever come.
+    """
+    while camera.socket is not None and camera.state(now_s := time.monotonic()) and camera.wait_s(now_s) < math.inf:
+        if camera.socket.poll(_LOOK_MS):
+            return
+        camera.read(time.monotonic(), 0)
+        for note in camera.take_notes():
+            tell(note)
 
 
 def frames_until(

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from streams.cameras import CameraState, CaptureCamera, Limits, Refused, sensor_command
+from streams.cameras import CameraState, CaptureCamera, Limits, Note, Refused, sensor_command
 from streams.errors import CameraError
 from streams.frame import SkeletonFrame
+from streams.pace import frames_until, wait_until_ready
 
 # What it does is in its settings: frames to send before the end, and how it ends.
 SENSOR = """
@@ -200,6 +201,17 @@ def test_a_sensor_that_is_over_ends_the_camera_after_its_last_frame(open_capture
     assert state_of(camera).state == "ended"
     assert state_of(camera).num_restarts == 0
     assert camera.read(time.monotonic(), 10) == []
+
+
+def test_who_waits_for_a_camera_misses_no_frame_and_hears_of_its_trouble(open_capture: Open) -> None:
+    camera = open_capture(frames=20, every_s=0.0)
+    wait_until_ready(camera)
+    frames = list(frames_until(camera, time.monotonic() + 30))
+    assert [frame.seq for frame in frames if isinstance(frame, SkeletonFrame)] == list(range(20))
+    told: list[Note] = []
+    with pytest.raises(CameraError, match="none is plugged in"):
+        wait_until_ready(open_capture(error="none is plugged in", final=True), told.append)
+    assert not told
 
 
 def test_a_python_that_is_not_there_is_told() -> None:

@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from streams.cameras import Camera, open_camera, set_up_webcam, validate_webcam
 from streams.clients import EventSubscriber
 from streams.errors import CameraError
 from streams.frame import HIGH, NO_CONFIDENCE, SkeletonFrame
+from streams.recording import RecordingWriter
 from streams.sensors.webcam import People, Pose
 from streams.sensors.webcam.pictures import Newest
 from streams.webcam_settings import WebcamSettings
@@ -36,6 +38,7 @@ from streams.webcam_settings import WebcamSettings
 if TYPE_CHECKING:
     from tests.conftest import MakeConfig, Serve
 
+SCRIPT = Path(sys.executable).with_name("crossglg-edge")
 VIDEOS = Path(__file__).parents[2] / "shared" / "video"
 SQUAT, CURL = VIDEOS / "gymtrainer_squat.mp4", VIDEOS / "gymtrainer_bicepcurl.mp4"
 needs_videos = pytest.mark.skipif(not SQUAT.exists(), reason="needs ../shared/video")
@@ -220,6 +223,20 @@ def test_a_file_that_is_no_video_is_refused_with_the_reason(folder: Path, tmp_pa
         error = error_of(open_video(tmp_path / name, folder))
         assert error.code == "bad_video"
         assert why in error.message
+
+
+def test_a_recording_that_never_begins_writes_over_nothing(folder: Path, tmp_path: Path) -> None:
+    config, recording = tmp_path / "config.toml", tmp_path / "kept.mcap"
+    config.write_text(f'[webcam]\nfolder = "{folder}"\n', encoding="utf-8")
+    with RecordingWriter(recording):
+        pass
+    before = recording.read_bytes()
+    video = f"video:{tmp_path / 'missing.mp4'}"
+    command = [str(SCRIPT), "record", str(recording), "--overwrite", "--camera", video, "--config", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "missing.mp4 cannot be played" in done.stderr
+    assert recording.read_bytes() == before
 
 
 @needs_videos

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -14,6 +14,9 @@ from edge.cli.options import ConfigOption, EndpointOption
 from edge.cli.terminal import clock_progress, escape, note, say
 from edge.config import Config, read_config
 from edge.protocol import RecordStart, RecordStop, Status, ask
+
+if TYPE_CHECKING:
+    from streams.cameras import Note
 
 _LOOK_S = 0.5
 
@@ -67,17 +70,23 @@ def _by_the_daemon(config: Config, path: Path, length_s: float, *, overwrite: bo
 
 def _from_camera(config: Config, name: str, path: Path, length_s: float, *, overwrite: bool) -> int:
     from streams.cameras import Refused, open_camera
-    from streams.pace import frames_until
+    from streams.pace import frames_until, wait_until_ready
     from streams.recording import RecordingWriter
 
     opened = open_camera(name, frames_endpoint=config.sockets.frames, loop=False, k4a=config.k4a, webcam=config.webcam)
-    # To open a camera may take a while, which is not recorded.
-    end_s, num_refused = time.monotonic() + length_s, 0
+    num_refused = 0
+
+    def tell(told: Note) -> None:
+        note(escape(told.message))
+
     try:
+        # To open a camera may take a while, which is not recorded; where it fails, a file that is there stays.
+        wait_until_ready(opened, tell)
+        end_s = time.monotonic() + length_s
         with clock_progress() as progress, RecordingWriter(path, overwrite=overwrite) as writer:
             task = progress.add_task("recording")
             try:
-                for frame in frames_until(opened, end_s, lambda told: note(escape(told.message))):
+                for frame in frames_until(opened, end_s, tell):
                     if isinstance(frame, Refused):
                         num_refused += 1
                     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import itertools
+import math
 import os
 import struct
 import threading
@@ -24,6 +25,8 @@ _SILENT_S, _FIRST_S = 3.0, 10.0
 _MAX_LAG_S, _LOOK_EVERY_S = 1.0, 0.25
 # Between two rounds of a file.
 _PAUSE_S = 1.0
+# What says more is a file's clock, or nothing.
+_MAX_FPS = 240.0
 _WIDTH, _HEIGHT = 640, 480
 # Video4Linux: VIDIOC_QUERYCAP with its struct of 104 bytes, and what a device can do.
 _QUERYCAP, _CAPABILITY, _CAPTURE = 0x80685600, struct.Struct("84xII12x"), 0x1
@@ -177,7 +180,8 @@ class VideoFile:
         self._cv2, self._path, self._loop = cv2, path, loop
         _validate_file(path)
         self._video = self._open()
-        self.fps = float(self._video.get(cv2.CAP_PROP_FPS)) or 30.0
+        fps = float(self._video.get(cv2.CAP_PROP_FPS))
+        self.fps = fps if 1 <= fps <= _MAX_FPS else 30.0
 
     def pictures(self, warn: Callable[[str], None]) -> Iterator[Picture | None]:
         """Yield pictures when their time comes, None while it has not; once, or for ever with `loop`.
@@ -198,10 +202,12 @@ class VideoFile:
 
     def _round(self) -> Generator[Picture | None, None, int]:
         """Yield the file's pictures; return how many there were."""
-        start_s, looked_s, last_s, num_read = time.monotonic(), 0.0, -1.0, 0
+        start_s, looked_s, last_s, num_read = time.monotonic(), 0.0, -math.inf, 0
         while self._video.grab():
             num_read += 1
             stamp_s = self._video.get(self._cv2.CAP_PROP_POS_MSEC) / 1000
+            if num_read == 1:
+                start_s -= stamp_s  # a piece of a longer film begins later than at 0
             # Some files have no times.
             last_s = stamp_s if stamp_s > last_s else last_s + 1 / self.fps
             late_s = time.monotonic() - (start_s + last_s)
