@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -27,6 +29,7 @@ from edge.bridge.backlog import Backlog
 from edge.bridge.bridge import Counts, Told, told_from
 from edge.bridge.names import address_name
 from edge.bridge.rate import RateLimit
+from edge.cli.bridge import at_address
 from edge.config import CommandBridge, LslBridge, MqttBridge, OscBridge, PrometheusBridge, WebhookBridge, read_config
 from edge.protocol import SourceStatus
 from streams.clock import clock_name
@@ -206,6 +209,26 @@ def test_a_setting_that_cannot_be_is_refused_by_name(tmp_path: Path, line: str, 
     (tmp_path / "config.toml").write_text(f"[bridge]\n{line}\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=named):
         read_config(tmp_path / "config.toml")
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [
+        ("box", "box", 9000),
+        ("192.0.2.7:8000", "192.0.2.7", 8000),
+        ("::1", "::1", 9000),
+        ("[::1]", "::1", 9000),
+        ("[::1]:8000", "::1", 8000),
+    ],
+)
+def test_an_address_is_a_host_with_a_port_or_without(address: str, host: str, port: int) -> None:
+    assert at_address(OscBridge(), address) == OscBridge(host=host, port=port)
+
+
+@pytest.mark.parametrize("address", ["box:", ":8000", "box:x", "box:0", "box:65536", "[::1]:"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(BridgeError, match="is no address"):
+        at_address(OscBridge(), address)
 
 
 # Command.
@@ -429,6 +452,29 @@ def test_while_a_server_hangs_events_are_taken_and_a_stop_does_not_wait_for_it(
         event_source.tell(label)
     until(lambda: bridge.num_settled() == 2)
     assert bridge.stop() == {"received": 5, "sent": 0, "waiting": 0, "dropped": {"full": 2, "stopped": 3}}
+
+
+def test_a_server_with_tls_has_to_prove_who_it_is(
+    event_source: EventSource, listening: Listening, hook: Hook, tmp_path: Path
+) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl")
+    command = f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key -out cert -days 2"
+    words = [*command.split(), "-subj", "/CN=hook", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    hook.server.socket = tls.wrap_socket(hook.server.socket, server_side=True)
+    url = hook.url.replace("http:", "https:")
+    stranger = listening(webhook(url, retries=0))
+    friend = listening(webhook(url, ca_file=str(tmp_path / "cert"), timeout_s=2))
+    event_source.tell("wave")
+    until(lambda: stranger.num_settled() == friend.num_settled() == 1)
+    assert "CERTIFICATE_VERIFY_FAILED" in stranger.said()
+    assert stranger.stop()["dropped"] == {"failed": 1}
+    assert friend.stop()["sent"] == 1
+    assert hook.labels() == ["wave"]
 
 
 def test_events_for_a_server_that_is_away_get_too_old(event_source: EventSource, listening: Listening) -> None:

@@ -52,7 +52,7 @@ def mqtt(
     from edge.bridge import Mqtt
 
     settings = read_config(config)
-    own = _at(settings.bridge.mqtt, broker)
+    own = at_address(settings.bridge.mqtt, broker)
     _run(settings, lambda: Mqtt(own), seconds, as_json=as_json)
 
 
@@ -70,7 +70,7 @@ def osc(
     from edge.bridge import Osc
 
     settings = read_config(config)
-    own = _at(settings.bridge.osc, listener)
+    own = at_address(settings.bridge.osc, listener)
     _run(settings, lambda: Osc(own), seconds, as_json=as_json)
 
 
@@ -100,7 +100,7 @@ def prometheus(
     from edge.bridge import Prometheus
 
     settings = read_config(config)
-    own = _at(settings.bridge.prometheus, address)
+    own = at_address(settings.bridge.prometheus, address)
     _run(settings, lambda: Prometheus(own), seconds, as_json=as_json)
 
 
@@ -153,11 +153,12 @@ def command(
     _run(settings, lambda: Command(own), seconds, as_json=as_json)
 
 
-def _at(section: S, address: str | None) -> S:
+def at_address(section: S, address: str | None) -> S:
     """Return a section with another host, and another port where one is named. Raises BridgeError."""
     if address is None:
         return section
-    host, colon, port = address.rpartition(":") if not address.endswith("]") else (address, "", "")
+    is_bare = address.endswith("]") or (address.count(":") > 1 and not address.startswith("["))  # IPv6 without a port
+    host, colon, port = (address, "", "") if is_bare else address.rpartition(":")
     if not colon:
         return msgspec.structs.replace(section, host=address.strip("[]"))
     if not (port.isdecimal() and 1 <= int(port) <= 65535 and host):

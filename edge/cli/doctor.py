@@ -80,6 +80,14 @@ _LIBRARIES: tuple[dict[str, str], ...] = (
         "remedy": 'an encoder on an inference server, engine = "oip://..."',
         "command": "pip install 'crossglg-edge[oip]'",
     },
+    {
+        "name": "bridges",
+        "module": "paho",
+        "code": "import paho.mqtt.client, prometheus_client, pylsl, pythonosc; from importlib.metadata import version\n"
+        "print(*(f'{p} {version(p)}' for p in ('paho-mqtt', 'python-osc', 'pylsl', 'prometheus_client')), sep=', ')",
+        "remedy": "`crossglg-edge bridge` to MQTT, OSC, LSL and Prometheus",
+        "command": "pip install 'crossglg-edge[bridge]'",
+    },
 )
 _TIMEOUT_S = 60.0
 # A command within a hint.
