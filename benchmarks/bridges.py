@@ -1,11 +1,11 @@
 """Whether bridges that are stuck slow the daemon's decisions: with and without them, in turns, in one run.
 
-    python benchmarks/bridges.py [--bundle DIR] [--quick] [--out FILE]
+    [chrt --rr 5] python benchmarks/bridges.py [--bundle DIR] [--quick] [--out FILE]
 
 A real daemon follows a synthetic person over ZeroMQ; a decision's time is from the frame being sent to its scores being
 received. `stuck`: bridges to an MQTT broker that took the connection and was stopped, to a web server that never
 answers, and to a program that never ends. `stopped`: the bridges' own processes are stopped as well and read nothing.
-Takes six minutes; needs mosquitto.
+Takes six minutes; needs mosquitto. On a machine that does other work too, `chrt` (root) keeps that out of the times.
 """
 
 from __future__ import annotations
@@ -190,6 +190,12 @@ def measure(folder: Path, bundle: Path | None, blocks: int, seconds: float) -> t
         stuck.close()
 
 
+def _priority() -> str:
+    """Say whether the scheduler prefers these processes: on a busy machine, others' work is not to be measured."""
+    is_preferred = os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO)
+    return "real-time priority, before other work" if is_preferred else "no priority over other work"
+
+
 def report(times: dict[str, list[list[float]]], num_events: int) -> list[str]:
     """Return a table: percentiles, and how much larger the 99th is than alone, with a bootstrap over the blocks."""
     rng = np.random.default_rng(0)
@@ -229,7 +235,7 @@ def main() -> None:
     lines = [
         "# Decisions beside bridges that are stuck",
         "",
-        f"- made by: `python benchmarks/bridges.py`, {datetime.now(UTC):%Y-%m-%d}, nice {os.nice(0)}",
+        f"- made by: `python benchmarks/bridges.py`, {datetime.now(UTC):%Y-%m-%d}, {_priority()}",
         f"- on: {', '.join(f'{name} {value}' for name, value in machine().items())}; load of the machine {load}",
         f"- one synthetic person at {FPS} fps (seed 3), {len(ENROLLED)} enrolled actions (seed 1), a decision each "
         f"{HOP_S} s; {blocks} blocks of {seconds:g} s for each condition, in turns; bootstrap over the blocks (seed 0)",
