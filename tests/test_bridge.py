@@ -524,7 +524,7 @@ def test_events_arrive_as_osc_with_a_switch_for_each_label(event_source: EventSo
         try:
             bridge = listening(Osc(OscBridge(port=server.server_address[1])))
             event_source.tell_status()
-            one = event_source.tell("swipe left", body=3)
+            one = event_source.tell("swipe left", body=3, count=2, progress=0.5)
             two = event_source.tell("swipe left", body=4)
             event_source.tell("swipe left", "update", id=one.id, body=3)
             event_source.tell("swipe left", "end", id=one.id, body=3)
@@ -537,7 +537,8 @@ def test_events_arrive_as_osc_with_a_switch_for_each_label(event_source: EventSo
             server.shutdown()
             thread.join()
     assert heard[0] == ("/crossglg/up", 1)
-    assert heard[1] == ("/crossglg/event", "onset", "swipe left", "a", 3, 0.75, 0.5, 1.5, -1, -1.0, one.id)
+    assert heard[1] == ("/crossglg/event", "onset", "swipe left", "a", 3, 0.75, 0.5, 1.5, 2, 0.5, one.id)
+    assert [message[9] for message in heard if message[1] == "update"] == [-1.0]
     assert [(address, first) for address, first, *_ in heard[2:-1] if address != "/crossglg/up"] == [
         ("/crossglg/label/swipe-left", 1),
         ("/crossglg/event", "onset"),

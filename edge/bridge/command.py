@@ -69,7 +69,7 @@ class Command:
 
     def _start(self, told: Told) -> subprocess.Popen[bytes] | None:
         event = told.event
-        names = ("type", "label", "source", "body", "score", "id")
+        names = ("type", "label", "source", "body", "score", "count", "id")
         environment = {f"CROSSGLG_EVENT_{name.upper()}": str(getattr(event, name)) for name in names}
         try:
             # A session of its own is what can be ended as a whole. Our stdout is for our own counts.

@@ -89,11 +89,10 @@ class Osc:
 
 
 def _arguments(told: Told) -> list[str | int | float]:
-    """Return an event's arguments, of types sssifffifs; -1 stands for a count or progress that there is not."""
+    """Return an event's arguments, of types sssifffifs; -1 stands for a progress that there is not."""
     event = told.event
-    seconds = event.t_end - event.t_start
-    count, progress = told.message.get("count"), told.message.get("progress")
+    seconds, progress = event.t_end - event.t_start, -1.0 if event.progress is None else event.progress
     return [
         event.type, event.label, event.source, event.body, float(event.score), float(event.distance), float(seconds),
-        -1 if count is None else int(count), -1.0 if progress is None else float(progress), event.id,
+        event.count, float(progress), event.id,
     ]  # fmt: skip
