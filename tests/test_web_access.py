@@ -223,6 +223,14 @@ def test_the_token_gives_a_cookie_that_opens_the_page(others: Others) -> None:
     assert access.token not in log.read_text(encoding="utf-8")
 
 
+def test_a_page_at_every_address_tells_one_that_can_be_opened(
+    others: Others, make_config: MakeConfig, serve_page: ServePage
+) -> None:
+    host = urlsplit(serve_page(make_config(), "--host", "0.0.0.0")).hostname
+    assert host in own_names()
+    assert host != "0.0.0.0"
+
+
 def test_no_plain_http_is_answered(others: Others) -> None:
     parts = urlsplit(others[0])
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_PATIENCE_S)

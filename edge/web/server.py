@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from edge.config import Config
-from edge.web.access import Access, open_access
+from edge.web.access import Access, open_access, own_address
 from edge.web.camera_routes import add_camera
 from edge.web.daemon_link import DaemonLink
 from edge.web.guard import LOOPBACK, add_headers, guard
@@ -139,4 +139,6 @@ def _stop_at_the_end(stopped: asyncio.Event) -> None:
 
 def _address(runner: web.AppRunner, *, is_private: bool) -> str:
     host, port = runner.addresses[0][:2]
+    # "Every address" is none that a browser can open.
+    host = own_address() if host in ("0.0.0.0", "::") else host
     return f"{'https' if is_private else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/"
