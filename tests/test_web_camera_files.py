@@ -16,6 +16,7 @@ import pytest
 pytest.importorskip("aiohttp", reason="the page needs the extra `web`")
 pytest.importorskip("flatbuffers", reason="the pose model is made with the extra `web`")
 
+from edge.cli.doctor import examine
 from edge.web.camera_files import FILES, TASKS_VISION, WHEEL, Package, check_files, fetch, install
 from streams.errors import CameraError
 from streams.pose_task import DETECTOR, LANDMARKS
@@ -165,6 +166,12 @@ def test_a_file_that_is_gone_or_altered_is_told_with_the_command_that_mends_it(
         check_files(folder)
     assert caught.value.code == "no_model"
     assert "crossglg-edge setup browser-camera" in caught.value.hint
+
+
+def test_the_doctor_names_the_command_that_sets_it_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    (found,) = (finding for finding in examine(None) if finding.what == "browser's camera")
+    assert (found.state, found.remedy) == ("missing", "crossglg-edge setup browser-camera")
 
 
 def test_the_pinned_packages_come_from_their_registries() -> None:

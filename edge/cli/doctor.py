@@ -158,6 +158,7 @@ def examine(config_path: Path | None, endpoint: str | None = None) -> list[Findi
         _apart("words of labels", "words", config_path),
         *_daemon_or_sockets(config),
         _webcam(config),
+        _browser_camera(),
         *_azure_kinect(config),
     ]
 
@@ -327,6 +328,23 @@ def _webcam(config: Config) -> Finding:
         return Finding(what="webcam", state="missing", found=error.message, remedy="crossglg-edge setup webcam")
     cameras = sorted(str(path) for path in Path("/dev").glob("video*"))
     return _ok("webcam", f"set up in {folder}; cameras: {', '.join(cameras) or 'none is plugged in'}")
+
+
+def _browser_camera() -> Finding:
+    what = "browser's camera"
+    try:
+        from edge.web import find_camera
+    except ModuleNotFoundError as error:
+        return Finding(
+            what=what,
+            state="missing",
+            found=f"{error.name} is not installed",
+            command="pip install 'crossglg-edge[web]'",
+        )
+    try:
+        return _ok(what, f"set up in {find_camera()}")
+    except CrossGLGError as error:
+        return Finding(what=what, state="missing", found=error.message, remedy="crossglg-edge setup browser-camera")
 
 
 def _azure_kinect(config: Config) -> list[Finding]:

@@ -84,6 +84,13 @@ def set_up_camera(packages: Path | None = None) -> Path:
     return folder
 
 
+def find_camera() -> Path:
+    """Return the folder of the browser's camera. Raises CameraError: "no_model", "bad_model"."""
+    folder = default_folder()
+    check_files(folder)
+    return folder
+
+
 def install(folder: Path, packages: Path | None = None) -> None:
     """Make the folder of the browser's camera, anew where it is there; 21 MB.
 

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from edge.web.browser_camera import BrowserCameras
-from edge.web.camera_files import FILES, check_files, default_folder
+from edge.web.camera_files import FILES, default_folder, find_camera
 from streams.errors import CameraError
 
 _STATIC = Path(__file__).with_name("static")
@@ -45,7 +45,7 @@ async def _state(_request: web.Request) -> web.StreamResponse:
     """Tell whether the model is there; 20 MB are read and checked."""
     problem = None
     try:
-        await asyncio.to_thread(check_files, default_folder())
+        await asyncio.to_thread(find_camera)
     except CameraError as error:
         problem = {"code": error.code, "message": error.message, "hint": error.hint}
     return web.Response(body=msgspec.json.encode({"problem": problem}), content_type="application/json")
