@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,8 +22,9 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from edge.config import read_config
 from edge.model.bundle import Rates, read_bundle
-from streams.messages import encode_map
-from streams.sockets import EventPublisher
+from streams.messages import Failure, Refusal, decode_request, encode_map
+from streams.performer import perform
+from streams.sockets import ControlServer, EventPublisher
 
 if TYPE_CHECKING:
     from tests.conftest import DaemonProcess, MakeConfig, Serve, ServePage
@@ -111,6 +113,13 @@ def labels_of(daemon: DaemonProcess) -> list[str]:
 def forget_all(daemon: DaemonProcess) -> None:
     for label in labels_of(daemon):
         daemon.ask("gallery.remove", label=label)
+
+
+def enroll_clip(daemon: DaemonProcess, label: str) -> None:
+    """Enroll a performance in no time."""
+    shown = perform(label, seed=3)
+    times, joints = shown.timestamps_s.astype("<f8").tobytes(), shown.joints_m.astype("<f4").tobytes()
+    daemon.ask("enroll.clip", label=label, timestamps_s=times, joints_m=joints, origin="test")
 
 
 def enroll(page: Page, label: str) -> None:
@@ -203,7 +212,7 @@ def test_what_is_refused_is_said_and_nothing_is_lost(page: Page, daemon: DaemonP
 
 def test_the_gallery_is_played_renamed_removed_and_brought_back(page: Page, daemon: DaemonProcess) -> None:
     forget_all(daemon)
-    enroll(page, "kick")
+    enroll_clip(daemon, "kick")
     shown = pane(page, "Actions")
     shown.get_by_text("1 example").click()
     shown.get_by_role("button", name="Play").click()
@@ -222,7 +231,7 @@ def test_the_gallery_is_played_renamed_removed_and_brought_back(page: Page, daem
 
 def test_the_slider_shows_what_a_wish_misses_before_it_is_chosen(page: Page, daemon: DaemonProcess) -> None:
     forget_all(daemon)
-    enroll(page, "wave")
+    enroll_clip(daemon, "wave")
     shown = pane(page, "Thresholds")
     would_miss = shown.locator("tbody b")
     slider = shown.get_by_label("False alarms an hour")
@@ -238,6 +247,9 @@ def test_the_slider_shows_what_a_wish_misses_before_it_is_chosen(page: Page, dae
     shown.get_by_role("button", name="Back to the model's own").click()
     expect(shown.get_by_role("button", name="Use 200 an hour")).to_be_visible()
     assert daemon.ask("threshold.get")["false_alarms_per_hour"] is None
+    page.locator("#toast").get_by_role("button", name="Undo").click()
+    expect(shown.get_by_role("button", name="In use")).to_be_visible()
+    daemon.ask("threshold.reset")
 
 
 def test_what_was_told_is_reviewed_and_an_answer_taken_back(page: Page, daemon: DaemonProcess) -> None:
@@ -341,11 +353,33 @@ def test_a_page_whose_server_ends_finds_the_next_one(
     expect(page.locator("#health-text")).to_contain_text("fps")
 
 
-def test_several_people_are_drawn_and_another_version_is_said(
+class OldDaemon(threading.Thread):
+    """Answer every request as a daemon that knows none of them."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(daemon=True)
+        self._server = ControlServer(endpoint)
+        self.is_stopping = False
+
+    def run(self) -> None:
+        while not self.is_stopping:
+            if not self._server.socket.poll(50):
+                continue
+            received = self._server.receive()
+            if received is not None:
+                address, payload = received
+                error = Failure(code="unknown_command", message="command is not known", hint="")
+                self._server.send(address, Refusal(id=decode_request(payload).id, error=error))
+        self._server.close()
+
+
+def test_several_people_are_drawn_and_a_daemon_of_another_version_is_told(
     open_page: OpenPage, make_config: MakeConfig, serve_page: ServePage, daemon: DaemonProcess
 ) -> None:
     config = make_config()
     publisher = EventPublisher(read_config(config).sockets.events)
+    old = OldDaemon(read_config(config).sockets.control)
+    old.start()
     status = daemon.ask("status")
     page = open_page(serve_page(config))
     joints = [[0.02 * (number % 5), 0.07 * number - 0.9, 2.0] for number in range(25)]
@@ -374,4 +408,16 @@ def test_several_people_are_drawn_and_another_version_is_said(
       return front.getContext('2d').getImageData(0, 0, front.width, front.height).data.some(Boolean);
     }"""
     assert page.evaluate(drawn)
+    shown = pane(page, "Thresholds")
+    expect(shown.get_by_text("This daemon is older than the page")).to_be_visible()
+    page.evaluate("""() => {
+      Object.defineProperty(document, 'hidden', { value: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }""")
+    while publisher.is_wanted("skeleton.a"):
+        assert time.monotonic() < deadline_s, "nobody looks at the page"
+        publisher.take_subscriptions()
+        page.wait_for_timeout(20)
+    old.is_stopping = True
+    old.join()
     publisher.close()

@@ -100,7 +100,7 @@ class DaemonLink:
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def ask(self, cmd: str, args: dict[str, Any]) -> dict[str, Any]:
-        """Return the daemon's answer as it came. Raises ControlError."""
+        """Return the daemon's answer as it came. Raises ControlError, WireError."""
         if self._num_asking >= _MAX_ASKING:
             raise ControlError(f"{_MAX_ASKING} requests wait for the daemon already", code="busy", hint="Try again.")
         self._num_asking += 1

@@ -20,7 +20,7 @@ from edge.web.camera_routes import add_camera
 from edge.web.daemon_link import DaemonLink
 from edge.web.guard import LOOPBACK, add_headers, guard
 from edge.web.login import add_login
-from streams.errors import ControlError
+from streams.errors import ControlError, CrossGLGError
 
 STATIC = Path(__file__).with_name("static")
 _LINK = web.AppKey("link", DaemonLink)
@@ -29,12 +29,12 @@ _SHUTDOWN_S = 1.0
 
 # What a page may ask the daemon for: nothing that names a file on its machine, or stops it.
 PAGE_COMMANDS = frozenset({
-    "status", "version", "config.get", "model.info",
+    "status", "config.get",
     "enroll.start", "enroll.status", "enroll.movement", "enroll.trim", "enroll.commit", "enroll.cancel",
     "gallery.list", "gallery.get", "gallery.movement", "gallery.rename", "gallery.remove", "gallery.undo",
-    "gallery.history", "gallery.revert",
+    "gallery.history",
     "review.list", "review.movement", "review.answer", "review.undo",
-    "threshold.get", "threshold.preview", "threshold.set", "threshold.reset", "threshold.calibrate",
+    "threshold.get", "threshold.preview", "threshold.reset", "threshold.calibrate", "threshold.undo",
 })  # fmt: skip
 
 
@@ -86,7 +86,7 @@ async def _ask(request: web.Request) -> web.StreamResponse:
         if asked.cmd not in PAGE_COMMANDS:
             raise ControlError(f"a page may not ask for {asked.cmd[:100]!r}", code="not_for_pages")
         answer: dict[str, Any] = {"ok": True, "result": await request.app[_LINK].ask(asked.cmd, asked.args)}
-    except ControlError as error:
+    except CrossGLGError as error:
         answer = {"ok": False, "error": {"code": error.code, "message": error.message, "hint": error.hint}}
     return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
 

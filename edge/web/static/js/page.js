@@ -74,11 +74,11 @@ export class Page extends EventTarget {
     this.say(error.text, { bad: true });
   }
 
-  // Says something for some seconds; `undo`: with a button that takes the change back.
-  say(text, { bad = false, undo = false } = {}) {
+  // Says something for some seconds; `undo`: with a button that does what takes the change back.
+  say(text, { bad = false, undo = null } = {}) {
     clearTimeout(this.#timer);
     const parts = [text];
-    if (undo) parts.push(button("Undo", () => this.undo(), { class: "link" }));
+    if (undo) parts.push(button("Undo", undo, { class: "link" }));
     this.#toast.replaceChildren(...parts);
     this.#toast.classList.toggle("bad", bad);
     this.#toast.classList.add("shown");

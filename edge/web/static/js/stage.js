@@ -54,10 +54,19 @@ export class Stage {
       const known = this.#bodies.get(key);
       const trail = known?.trail ?? [];
       trail.push({ at: now, hands: HANDS.map((j) => joints[j]) });
-      this.#bodies.set(key, { source, id, joints, at: now, before: known?.joints ?? joints, trail });
+      const slot = known?.slot ?? this.#freeSlot();
+      this.#bodies.set(key, { source, id, joints, at: now, before: known?.joints ?? joints, trail, slot });
     }
     for (const [key, body] of this.#bodies) if (body.source === source && !seen.has(key)) this.#bodies.delete(key);
     this.#drawn = false;
+  }
+
+  // Who comes gets a color that nobody has, and keeps it.
+  #freeSlot() {
+    const taken = new Set([...this.#bodies.values()].map(({ slot }) => slot));
+    let slot = 0;
+    while (taken.has(slot)) slot += 1;
+    return slot;
   }
 
   #draw(now) {
@@ -83,8 +92,8 @@ export class Stage {
       const shape = projection({ ...area, across: middle, floor: view.floor, meters: view.meters });
       shape.floorY = view.floor;
       drawFloor(context, shape, area, this.#colors, middle);
-      bodies.forEach((body, number) => {
-        const color = several ? this.#colors.bodies[number % this.#colors.bodies.length] : this.#colors.bone;
+      bodies.forEach((body) => {
+        const color = several ? this.#colors.bodies[body.slot % this.#colors.bodies.length] : this.#colors.bone;
         const leftColor = several ? color : this.#colors.left;
         if (!calm.matches) drawTrail(context, body, shape, across, several ? color : this.#colors.accent, now);
         drawBody(context, body.joints, shape, across, { color, leftColor, jointColor: several ? color : this.#colors.accent });

@@ -95,7 +95,7 @@ export default {
 
     async function change(cmd, args, text) {
       if (!(await page.ask(cmd, { ...args, expected_revision: page.revision }))) return;
-      page.say(text, { undo: true });
+      page.say(text, { undo: () => page.undo() });
       await page.refresh();
     }
 

@@ -302,7 +302,7 @@ export default {
       toForm();
       label.value = "";
       fitForm();
-      page.say(text, { undo: true });
+      page.say(text, { undo: () => page.undo() });
       page.refresh();
       if (isMovement) page.show("thresholds");
       // Not the field: on a phone its keyboard would hide what comes next.

@@ -65,7 +65,7 @@ export default {
     function draw() {
       const now = performance.now();
       for (const [body, { at }] of newest) if (now - at > OLD_MS) newest.delete(body);
-      const bodies = [...newest.keys()];
+      const bodies = page.labels.length ? [...newest.keys()] : [];
       if (who.hidden !== bodies.length < 2 || who.options.length !== bodies.length) {
         const before = who.value;
         who.replaceChildren(...bodies.map((body) => h("option", { value: body }, body)));

@@ -120,15 +120,17 @@ export default {
       state.hidden = true;
       if (!answer) return;
       if (answer.state) page.say(`The calibration ${answer.state}.`, { bad: true });
-      else page.say(`At most ${wish} false alarms an hour, as far as the model knows.`);
+      else page.say(`At most ${wish} false alarms an hour, as far as the model knows.`, { undo });
       await read();
     }
 
     async function changed(cmd, args, text) {
       if (!(await page.ask(cmd, args))) return;
-      page.say(text);
+      page.say(text, cmd === "threshold.undo" ? {} : { undo });
       await read();
     }
+
+    const undo = () => changed("threshold.undo", {}, "Taken back: the thresholds are as before.");
 
     page.addEventListener("gallery", read);
     return { shown: read };
