@@ -78,6 +78,16 @@ def test_browsers_take_turns_beside_a_daemon(tiny_bundle: Path, tmp_path: Path) 
     assert len(rows(text, "a page")) == 2
 
 
+def test_a_frames_way_is_timed_by_who_listens(tiny_bundle: Path, tmp_path: Path) -> None:
+    text = run("topics.py", "--seconds", 0.4, "--rounds", 1, "--bundle", tiny_bundle, tmp_path / "topics.md")
+    ways = [row[0] for row in rows(text, "") if row[1] == "not compared"]
+    assert ways == [
+        "the recognizer alone, no daemon", "nobody", "events", "events, skeletons", "events, skeletons, scores",
+    ]  # fmt: skip
+    for row in rows(text, "events, skeletons"):
+        assert float(row[2].replace(",", "")) > 0
+
+
 def test_engines_are_held_against_fp32_on_a_protocol(tiny_bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="training needs the extra `train`")
     actions = ("wave", "kick", "squat")
