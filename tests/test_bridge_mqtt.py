@@ -282,7 +282,9 @@ def test_a_password_from_a_file_lets_a_bridge_in_and_a_wrong_one_is_told(
 
 # paho leaves the socket of a handshake that failed to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_with_tls_both_ends_prove_who_they_are(event_source: EventSource, listening: Listening, tmp_path: Path) -> None:
+def test_with_tls_both_ends_prove_who_they_are(
+    event_source: EventSource, listening: Listening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("needs openssl")
@@ -302,16 +304,17 @@ def test_with_tls_both_ends_prove_who_they_are(event_source: EventSource, listen
         tmp_path, *files, f"keyfile {tmp_path / 'broker.key'}", "require_certificate true",
         "use_identity_as_username true",
     )  # fmt: skip
-    own = {"cert_file": str(tmp_path / "client.pem"), "key_file": str(tmp_path / "client.key")}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    own = {"cert_file": "~/client.pem", "key_file": "~/client.key"}
     try:
         (tmp_path / "client.key").chmod(0o640)
         with pytest.raises(BridgeError, match="others may read it"):
-            mqtt(broker, tls=True, ca_file=str(tmp_path / "ca.pem"), **own)
+            mqtt(broker, tls=True, ca_file="~/ca.pem", **own)
         (tmp_path / "client.key").chmod(0o600)
         stranger = listening(mqtt(broker, tls=True))
         until(lambda: "CERTIFICATE_VERIFY_FAILED" in stranger.said())
         stranger.stop()
-        bridge = listening(mqtt(broker, tls=True, ca_file=str(tmp_path / "ca.pem"), **own))
+        bridge = listening(mqtt(broker, tls=True, ca_file="~/ca.pem", **own))
         event_source.tell("wave")
         until(lambda: bridge.num_settled() == 1)
         assert bridge.stop()["sent"] == 1

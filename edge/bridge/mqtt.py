@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from edge.bridge.backlog import Backlog
 from edge.bridge.bridge import Counts, Told, library
 from edge.bridge.home_assistant import describe_entity, discovery_topic
 from edge.bridge.names import address_name
-from edge.bridge.secret import check_private, read_secret
+from edge.bridge.secret import check_private, read_secret, trust
 from edge.config import MqttBridge as MqttConfig
 from edge.protocol import StatusAnswer
 from streams import BridgeError
@@ -264,10 +265,10 @@ class _Session:
 def _tls(config: MqttConfig) -> ssl.SSLContext:
     """Return how to encrypt and whom to trust. Raises BridgeError."""
     try:
-        context = ssl.create_default_context(cafile=config.ca_file or None)
+        context = trust(config.ca_file)
         if config.cert_file:
             key = check_private(config.key_file, "key") if config.key_file else None
-            context.load_cert_chain(config.cert_file, key)
+            context.load_cert_chain(Path(config.cert_file).expanduser(), key)
     except OSError as error:
         raise BridgeError(
             f"the certificates of [bridge.mqtt] cannot be used: {error.strerror or error}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import stat
 from pathlib import Path
 
@@ -27,6 +28,11 @@ def check_private(path: str, what: str) -> str:
     """Return the path of a file that nobody else reads. Raises BridgeError("bad_secret")."""
     _read_private(path, what)
     return str(Path(path).expanduser())
+
+
+def trust(ca_file: str) -> ssl.SSLContext:
+    """Return a context that trusts a certificate authority, the system's where none is named. Raises OSError."""
+    return ssl.create_default_context(cafile=str(Path(ca_file).expanduser()) if ca_file else None)
 
 
 def _read_private(path: str, what: str) -> bytes:

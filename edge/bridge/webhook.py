@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 from edge.bridge.backlog import Backlog
 from edge.bridge.bridge import Counts, Told
 from edge.bridge.rate import RateLimit
-from edge.bridge.secret import read_secret
+from edge.bridge.secret import read_secret, trust
 from edge.config import WebhookBridge as WebhookConfig
 from edge.protocol import VERSION, StatusAnswer
 from streams import BridgeError
@@ -213,6 +213,6 @@ def _header(name: str, value: str) -> str:
 
 def _tls(ca_file: str) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=ca_file or None)
+        return trust(ca_file)
     except OSError as error:
         raise BridgeError(f"ca_file {ca_file} cannot be used: {error.strerror or error}") from error
