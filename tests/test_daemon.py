@@ -449,7 +449,7 @@ def test_an_action_that_is_shown_once_is_stored(daemon: DaemonProcess, publish: 
     source = publish()
     source.send()
     started = daemon.ask("enroll.start", label=" bow  ", countdown_s=0.0, source=source.name)
-    assert started == {"label": "bow", "countdown_s": 0.0, "cued": False}
+    assert started == {"id": started["id"], "label": "bow", "countdown_s": 0.0, "cued": False}
     joints_LV3 = perform("bow", seed=1).joints_m
     source.play(np.concatenate((np.repeat(joints_LV3[:1], 10, axis=0), joints_LV3, np.repeat(joints_LV3[-1:], 60, 0))))
     state = enrolled(daemon, source)
