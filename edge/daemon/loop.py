@@ -21,6 +21,7 @@ from edge.daemon.background import BackingUp, Calibrating, Fitting, Keeping
 from edge.daemon.commands import answer_request, describe_recorder
 from edge.daemon.recorder import Recorder
 from edge.daemon.skeletons import Skeletons
+from edge.daemon.systemd import Systemd
 from edge.enroll import Enrolling
 from edge.gallery import Described, Prototype
 from edge.library import Library, created_now
@@ -105,6 +106,7 @@ class Daemon:
             self._poller.register(camera.socket, zmq.POLLIN)
         self._start_s = time.monotonic()
         self._status_due_s = self._start_s
+        self._systemd = Systemd()
         self._cpu: float | None = None
         self._cpu_at = time.process_time(), self._start_s
         self._is_stopping = False
@@ -187,6 +189,7 @@ class Daemon:
         Raises CameraError where the camera never gave a frame, and never will.
         """
         try:
+            self._systemd.ready()
             while not (self._is_stopping or self._is_over()):
                 now_s = time.monotonic()
                 wait_s = min(self.camera.wait_s(now_s), self._status_due_s - now_s, _LONGEST_WAIT_S)
@@ -196,6 +199,7 @@ class Daemon:
                 self._answer_requests()
                 self._take_frames()
                 self._tick(time.monotonic())
+            self._systemd.stopping()
             self._tell(self.recognizer.forget())
             self._keep(self._moments.leave(()))
         finally:
@@ -224,6 +228,7 @@ class Daemon:
         self._events.close()
         self.library.gallery.close()
         self.library.encoder.engine.close()
+        self._systemd.close()
 
     # Frames in, events out.
 
@@ -352,6 +357,7 @@ class Daemon:
         self._events.send_map(f"log.{level}", {"v": WIRE_VERSION, "level": level, "message": message})
 
     def _tick(self, now_s: float) -> None:
+        self._systemd.alive(now_s)
         self._go_on_enrolling((), now_s)
         self._watch_recorder()
         self._tell(self.recognizer.lose_silent(now_s))
@@ -364,7 +370,12 @@ class Daemon:
             self._refresh_gallery()
             if (failure := self._backing_up.step(now_s)) is not None:
                 self._log("warning", f"{failure.message}. {failure.hint}")
-            self._events.send_map("status.daemon", {"v": WIRE_VERSION, **msgspec.structs.asdict(self.status())})
+            status = self.status()
+            self._events.send_map("status.daemon", {"v": WIRE_VERSION, **msgspec.structs.asdict(status)})
+            self._systemd.status(
+                f"camera {status.camera}: {len(status.sources)} sources, {status.bodies} bodies, "
+                f"{status.events.get('onset', 0)} events of {len(status.gallery.labels)} enrolled actions"
+            )
             if changed_at(thresholds_path(self.library.gallery.path)) != self._thresholds_changed_at:
                 log.info("the thresholds were changed")
                 self._index_prototypes()
