@@ -63,7 +63,7 @@ def commands() -> list[tuple[str, Any]]:
 
     def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
         children = getattr(command, "commands", {})
-        if not children:
+        if not children or (command.invoke_without_command and name != "crossglg-edge"):
             yield name, command
         for child in sorted(children):
             yield from walk(f"{name} {child}", children[child])

@@ -439,14 +439,17 @@ def _guess(problem: str) -> str:
     return f"`{key}` belongs to {' or '.join(elsewhere)}. " if elsewhere else ""
 
 
-def config_toml(config: Config) -> str:
-    """Return the configuration as a commented TOML file."""
-    lines: list[str] = []
+def config_toml(config: Config, *, changed_only: bool = False) -> str:
+    """Return the configuration as a commented TOML file; `changed_only` leaves out what is as by default."""
+    lines: list[str] = ["# `crossglg-edge config` prints every key with its meaning."] if changed_only else []
 
     def fields(section: msgspec.Struct, lead: str) -> None:
         nested = []
+        usual = type(section)()
         for field in msgspec.structs.fields(section):
             value = getattr(section, field.name)
+            if changed_only and value == getattr(usual, field.name):
+                continue
             if isinstance(value, msgspec.Struct):
                 nested.append((field.name, value))
                 continue

@@ -7,17 +7,14 @@ from typing import Annotated
 
 import typer
 
+from edge.cli.first_setup import first_setup
 from edge.cli.options import ConfigOption
 from edge.cli.terminal import clock_progress, escape, note, out, say
 from edge.cli.web import needs_web
 from edge.config import read_config
 
-setup = typer.Typer(no_args_is_help=True, help="Set up what is optional and not in the packages that pip installs.")
-
-
-@setup.callback()
-def _group() -> None:
-    """Keep a single command a command of the group."""
+setup = typer.Typer()
+setup.callback(invoke_without_command=True)(first_setup)
 
 
 @setup.command()
