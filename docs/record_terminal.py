@@ -24,7 +24,7 @@ from rich.text import Text
 
 _FILE = Path(__file__).parent / "images" / "terminal.svg"
 _BIN = Path(sys.executable).parent
-_WIDTH = 104
+_WIDTH = 124
 _PATIENCE_S = 120.0
 # As rich has it, without the fonts that it would fetch from another server.
 _FORMAT = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
@@ -83,14 +83,18 @@ def run(command: str, environment: Mapping[str, str]) -> str:
 
 
 def watch(environment: Mapping[str, str], num_events: int) -> str:
-    """Return the first lines that `watch` prints."""
+    """Return what `watch` prints until so many times an action began or ended."""
     command = shlex.split(f"crossglg-edge watch --seconds {_PATIENCE_S:g}")
+    lines: list[str] = []
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as watching:
         assert watching.stdout is not None
-        lines = [line for line, _ in zip(watching.stdout, range(num_events), strict=False)]
+        for line in watching.stdout:
+            lines.append(line)
+            if len(re.findall("began|ended", "".join(lines))) == num_events:
+                break
+        else:
+            raise SystemExit(f"fewer than {num_events} events came within {_PATIENCE_S:g} s")
         watching.terminate()
-    if len(lines) < num_events:
-        raise SystemExit(f"{len(lines)} events came within {_PATIENCE_S:g} s: expected {num_events}")
     return "".join(lines).rstrip("\n")
 
 

@@ -334,7 +334,7 @@ def test_without_a_daemon_the_exit_code_is_three(make_config: MakeConfig) -> Non
         (("enroll", "x", "--from", "none.mcap"), "not_found"),
         (("publish", "none.mcap"), "not_found"),
         (("record", "/not/there/x.mcap", "--camera", "demo"), "write_failed"),
-        (("record", "x.mcap", "--camera", "webcam"), "no_camera"),
+        (("record", "x.mcap", "--camera", "webcam"), "not_set_up"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_its_code(
