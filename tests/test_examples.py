@@ -109,8 +109,8 @@ def test_what_the_example_publishes_is_enrolled_and_then_recognized(daemon: Daem
         assert topic == b"event.example.0"
         assert (event["type"], event["label"], event["source"], event["body"]) == ("onset", "lift", "example", 0)
         assert set(event) == {
-            "v", "id", "type", "label", "source", "body", "score", "distance", "threshold", "threshold_distance", "count",
-            "progress", "margin", "runner_up",
+            "v", "id", "type", "label", "source", "body", "score", "distance", "threshold", "threshold_distance",
+            "count", "progress", "margin", "runner_up",
             "t_start", "t_end", "t_emit", "clock", "seq_last", "gallery_revision", "model_sha256", "latency_ms",
             "quality",
         }  # fmt: skip
