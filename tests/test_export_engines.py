@@ -352,7 +352,7 @@ def test_on_a_gpu_the_engine_is_built_and_agrees(bundle: Path, tmp_path: Path, t
 
 def test_a_call_that_says_neither_target_nor_run_is_refused(bundle: Path, tmp_path: Path) -> None:
     for args in ((), (bundle,), (bundle, "--out", tmp_path)):
-        assert "expected --to TARGET for a bundle" in refusal(*args).message
+        assert "without --to, export makes a bundle" in refusal(*args).message
 
 
 def test_a_training_run_is_no_bundle(tmp_path: Path) -> None:

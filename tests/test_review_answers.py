@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edge.cli.app import app
+from edge.cli.terminal import out
 from edge.config import Config, GalleryFile, Model, Review
 from edge.daemon import carry_out
 from edge.gallery import Gallery
@@ -294,7 +295,10 @@ def call(library: Library, *args: str) -> str:
     model, path = library.config.model.bundle, library.gallery.path
     lines = ["[sockets]", *sockets, "[model]", f'bundle = "{model}"', "[gallery]", f'path = "{path}"']
     config.write_text("\n".join(lines), encoding="utf-8")
+    # A console keeps the width that it was made with.
+    out.cache_clear()
     answer = CliRunner().invoke(app, [*args, "--config", str(config)], catch_exceptions=False, env={"COLUMNS": "200"})
+    out.cache_clear()
     assert answer.exit_code == 0, answer.output
     library.gallery.refresh()
     return answer.stdout

@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -123,16 +124,18 @@ def test_frames_come_from_the_process_and_its_state_is_told(open_capture: Open) 
     assert not is_running(state.pid)
 
 
-def test_its_endpoint_is_private_and_goes_with_it(open_capture: Open, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    left = tmp_path / "crossglg-edge-camera-4194304999-x"
-    left.mkdir()
-    camera = open_capture()
-    (folder,) = tmp_path.glob("crossglg-edge-camera-*")
-    assert folder != left, "what a killed daemon left is removed"
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    camera.close()
-    assert not folder.exists()
+def test_its_endpoint_is_private_and_goes_with_it(open_capture: Open, monkeypatch: Any) -> None:
+    # The name of a socket has 107 characters at most.
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        monkeypatch.setattr("tempfile.tempdir", name)
+        left = Path(name) / "crossglg-edge-camera-4194304999-x"
+        left.mkdir()
+        camera = open_capture()
+        (folder,) = Path(name).glob("crossglg-edge-camera-*")
+        assert folder != left, "what a killed daemon left is removed"
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        camera.close()
+        assert not folder.exists()
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGKILL, "signal SIGKILL"), (signal.SIGSTOP, "hung")])

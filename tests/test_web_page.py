@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
@@ -69,7 +70,7 @@ def open_page(browser: Browser) -> Iterator[OpenPage]:
     for context in contexts:
         context.close()
     # A browser says so itself where a server that it looks for is away.
-    assert not [said for said in wrong if "ERR_CONNECTION" not in said]
+    assert not [said for said in wrong if not re.search("ERR_CONNECTION|ERR_INTERNET_DISCONNECTED", said)]
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ class ScoreCurve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     midpoint: Annotated[float, msgspec.Meta(ge=0, le=100)]
-    slope: Annotated[float, msgspec.Meta(gt=0, le=1000)]
+    slope: Annotated[float, msgspec.Meta(gt=0, le=1e9)]
     source: str
 
 
