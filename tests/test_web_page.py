@@ -218,6 +218,13 @@ def test_the_gallery_is_played_renamed_removed_and_brought_back(page: Page, daem
     shown.get_by_text("1 example").click()
     shown.get_by_role("button", name="Play").click()
     expect(shown.get_by_role("img", name="The movement")).to_be_visible()
+    # What somebody looks at stays, whatever else is enrolled meanwhile.
+    enroll_clip(daemon, "bow")
+    expect(shown.get_by_role("heading", name="bow")).to_be_visible()
+    expect(shown.get_by_role("img", name="The movement")).to_be_visible()
+    daemon.ask("gallery.remove", label="bow")
+    expect(shown.get_by_role("heading", name="bow")).to_be_hidden()
+    expect(shown.get_by_role("img", name="The movement")).to_be_visible()
     shown.get_by_role("button", name="Rename").click()
     shown.get_by_label("Rename kick to").fill("<b>high</b> kick")
     page.keyboard.press("Enter")

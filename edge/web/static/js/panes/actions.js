@@ -20,6 +20,7 @@ export default {
       none, list, past,
     );
     const open = new Set();
+    const cards = new Map();
     let shownRevision = -1;
 
     async function read() {
@@ -29,8 +30,22 @@ export default {
       shownRevision = answer.gallery_revision;
       none.textContent = answer.labels.length ? "" : "Nothing is enrolled yet.";
       none.hidden = answer.labels.length > 0;
-      list.replaceChildren(...answer.labels.map(card));
+      show(answer.labels);
       if (past.open) readHistory();
+    }
+
+    // A card that still says the same stays where it is: somebody may look at it, or type into it.
+    function show(labels) {
+      const before = new Map(cards);
+      cards.clear();
+      labels.forEach((about, position) => {
+        const said = JSON.stringify(about);
+        const kept = before.get(about.label);
+        const item = kept?.said === said ? kept.item : card(about);
+        cards.set(about.label, { said, item });
+        if (list.children[position] !== item) list.insertBefore(item, list.children[position] ?? null);
+      });
+      while (list.children.length > labels.length) list.lastElementChild.remove();
     }
 
     function card({ label, examples, by_words: byWords }) {
