@@ -48,6 +48,7 @@ class Counts:
         self.num_received = 0
         self.num_sent = 0
         self.dropped: Counter[str] = Counter()
+        self._is_closed = False
 
     def receive(self) -> None:
         """Count an event that came."""
@@ -57,17 +58,18 @@ class Counts:
     def send(self) -> None:
         """Count an event that has arrived where it should."""
         with self._lock:
-            self.num_sent += 1
+            self.num_sent += not self._is_closed
 
     def drop(self, reason: str, num_events: int = 1) -> None:
         """Count events that will not arrive, by a stable word."""
-        if num_events:
-            with self._lock:
+        with self._lock:
+            if num_events and not self._is_closed:
                 self.dropped[reason] += num_events
 
     def stop(self) -> None:
-        """Count what still waits as dropped: `stopped`."""
+        """Count what still waits as dropped: `stopped`. What becomes of it afterwards counts no more."""
         with self._lock:
+            self._is_closed = True
             self.dropped["stopped"] += self.num_received - self.num_sent - self.dropped.total()
             self.dropped += Counter()
 
