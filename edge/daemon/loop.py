@@ -148,9 +148,9 @@ class Daemon:
         try:
             self._thresholds = midpoints_in_force(gallery, info, self.library.config)
             if are_of_another_model(gallery, info):
-                self._warn_once(None, "other_model", OTHER_MODEL)
+                self._warn(None, "other_model", OTHER_MODEL)
         except GalleryError as error:  # those in memory still serve
-            self._warn_once(None, error.code, error.message)
+            self._warn(None, error.code, error.message)
         self.recognizer.prototypes = PrototypeIndex(
             self._enrolled(), info, gallery.revision, self._thresholds, counters=gallery.counters
         )
@@ -165,7 +165,7 @@ class Daemon:
             error = self.library.words_error
             reason = error.message if error is not None else 'matching = "calibrated" chooses among examples'
             lost = f"not recognized, as they have words alone: {', '.join(unused)}; {reason}"
-            self._warn_once(None, "words", lost)
+            self._warn(None, "words", lost)
         return [*gallery.prototypes, *in_use]
 
     def _take_classifier(self) -> None:
@@ -274,7 +274,7 @@ class Daemon:
 
     def _tell_dropped(self, source: str | None, reason: str, message: str) -> None:
         """Tell the first frame of a source that was dropped for a reason."""
-        self._warn_once(source, reason, f"dropped a frame of {source!r} ({reason}): {message}; more are only counted")
+        self._warn(source, reason, f"dropped a frame of {source!r} ({reason}): {message}; more are only counted")
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -326,13 +326,13 @@ class Daemon:
             return
         if recorder.num_dropped:
             slow = f"the disk is too slow for the recording {recorder.path}: frames are lost, more are only counted"
-            self._warn_once(None, f"recording {recorder.path}", slow)
+            self._warn(None, f"recording {recorder.path}", slow)
         if recorder.is_over:
             self.recorder = None
             if (error := recorder.take_error()) is not None:
                 self._log("error", f"recording stopped: {error.message}")
 
-    def _warn_once(self, source: str | None, reason: str, message: str) -> None:
+    def _warn(self, source: str | None, reason: str, message: str) -> None:
         """Warn of something; of the same again after a while, and of not too much at a time."""
         now_s = time.monotonic()
         if now_s - self._warned.get((source, reason), -math.inf) < _WARN_AGAIN_S:
@@ -363,7 +363,7 @@ class Daemon:
         self._tell(self.recognizer.lose_silent(now_s))
         self._keep(self._moments.leave(self.recognizer.bodies))
         if (error := self._keeping.take_error()) is not None:
-            self._warn_once(None, error.code, f"{error.message}. More are only counted")
+            self._warn(None, error.code, f"{error.message}. More are only counted")
         if now_s >= self._status_due_s:
             self._status_due_s = now_s + _STATUS_EVERY_S
             self._measure_cpu(now_s)
@@ -408,8 +408,9 @@ class Daemon:
             self._log("warning", f"{gallery.path} was replaced by another file while it was in use: {found}")
         if len(gallery.damaged) > self._num_damaged:
             names = ", ".join(f"{damaged.id[:8]} of {damaged.label!r}" for damaged in gallery.damaged[:5])
+            names += ", ..." * (len(gallery.damaged) > 5)
             remedy = "`gallery restore` or `gallery repair` mends it"
-            self._log("error", f"{len(gallery.damaged)} examples are damaged and set aside ({names}, ...): {remedy}")
+            self._log("error", f"{len(gallery.damaged)} examples are damaged and set aside ({names}): {remedy}")
         self._num_damaged = len(gallery.damaged)
 
     def _go_on_enrolling(self, frames: Sequence[SkeletonFrame], now_s: float) -> None:
